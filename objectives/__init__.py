@@ -1,0 +1,1 @@
+"""How one configuration is measured: a fresh process, short training steps, honest windows."""

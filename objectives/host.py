@@ -1,0 +1,40 @@
+"""The host's own speed, timed beside every trial: shared machines drift by up to 2x in an hour."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import numpy as np
+
+# Seconds that `fixed_work` took on the machine that defines index 1.0 (2 AMD EPYC cores, CPython
+# 3.11). Only ratios matter: a trial with half the index ran on a host half as fast.
+REFERENCE_S = 0.0085
+REPEATS = 3
+
+
+def fixed_work() -> int:
+    """A short piece of work like a generator pipeline's: bytecode, a native loop, memory traffic."""
+    total = 0
+    for number in range(60_000):
+        total += number * number
+    block = np.arange(200_000, dtype=np.float64)
+    for _ in range(8):
+        block = np.sqrt(block * 1.000_1 + 1.0)
+    digest = hashlib.sha256(block.tobytes()).digest()
+    return total + digest[0]
+
+
+def time_fixed_work() -> float:
+    """Seconds of one `fixed_work`, the median of a few."""
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        fixed_work()
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[REPEATS // 2]
+
+
+def speed_index(before_s: float, after_s: float) -> float:
+    """Speed relative to the reference machine, from the fixed work before and after a trial."""
+    return 2.0 * REFERENCE_S / (before_s + after_s)

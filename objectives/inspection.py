@@ -1,0 +1,197 @@
+"""Looks at a pipeline before anything is measured: every mistake a person can make is found here."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from objectives.measurement import PipelineInfo
+from pipelines import catalog
+from pipelines.config import MAX_BATCH_SIZE
+from pipelines.source import GeneratorPipeline, PipelineError, has_transform
+
+# Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
+ELEMENTS = 4
+
+
+def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
+    """Imports the pipeline, checks its members against each other and describes it.
+
+    Raises:
+        PipelineError: it cannot be tuned; one line says what is wrong and what to do.
+    """
+    pipeline = catalog.load(target)
+    batch_sizes = check_batch_sizes(pipeline)
+    elements = first_elements(pipeline, seed, ELEMENTS)
+    mapped = check_transform(pipeline, elements[0])
+    check_model(pipeline)
+    sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
+    return PipelineInfo(
+        target=target,
+        name=str(pipeline.name),
+        summary=(inspect.getdoc(type(pipeline)) or "").split("\n")[0],
+        batch_sizes=batch_sizes,
+        has_transform=has_transform(pipeline),
+        element=_describe(pipeline.element_spec),
+        element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        device=device,
+        source_digest=source_digest(pipeline),
+    )
+
+
+def check_batch_sizes(pipeline: GeneratorPipeline) -> list[int]:
+    """The batch sizes to search, ascending and without repeats.
+
+    Raises:
+        PipelineError: there are none, or one is not a whole number in range.
+    """
+    name, given = pipeline.name, pipeline.batch_sizes
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise PipelineError(f"pipeline {name!r}: batch_sizes must list at least one size: {given!r}")
+    for size in given:
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_BATCH_SIZE:
+            raise PipelineError(
+                f"pipeline {name!r}: batch_sizes must be whole numbers from 1 to "
+                f"{MAX_BATCH_SIZE}, not {size!r}"
+            )
+    return sorted(set(given))
+
+
+def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[Any]:
+    """The bare generator's first elements as tensors of `element_spec`'s structure.
+
+    Raises:
+        PipelineError: an element does not match `element_spec`, or there is none.
+    """
+    spec = pipeline.element_spec
+    elements: list[Any] = []
+    try:
+        for element in islice(pipeline.generate(seed), count):
+            elements.append(_check_element(pipeline.name, len(elements), element, spec))
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(
+            f"pipeline {pipeline.name!r}: generate({seed}) raised {type(error).__name__} after "
+            f"{len(elements)} elements: {error}"
+        ) from error
+    if not elements:
+        raise PipelineError(
+            f"pipeline {pipeline.name!r}: generate({seed}) ended without yielding an element"
+        )
+    return elements
+
+
+def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
+    """The spec of an element as the map leaves it, after running the map once on a real element.
+
+    Raises:
+        PipelineError: the map raised.
+    """
+    if not has_transform(pipeline):
+        return pipeline.element_spec
+    try:
+        dataset = tf.data.Dataset.from_tensors(element).map(pipeline.transform)
+        for _ in dataset:
+            pass
+    except Exception as error:
+        raise PipelineError(
+            f"pipeline {pipeline.name!r}: transform failed on the first element: "
+            f"{type(error).__name__}: {_first_line(error)}"
+        ) from error
+    return dataset.element_spec
+
+
+def check_model(pipeline: GeneratorPipeline) -> None:
+    """Builds the model once.
+
+    Raises:
+        PipelineError: it does not build, is no Keras model, or is not compiled.
+    """
+    name = pipeline.name
+    try:
+        model = pipeline.build_model()
+    except Exception as error:
+        raise PipelineError(
+            f"pipeline {name!r}: build_model() raised {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise PipelineError(
+            f"pipeline {name!r}: build_model() must return a keras.Model, not {type(model).__name__}"
+        )
+    if not model.compiled:
+        raise PipelineError(
+            f"pipeline {name!r}: build_model() returned a model that is not compiled; call "
+            "model.compile(optimizer=..., loss=...) in it"
+        )
+
+
+def source_digest(pipeline: GeneratorPipeline) -> str:
+    """SHA-256 of the file that defines the pipeline's class; of its name where there is none."""
+    try:
+        content = Path(inspect.getfile(type(pipeline))).read_bytes()
+    except (OSError, TypeError):
+        content = repr(type(pipeline)).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check_element(name: str, index: int, element: Any, spec: Any) -> Any:
+    try:
+        tf.nest.assert_same_structure(spec, element, expand_composites=False)
+    except (TypeError, ValueError):
+        raise PipelineError(
+            f"pipeline {name!r}: element {index} has the structure {_shape_of(element)}, but "
+            f"element_spec says {_describe(spec)}"
+        ) from None
+    leaves = zip(tf.nest.flatten(spec), tf.nest.flatten(element), strict=True)
+    return tf.nest.pack_sequence_as(
+        spec, [_check_leaf(f"pipeline {name!r}: element {index}", s, leaf) for s, leaf in leaves]
+    )
+
+
+def _check_leaf(where: str, spec: Any, leaf: Any) -> Any:
+    if not isinstance(spec, tf.TensorSpec):
+        return leaf  # ragged and sparse values are compared by TensorFlow itself
+    try:
+        tensor = tf.convert_to_tensor(leaf, dtype=spec.dtype)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{where} does not convert to {spec.dtype.name}: {_first_line(error)}"
+        ) from None
+    if not spec.shape.is_compatible_with(tensor.shape):
+        raise PipelineError(
+            f"{where} has shape {tuple(tensor.shape)}, but element_spec says {spec.shape}"
+        )
+    return tensor
+
+
+def _describe(spec: Any) -> str:
+    def text(leaf: Any) -> str:
+        if isinstance(leaf, tf.TensorSpec):
+            return f"{leaf.dtype.name}{list(leaf.shape) if leaf.shape.rank else ''}"
+        return type(leaf).__name__
+
+    return str(tf.nest.map_structure(text, spec)).replace("'", "")
+
+
+def _shape_of(element: Any) -> str:
+    if isinstance(element, tuple):
+        return "(" + ", ".join(_shape_of(part) for part in element) + ")"
+    return type(element).__name__
+
+
+def _static_bytes(spec: Any) -> int | None:
+    if not isinstance(spec, tf.TensorSpec) or not spec.shape.is_fully_defined():
+        return None
+    return 0 if spec.dtype == tf.string else int(spec.shape.num_elements() * spec.dtype.size)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

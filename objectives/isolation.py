@@ -1,0 +1,237 @@
+"""The study's side of a trial: a fresh process, a deadline, a memory cap, and a clean kill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+import psutil
+from filelock import FileLock
+
+from objectives.host import speed_index, time_fixed_work
+from objectives.measurement import FailureKind, Measurement, PipelineInfo, TrialFailure
+from objectives.process_tree import MIB, tree_resident_mib
+from objectives.spec import Device, TrialSpec
+
+OUTPUT_LINES = 30
+OUTPUT_BYTES = 16_384
+READY_TIMEOUT_S = 180.0
+INSPECT_DEADLINE_S = 120.0
+POLL_S = 0.25
+# Share of the memory that is free when a trial starts which the trial may take.
+HOST_CAP_SHARE = 0.8
+OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class WorkerError(RuntimeError):
+    """The fork server could not be started, so nothing can be measured here."""
+
+
+@contextlib.contextmanager
+def host_lock() -> Iterator[None]:
+    """One measured trial a host at a time: two side by side would measure each other."""
+    path = Path(tempfile.gettempdir()) / "prefetch-tuning.lock"
+    with FileLock(path, mode=0o666):
+        yield
+
+
+class TrialRunner:
+    """Starts the fork server and runs one job after another through it.
+
+    Use as a context manager. `start` returns at once; the first job waits for the server.
+    """
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._server_output: IO[bytes] | None = None
+        self._ready = False
+        self.forks = True
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the server, which imports TensorFlow in the background."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server_output = tempfile.TemporaryFile()
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-P", "-m", "objectives.fork_server", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._server_output,
+                stderr=self._server_output,
+                start_new_session=True,  # the terminal's Ctrl-C must not reach it
+            )
+        self._control, self._ready = ours, False
+
+    def close(self) -> None:
+        """Ends the server, and with it a trial that is still running."""
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            try:
+                self._server.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+        if self._server_output is not None:
+            self._server_output.close()
+        self._server = self._control = self._server_output = None
+
+    def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
+        """Imports and checks a pipeline in a process of its own; measures nothing."""
+        job = {"job": "inspect", "pipeline": pipeline, "seed": seed, "device": device}
+        answer = self._run(job, INSPECT_DEADLINE_S, None)
+        if isinstance(answer, TrialFailure):
+            return answer
+        return PipelineInfo.model_validate(answer["info"])
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
+        """Measures one configuration, alone on this host, whatever becomes of its process."""
+        cap_mib = spec.host_cap_mib
+        if cap_mib is None:
+            cap_mib = HOST_CAP_SHARE * psutil.virtual_memory().available / MIB
+        job = {"job": "measure", "spec": spec.model_dump(mode="json")}
+        with host_lock():
+            before_s = time_fixed_work()
+            answer = self._run(job, spec.deadline_s, cap_mib)
+            after_s = time_fixed_work()
+        if isinstance(answer, TrialFailure):
+            return answer
+        measurement = Measurement.model_validate(answer["measurement"])
+        return measurement.model_copy(update={"host_speed_index": speed_index(before_s, after_s)})
+
+    def _run(
+        self, job: dict[str, Any], deadline_s: float, cap_mib: float | None
+    ) -> dict[str, Any] | TrialFailure:
+        control = self._connect()
+        result_r, result_w = os.pipe()
+        with tempfile.TemporaryFile() as output, open(result_r, "rb", buffering=0) as result:
+            try:
+                socket.send_fds(control, [json.dumps(job).encode()], [result_w, output.fileno()])
+            finally:
+                os.close(result_w)
+            started = _receive(control)
+            if started is None:
+                return self._server_died(output)
+            pid = int(started["pid"])
+            try:
+                failure, answer = _await_answer(result, pid, deadline_s, cap_mib)
+            finally:
+                _kill_group(pid)  # also what the trial left behind, whether or not it answered
+            ended = _receive(control)
+            if answer is not None:
+                return _classify_answer(answer, output)
+            if failure is None:
+                failure = _from_status(ended["status"]) if ended else None
+            if failure is None:
+                return self._server_died(output)
+            return TrialFailure(kind=failure[0], detail=failure[1], output=_tail(output))
+
+    def _connect(self) -> socket.socket:
+        """The socket of a server that is ready, started anew if it died."""
+        if self._server is None or self._server.poll() is not None:
+            self.close()
+            self.start()
+        assert self._control is not None
+        if not self._ready:
+            self._control.settimeout(READY_TIMEOUT_S)
+            try:
+                hello = _receive(self._control)
+            except TimeoutError:
+                hello = None
+            self._control.settimeout(None)
+            if hello is None:
+                assert self._server_output is not None
+                raise WorkerError(
+                    "the process that imports TensorFlow did not start; its last output:\n"
+                    + _tail(self._server_output)
+                )
+            self._ready, self.forks = True, bool(hello["forks"])
+        return self._control
+
+    def _server_died(self, output: IO[bytes]) -> TrialFailure:
+        self.close()
+        detail = "the fork server died during the trial; the next trial starts a new one"
+        return TrialFailure(kind="crash", detail=detail, output=_tail(output))
+
+
+def _await_answer(
+    result: IO[bytes], pid: int, deadline_s: float, cap_mib: float | None
+) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
+    """Reads the answer's line; a failure if the deadline or the memory cap comes first."""
+    end = time.monotonic() + deadline_s
+    answer = b""
+    while True:
+        ready, _, _ = select.select([result], [], [], POLL_S)
+        if ready:
+            part = result.read(65_536)
+            answer += part
+            if answer.endswith(b"\n"):
+                return None, answer
+            if not part:
+                return None, None  # it ended without an answer; the wait status says how
+        if time.monotonic() > end:
+            return ("timeout", f"no result within {deadline_s:g} s; killed"), None
+        if cap_mib is not None and not ready:
+            used_mib = tree_resident_mib(pid)
+            if used_mib > cap_mib:
+                detail = f"used {used_mib:.0f} MiB, over the cap of {cap_mib:.0f} MiB; killed"
+                return ("out_of_memory", detail), None
+
+
+def _classify_answer(answer: bytes, output: IO[bytes]) -> dict[str, Any] | TrialFailure:
+    document: dict[str, Any] = json.loads(answer)
+    if "failure" not in document:
+        return document
+    failure = TrialFailure.model_validate(document["failure"])
+    return failure.model_copy(update={"output": _tail(output)})
+
+
+def _from_status(status: int) -> tuple[FailureKind, str]:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return "crash", f"the trial's process exited with status {code} and no result"
+    name = signal.Signals(-code).name
+    if -code in OUTSIDE_SIGNALS:
+        return "killed", f"killed by {name}: from outside, or by the kernel for lack of memory"
+    return "crash", f"the trial's process crashed with {name}"
+
+
+def _receive(control: socket.socket) -> dict[str, Any] | None:
+    """The server's next message; None when it is gone."""
+    try:
+        message = control.recv(4_096)
+    except ConnectionError:
+        return None
+    return json.loads(message) if message else None
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _tail(output: IO[bytes]) -> str:
+    """The last lines of what the process wrote."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(size - OUTPUT_BYTES, 0))
+    text = output.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-OUTPUT_LINES:])

@@ -1,0 +1,148 @@
+"""What a trial's process reports: a measurement, or what went wrong."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+# usage: the pipeline or a setting is wrong, and every trial would fail the same way.
+FailureKind = Literal[
+    "usage",
+    "generator",
+    "transform",
+    "model",
+    "nan_loss",
+    "out_of_memory",
+    "timeout",
+    "killed",
+    "crash",
+    "interrupted",
+]
+Stopped = Literal["precise", "time", "pruned"]
+
+
+class Interval(BaseModel):
+    """A 95 % confidence interval, in the unit of the value it belongs to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    high: float
+
+
+class Window(BaseModel):
+    """One counted window: `examples` consumed in `seconds`, of which `wait_s` waited for data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    examples: int
+    seconds: float
+    wait_s: float
+
+    @property
+    def rate(self) -> float:
+        """Examples per second."""
+        return self.examples / self.seconds
+
+
+class AutotuneNode(BaseModel):
+    """What AUTOTUNE chose for one tunable parameter, and the bytes that the node held."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    parameter: str
+    value: float
+    buffered_bytes: int
+
+
+class Digest(BaseModel):
+    """SHA-256 of the first elements and batches, so that a rerun can tell whether data changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    elements: str
+    batches: str
+
+
+class Measurement(BaseModel):
+    """What one trial measured. Units are in the names; `None` means it could not be measured.
+
+    Attributes:
+        stopped: why it ended: the interval was tight, the time was spent, or it was pruned.
+        settled: False where the rate still drifted when the time was spent.
+        startup_s: time of the measured iterator before the first counted window.
+        step_p50_ms: median time of a whole training step, its wait for data included.
+        host_peak_mib: peak resident memory of the process tree over the process's start.
+        host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    examples_per_s: float
+    ci: Interval
+    steps_per_s: float
+    wait_fraction: float
+    step_p50_ms: float
+    step_p95_ms: float
+    cpu_seconds_per_1k_examples: float
+    host_peak_mib: float
+    device_peak_mib: float | None
+    buffer_mib: float
+    host_speed_index: float = 1.0  # set by the parent, which times the host while no trial runs
+    windows: list[Window]
+    startup_s: float
+    stopped: Stopped
+    settled: bool
+    device: str
+    generator_restarts: int
+    skipped_elements: int
+    loss: float
+    digest: Digest
+    autotune: list[AutotuneNode]
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds of training steps on the measured iterator, start-up included."""
+        return self.startup_s + sum(window.seconds for window in self.windows)
+
+
+class TrialFailure(BaseModel):
+    """A trial that gave no measurement: the kind, one line of detail, and its last output.
+
+    Attributes:
+        detail: what happened, quoting the exception or the signal.
+        output: the last lines that the process wrote to stdout and stderr.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: FailureKind
+    detail: str
+    output: str = ""
+
+
+class PipelineInfo(BaseModel):
+    """What a fresh process found out about a pipeline before anything is measured or written.
+
+    Attributes:
+        target: `module:attribute`.
+        batch_sizes: in examples, ascending.
+        has_transform: False takes `map_parallelism` out of the search.
+        element_bytes: of one element as the map leaves it; None where the size varies.
+        device: what training steps run on, in words, for the device that was asked for.
+        source_digest: SHA-256 of the source of the pipeline's module.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    name: str
+    summary: str
+    batch_sizes: list[int]
+    has_transform: bool
+    element: str
+    element_bytes: int | None
+    device: str
+    source_digest: str

@@ -1,0 +1,83 @@
+"""Everything a trial needs, as one JSON document: the parent writes it, a fresh process runs it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.config import PipelineConfig, one_line
+
+Device = Literal["auto", "cpu", "gpu"]
+Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SpecError(ValueError):
+    """A document is not a valid spec; the message names the field and quotes the value."""
+
+
+class StopRule(BaseModel):
+    """When a measurement has started up, when it is good enough, and when it must end.
+
+    Attributes:
+        window_s: length of a window; it ends with the first step that passes it.
+        startup_s: least time that is skipped before the first window counts.
+        warmup_max_s: most time an AUTOTUNE configuration gets until its choices settle.
+        min_windows: windows below which no interval is believed.
+        max_s: time for counted windows; passing it ends the trial even if the interval is wide.
+        target_half_width: the trial ends early when the 95 % interval is within +- this share.
+        prune_share: a trial ends early when its whole interval lies below this share of the best.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window_s: Seconds = 0.15
+    startup_s: Seconds = 0.3
+    warmup_max_s: Seconds = 15.0
+    min_windows: int = Field(default=8, ge=3, le=1_000)
+    max_s: Seconds = 2.4
+    target_half_width: float = Field(default=0.015, gt=0, lt=1)
+    prune_share: float = Field(default=0.85, gt=0, lt=1)
+
+
+class TrialSpec(BaseModel):
+    """One configuration of one pipeline, and how it is to be measured.
+
+    Attributes:
+        pipeline: `module:attribute` of the pipeline; a trial's process imports it.
+        config: the settings of the tf.data chain.
+        seed: of the generator, the model's weights and TensorFlow.
+        device: "auto" takes a GPU where TensorFlow sees one.
+        stop: the rules that end the start-up and the measurement.
+        best_examples_per_s: best rate so far, which a clearly worse trial is pruned against.
+        deadline_s: wall time after which the whole process group is killed.
+        host_cap_mib: resident memory of the process tree beyond which it is killed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline: Target
+    config: PipelineConfig
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    device: Device = "auto"
+    stop: StopRule = StopRule()
+    best_examples_per_s: float | None = Field(default=None, gt=0)
+    deadline_s: Seconds = 90.0
+    host_cap_mib: float | None = Field(default=None, gt=0)
+
+    def to_json(self) -> str:
+        """The document that `from_json` reads back to an equal spec."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialSpec:
+        """Reads a spec; a document is data, validated and never evaluated.
+
+        Raises:
+            SpecError: a field is missing, unknown or out of range.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SpecError(one_line(error)) from None

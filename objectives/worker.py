@@ -1,0 +1,196 @@
+"""The trial's process: one job in, one JSON line out on a pipe of its own, never on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from objectives import steady_state
+from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
+from objectives.digest import digest, nbytes
+from objectives.inspection import first_elements, inspect_pipeline
+from objectives.measurement import (
+    AutotuneNode,
+    Digest,
+    FailureKind,
+    Measurement,
+    PipelineInfo,
+    TrialFailure,
+)
+from objectives.process_tree import MIB, ProcessTree
+from objectives.spec import TrialSpec
+from objectives.training import NotFiniteLossError, TrainingFeed
+from pipelines import catalog
+from pipelines.build import build_dataset, sample_batch, source_dataset
+from pipelines.config import PipelineConfig
+from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor
+
+# Elements of the digest and of the batch that the step is traced on.
+FIRST_ELEMENTS = 4
+
+
+class Trial:
+    """One configuration measured in this process; `stage` and `source` tell what failed, if any."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec = spec
+        self.stage: FailureKind = "usage"
+        self.source: SourceMonitor | None = None
+
+    def run(self) -> Measurement:
+        """Builds, traces, starts the iterator and measures; see `steady_state` for the rules."""
+        spec, tree = self.spec, ProcessTree()
+        device = select_device(spec.device)
+        keras.utils.set_random_seed(spec.seed)
+        pipeline = catalog.load(spec.pipeline)
+        self.stage = "transform"
+        self.source = SourceMonitor(pipeline, spec.seed)
+        elements = source_dataset(pipeline, self.source)
+        traced = sample_batch(
+            pipeline, elements, spec.config.batch_size, elements=FIRST_ELEMENTS
+        )
+        self.stage = "model"
+        model = pipeline.build_model()
+        feed = TrainingFeed(model, spec.config.batch_size, autotuned=spec.config.is_autotune)
+        feed.trace(traced)
+        reset_device_peak(device)
+
+        self.stage = "transform"
+        starts_before, skipped_before = self.source.starts, _skipped(pipeline)
+        feed.start(build_dataset(pipeline, spec.config, source=elements))
+        state = steady_state.measure(
+            feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
+        )
+        tree.look()
+        host_peak_mib = tree.peak_mib
+        restarts = self.source.starts - starts_before - 1
+        skipped = _skipped(pipeline) - skipped_before
+
+        examples = sum(window.examples for window in state.windows)
+        seconds = sum(window.seconds for window in state.windows)
+        p50_ms, p95_ms = steady_state.percentiles_ms(state.step_s)
+        nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
+        return Measurement(
+            examples_per_s=steady_state.mean_rate(state.windows),
+            ci=steady_state.interval(state.windows),
+            steps_per_s=len(state.step_s) / seconds,
+            wait_fraction=sum(window.wait_s for window in state.windows) / seconds,
+            step_p50_ms=p50_ms,
+            step_p95_ms=p95_ms,
+            cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
+            host_peak_mib=host_peak_mib,
+            device_peak_mib=device_peak_mib(device),
+            buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
+            windows=state.windows,
+            startup_s=state.startup_s,
+            stopped=state.stopped,
+            settled=state.settled,
+            device=device,
+            generator_restarts=restarts,
+            skipped_elements=skipped,
+            loss=feed.loss,
+            digest=Digest(
+                elements=digest(first_elements(pipeline, spec.seed, FIRST_ELEMENTS)),
+                batches=digest(feed.first_batches),
+            ),
+            autotune=nodes,
+        )
+
+    def failure(self, error: Exception) -> TrialFailure:
+        """Names what went wrong, by the exception or else by the stage that it came from."""
+        cause = self.source.error if self.source and self.source.error else None
+        if isinstance(error, StopIteration):
+            error = PipelineError("the generator ended without filling a single batch")
+        kind = self.stage
+        if isinstance(error, PipelineError | DeviceError):
+            kind = "usage"
+        elif isinstance(error, NotFiniteLossError):
+            kind = "nan_loss"
+        elif isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+            kind = "out_of_memory"
+        elif cause is not None:
+            kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
+        return TrialFailure(kind=kind, detail=_quote(cause or error))
+
+
+def buffer_mib(config: PipelineConfig, batch: Any, nodes: list[AutotuneNode]) -> float:
+    """MiB that the chain's buffers hold when full: finished batches and elements of the map.
+
+    A pinned chain holds what it was told to; for AUTOTUNE the sizes that it chose are taken.
+    """
+    batch_bytes = nbytes(batch)
+    prefetch, parallel = config.prefetch_buffer, config.map_parallelism
+    if config.is_autotune:
+        chosen = {node.parameter: node.value for node in nodes}
+        prefetch, parallel = chosen.get("buffer_size", 0.0), chosen.get("parallelism", 1.0)
+    in_flight = float(parallel) / config.batch_size if parallel != 1 else 0.0
+    return (float(prefetch) + in_flight) * batch_bytes / MIB
+
+
+def run_job(request: str) -> str:
+    """Runs one job, `{"job": "measure" | "inspect", ...}`; returns the JSON answer, one line.
+
+    The answer has one key: "measurement", "info" or "failure".
+    """
+    job = json.loads(request)
+    if job["job"] == "inspect":
+        return _answer(*_inspect(job))
+    trial = Trial(TrialSpec.model_validate(job["spec"]))
+    try:
+        return _answer("measurement", trial.run())
+    except Exception as error:
+        traceback.print_exc()
+        return _answer("failure", trial.failure(error))
+
+
+def serve(request: str, result_fd: int) -> None:
+    """Runs the job, writes its answer to `result_fd` and leaves, skipping every clean-up.
+
+    A tf.data iterator over an endless generator can hang the interpreter's shutdown.
+    """
+    status = 1
+    try:
+        answer = run_job(request)
+        with open(result_fd, "w", encoding="utf-8") as pipe:
+            pipe.write(answer + "\n")
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
+    try:
+        device = select_device(job["device"])
+        return "info", inspect_pipeline(job["pipeline"], job["seed"], device)
+    except (PipelineError, DeviceError) as error:
+        return "failure", TrialFailure(kind="usage", detail=str(error))
+
+
+def _skipped(pipeline: GeneratorPipeline) -> int:
+    return int(getattr(pipeline, "skipped_elements", 0))  # a pipeline need not be a subclass
+
+
+def _answer(key: str, value: Measurement | PipelineInfo | TrialFailure) -> str:
+    return json.dumps({key: value.model_dump(mode="json")})
+
+
+def _quote(error: Exception) -> str:
+    if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
+        return str(error)
+    lines = str(error).strip().split("\n")
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+if __name__ == "__main__":  # where forking is not safe, the fork server starts this instead
+    serve(sys.argv[2], int(sys.argv[1]))

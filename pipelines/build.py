@@ -1,0 +1,100 @@
+"""The one visible chain from a generator to batches: source -> map -> batch -> prefetch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from pipelines.config import AUTO, PipelineConfig
+from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor, has_transform
+
+
+def build_dataset(
+    pipeline: GeneratorPipeline,
+    config: PipelineConfig,
+    *,
+    seed: int = 0,
+    source: tf.data.Dataset | None = None,
+) -> tf.data.Dataset:
+    """Builds the endless dataset of batches that `config` describes.
+
+    Args:
+        pipeline: the generator and its map.
+        config: batch size, prefetch buffer and map parallelism.
+        seed: given to `pipeline.generate`.
+        source: the generator's elements, from `source_dataset`; made here if not given.
+
+    Returns:
+        A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size`
+        on every component, without an end: a finite generator is started again.
+    """
+    dataset = source or source_dataset(pipeline, SourceMonitor(pipeline, seed))
+    # Before the batch, so that no epoch ends in a short batch and every step costs the same.
+    dataset = dataset.repeat()
+    if has_transform(pipeline):
+        dataset = dataset.map(pipeline.transform, num_parallel_calls=_parallel_calls(config))
+    dataset = batch_elements(dataset, config.batch_size)
+    if config.prefetch_buffer != 0:
+        # Last, so that finished batches are what is held; "auto" grows it until waits stop.
+        dataset = dataset.prefetch(_or_autotune(config.prefetch_buffer))
+    if config.is_autotune:
+        return dataset  # what a user writes today, default options and all
+    return dataset.with_options(pinned_options())
+
+
+def source_dataset(pipeline: GeneratorPipeline, monitor: SourceMonitor) -> tf.data.Dataset:
+    """The generator's elements as they come, one Python call each."""
+    return tf.data.Dataset.from_generator(monitor, output_signature=pipeline.element_spec)
+
+
+def sample_batch(
+    pipeline: GeneratorPipeline, source: tf.data.Dataset, batch_size: int, *, elements: int
+) -> Any:
+    """One batch made of the first few elements, repeated: to trace a step, not to train on.
+
+    It costs `elements` elements however large the batch is, through an iterator of its own.
+    Returns nested tensors with a leading dimension of `batch_size`.
+
+    Raises:
+        PipelineError: the generator yields nothing.
+    """
+    dataset = source.take(elements)
+    if has_transform(pipeline):
+        dataset = dataset.map(pipeline.transform)
+    dataset = batch_elements(dataset.cache().repeat(), batch_size)
+    for batch in dataset.take(1).with_options(pinned_options()):
+        return batch
+    raise PipelineError(f"pipeline {pipeline.name!r}: generate() ended without yielding an element")
+
+
+def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """`batch`, or `padded_batch` where a dimension of the elements is unknown."""
+    specs = tf.nest.flatten(dataset.element_spec)
+    plain = all(isinstance(spec, tf.TensorSpec) for spec in specs)
+    if plain and any(not spec.shape.is_fully_defined() for spec in specs):
+        return dataset.padded_batch(batch_size)
+    return dataset.batch(batch_size)
+
+
+def pinned_options() -> tf.data.Options:
+    """Options under which the chain that was asked for is the chain that runs.
+
+    By default tf.data adds a prefetch of its own, turns sequential maps into parallel ones and
+    retunes buffers while it runs; a measurement of `prefetch(1)` would then measure none such.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_optimization.map_parallelization = False
+    return options
+
+
+def _parallel_calls(config: PipelineConfig) -> int | None:
+    # num_parallel_calls=1 is not the sequential map: it runs one element ahead on another thread.
+    return None if config.map_parallelism == 1 else _or_autotune(config.map_parallelism)
+
+
+def _or_autotune(value: int | str) -> int:
+    return tf.data.AUTOTUNE if value == AUTO else int(value)

@@ -1,0 +1,95 @@
+"""Which pipelines there are: a name, or `module:attribute` for a person's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import cast
+
+from pipelines.source import REQUIRED_MEMBERS, GeneratorPipeline, PipelineError
+
+# Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
+_BUILT_IN: dict[str, str] = {}
+
+
+def register(name: str, target: str) -> None:
+    """Adds a built-in pipeline.
+
+    Raises:
+        ValueError: the name is taken; a silent replacement would tune something else.
+    """
+    if name in _BUILT_IN:
+        raise ValueError(f"pipeline name {name!r} is taken by {_BUILT_IN[name]}; choose another")
+    _BUILT_IN[name] = target
+
+
+register("simple", "pipelines.simple:SimplePipeline")
+register("noisy", "pipelines.noisy:NoisyPipeline")
+register("image", "pipelines.image:ImagePipeline")
+
+
+def names() -> list[str]:
+    """The built-in pipelines, in the order they are tuned."""
+    return list(_BUILT_IN)
+
+
+def resolve(selector: str) -> str:
+    """Turns a built-in's name or `module:attribute` into `module:attribute`, importing nothing.
+
+    Raises:
+        PipelineError: no such name; the message suggests the nearest one.
+    """
+    if selector in _BUILT_IN:
+        return _BUILT_IN[selector]
+    module, colon, attribute = selector.partition(":")
+    if colon and module and attribute:
+        return selector
+    nearest = difflib.get_close_matches(selector, names(), n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "give your own as module:attribute"
+    raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {', '.join(names())})")
+
+
+def load(target: str) -> GeneratorPipeline:
+    """Imports `module:attribute` and returns the pipeline, calling a class for an instance.
+
+    The current directory is importable. This imports TensorFlow, so only a trial's process does it.
+
+    Raises:
+        PipelineError: the module does not import, or what it holds is not a pipeline.
+    """
+    found = _attribute(target)
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise PipelineError(f"{target}: making an instance failed: {_quote(error)}") from error
+    missing = [member for member in REQUIRED_MEMBERS if not hasattr(found, member)]
+    if missing:
+        raise PipelineError(
+            f"{target} is not a pipeline: it has no {', '.join(missing)}; "
+            "subclass pipelines.source.GeneratorPipeline"
+        )
+    return cast(GeneratorPipeline, found)
+
+
+def _attribute(target: str) -> object:
+    module_name, _, path = target.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: object = importlib.import_module(module_name)
+    except Exception as error:
+        raise PipelineError(f"cannot import {module_name!r} from {here}: {_quote(error)}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise PipelineError(f"module {module_name!r} has no attribute {path!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _quote(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

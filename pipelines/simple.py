@@ -1,0 +1,40 @@
+"""The smallest pipeline there is: pairs of numbers, so that nothing but overhead is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pipelines.source import GeneratorPipeline
+
+# The pairs repeat after this many, which keeps the features in [0, 1] without a second pass.
+LENGTH = 1_000_000
+
+
+class SimplePipeline(GeneratorPipeline):
+    """Pairs (i, 2i), scaled to [0, 1], into a one-layer regression."""
+
+    name = "simple"
+    element_spec = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
+    batch_sizes = (32, 64, 128, 256)
+
+    def generate(self, seed: int) -> Iterator[tuple[int, int]]:
+        """Yields (i, 2i) for a million i, beginning at a point that the seed chooses."""
+        for i in range(LENGTH):
+            number = (i + seed) % LENGTH
+            yield number, 2 * number
+
+    def transform(self, *element: Any) -> Any:
+        """Scales both numbers by 1 / LENGTH: scalars in, a float32 vector of one and a scalar out."""
+        number, double = element
+        scale = 1.0 / LENGTH
+        return tf.cast(number, tf.float32)[tf.newaxis] * scale, tf.cast(double, tf.float32) * scale
+
+    def build_model(self) -> keras.Model:
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        # Without XLA: a step of microseconds gains nothing from it and a trial starts sooner.
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
