@@ -74,7 +74,7 @@ def touches_cuda() -> bool:
     """Whether this process holds an NVIDIA device open: its children could not use the GPU."""
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            if os.readlink(descriptor).startswith("/dev/nvidia"):
+            if str(descriptor.readlink()).startswith("/dev/nvidia"):
                 return True
     return False
 

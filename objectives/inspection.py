@@ -1,4 +1,4 @@
-"""Looks at a pipeline before anything is measured: every mistake a person can make is found here."""
+"""Looks at a pipeline before anything is measured, so that mistakes are found at once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def check_batch_sizes(pipeline: GeneratorPipeline) -> list[int]:
     """
     name, given = pipeline.name, pipeline.batch_sizes
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise PipelineError(f"pipeline {name!r}: batch_sizes must list at least one size: {given!r}")
+        raise PipelineError(
+            f"pipeline {name!r}: batch_sizes must list at least one size: {given!r}"
+        )
     for size in given:
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_BATCH_SIZE:
             raise PipelineError(
@@ -124,7 +126,8 @@ def check_model(pipeline: GeneratorPipeline) -> None:
         ) from error
     if not isinstance(model, keras.Model):
         raise PipelineError(
-            f"pipeline {name!r}: build_model() must return a keras.Model, not {type(model).__name__}"
+            f"pipeline {name!r}: build_model() must return a keras.Model, "
+            f"not {type(model).__name__}"
         )
     if not model.compiled:
         raise PipelineError(

@@ -69,7 +69,7 @@ class TrialRunner:
     def start(self) -> None:
         """Starts the server, which imports TensorFlow in the background."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._server_output = tempfile.TemporaryFile()
+        self._server_output = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "objectives.fork_server", str(theirs.fileno())],
@@ -123,7 +123,7 @@ class TrialRunner:
     ) -> dict[str, Any] | TrialFailure:
         control = self._connect()
         result_r, result_w = os.pipe()
-        with tempfile.TemporaryFile() as output, open(result_r, "rb", buffering=0) as result:
+        with tempfile.TemporaryFile() as output, os.fdopen(result_r, "rb", 0) as result:
             try:
                 socket.send_fds(control, [json.dumps(job).encode()], [result_w, output.fileno()])
             finally:

@@ -28,7 +28,7 @@ from objectives.process_tree import MIB, ProcessTree
 from objectives.spec import TrialSpec
 from objectives.training import NotFiniteLossError, TrainingFeed
 from pipelines import catalog
-from pipelines.build import build_dataset, sample_batch, source_dataset
+from pipelines.build import build_dataset, sample_batch
 from pipelines.config import PipelineConfig
 from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor
 
@@ -51,11 +51,8 @@ class Trial:
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "transform"
-        self.source = SourceMonitor(pipeline, spec.seed)
-        elements = source_dataset(pipeline, self.source)
-        traced = sample_batch(
-            pipeline, elements, spec.config.batch_size, elements=FIRST_ELEMENTS
-        )
+        elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
+        traced = sample_batch(pipeline, elements, spec.config.batch_size)
         self.stage = "model"
         model = pipeline.build_model()
         feed = TrainingFeed(model, spec.config.batch_size, autotuned=spec.config.is_autotune)
@@ -63,14 +60,15 @@ class Trial:
         reset_device_peak(device)
 
         self.stage = "transform"
-        starts_before, skipped_before = self.source.starts, _skipped(pipeline)
-        feed.start(build_dataset(pipeline, spec.config, source=elements))
+        self.source = SourceMonitor(pipeline, spec.seed)
+        skipped_before = _skipped(pipeline)
+        feed.start(build_dataset(pipeline, spec.config, source=self.source))
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
         tree.look()
         host_peak_mib = tree.peak_mib
-        restarts = self.source.starts - starts_before - 1
+        restarts = self.source.starts - 1
         skipped = _skipped(pipeline) - skipped_before
 
         examples = sum(window.examples for window in state.windows)
@@ -96,10 +94,7 @@ class Trial:
             generator_restarts=restarts,
             skipped_elements=skipped,
             loss=feed.loss,
-            digest=Digest(
-                elements=digest(first_elements(pipeline, spec.seed, FIRST_ELEMENTS)),
-                batches=digest(feed.first_batches),
-            ),
+            digest=Digest(elements=digest(elements), batches=digest(feed.first_batches)),
             autotune=nodes,
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from pipelines.config import AUTO, PipelineConfig
-from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor, has_transform
+from pipelines.source import GeneratorPipeline, SourceMonitor, has_transform
 
 
 def build_dataset(
@@ -15,7 +16,7 @@ def build_dataset(
     config: PipelineConfig,
     *,
     seed: int = 0,
-    source: tf.data.Dataset | None = None,
+    source: SourceMonitor | None = None,
 ) -> tf.data.Dataset:
     """Builds the endless dataset of batches that `config` describes.
 
@@ -23,13 +24,15 @@ def build_dataset(
         pipeline: the generator and its map.
         config: batch size, prefetch buffer and map parallelism.
         seed: given to `pipeline.generate`.
-        source: the generator's elements, from `source_dataset`; made here if not given.
+        source: starts the generator and watches it; made here if not given.
 
     Returns:
         A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size`
         on every component, without an end: a finite generator is started again.
     """
-    dataset = source or source_dataset(pipeline, SourceMonitor(pipeline, seed))
+    dataset = tf.data.Dataset.from_generator(
+        source or SourceMonitor(pipeline, seed), output_signature=pipeline.element_spec
+    )
     # Before the batch, so that no epoch ends in a short batch and every step costs the same.
     dataset = dataset.repeat()
     if has_transform(pipeline):
@@ -43,29 +46,28 @@ def build_dataset(
     return dataset.with_options(pinned_options())
 
 
-def source_dataset(pipeline: GeneratorPipeline, monitor: SourceMonitor) -> tf.data.Dataset:
-    """The generator's elements as they come, one Python call each."""
-    return tf.data.Dataset.from_generator(monitor, output_signature=pipeline.element_spec)
+def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:
+    """A batch made of a few elements, repeated: to trace a step on, not to train on.
 
-
-def sample_batch(
-    pipeline: GeneratorPipeline, source: tf.data.Dataset, batch_size: int, *, elements: int
-) -> Any:
-    """One batch made of the first few elements, repeated: to trace a step, not to train on.
-
-    It costs `elements` elements however large the batch is, through an iterator of its own.
-    Returns nested tensors with a leading dimension of `batch_size`.
-
-    Raises:
-        PipelineError: the generator yields nothing.
+    It runs the map eagerly instead of through tf.data, which would take four times as long, and
+    asks the generator for nothing. Returns nested tensors with a leading dimension of
+    `batch_size`; components of different sizes are padded with zeros, as `padded_batch` does.
     """
-    dataset = source.take(elements)
-    if has_transform(pipeline):
-        dataset = dataset.map(pipeline.transform)
-    dataset = batch_elements(dataset.cache().repeat(), batch_size)
-    for batch in dataset.take(1).with_options(pinned_options()):
-        return batch
-    raise PipelineError(f"pipeline {pipeline.name!r}: generate() ended without yielding an element")
+    with tf.device("/CPU:0"):  # where tf.data runs the map
+        mapped = [pipeline.transform(*e) if has_transform(pipeline) else e for e in elements]
+        chosen = [mapped[i % len(mapped)] for i in range(batch_size)]
+        return tf.nest.map_structure(lambda *leaves: _stack(leaves), *chosen)
+
+
+def _stack(leaves: Sequence[Any]) -> Any:
+    if isinstance(leaves[0], tf.SparseTensor):
+        return tf.sparse.concat(0, [tf.sparse.expand_dims(leaf, 0) for leaf in leaves])
+    if isinstance(leaves[0], tf.RaggedTensor):
+        return tf.stack(leaves)
+    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves]
+    if all(tensor.shape == tensors[0].shape for tensor in tensors):
+        return tf.stack(tensors)
+    return tf.ragged.stack(tensors).to_tensor()
 
 
 def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -72,7 +72,7 @@ def load(target: str) -> GeneratorPipeline:
             f"{target} is not a pipeline: it has no {', '.join(missing)}; "
             "subclass pipelines.source.GeneratorPipeline"
         )
-    return cast(GeneratorPipeline, found)
+    return cast("GeneratorPipeline", found)
 
 
 def _attribute(target: str) -> object:
@@ -83,7 +83,9 @@ def _attribute(target: str) -> object:
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:
-        raise PipelineError(f"cannot import {module_name!r} from {here}: {_quote(error)}") from error
+        raise PipelineError(
+            f"cannot import {module_name!r} from {here}: {_quote(error)}"
+        ) from error
     for part in path.split("."):
         if not hasattr(found, part):
             raise PipelineError(f"module {module_name!r} has no attribute {path!r}")

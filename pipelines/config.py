@@ -44,7 +44,9 @@ class PipelineConfig(BaseModel):
         _check_range("map_parallelism", self.map_parallelism, 1, MAX_MAP_PARALLELISM)
         # Half an AUTOTUNE would be neither what a user writes today nor a pinned configuration.
         if (self.prefetch_buffer == AUTO) != (self.map_parallelism == AUTO):
-            raise ValueError('prefetch_buffer and map_parallelism are "auto" together or not at all')
+            raise ValueError(
+                'prefetch_buffer and map_parallelism are "auto" together or not at all'
+            )
         return self
 
     @property
@@ -79,7 +81,9 @@ class PipelineConfig(BaseModel):
         return self.model_dump()
 
     def __str__(self) -> str:
-        return f"batch {self.batch_size}, prefetch {self.prefetch_buffer}, map {self.map_parallelism}"
+        return (
+            f"batch {self.batch_size}, prefetch {self.prefetch_buffer}, map {self.map_parallelism}"
+        )
 
 
 def _check_range(name: str, value: int | str, low: int, high: int) -> None:
@@ -91,7 +95,9 @@ def one_line(error: ValidationError) -> str:
     """What pydantic found wrong, each finding as `field: message (got value)`, on one line."""
     findings = []
     for item in error.errors(include_url=False, include_context=False):
-        place = ".".join(str(part) for part in item["loc"] if part not in ("int", "literal['auto']"))
+        place = ".".join(
+            str(part) for part in item["loc"] if part not in ("int", "literal['auto']")
+        )
         message = item["msg"].removeprefix("Value error, ")
         given = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
         findings.append(f"{place}: {message}{given}" if place else message)

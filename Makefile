@@ -1,0 +1,59 @@
+# Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
+.DEFAULT_GOAL := help
+.PHONY: help setup tune test lint ui lock clean
+SHELL := /bin/bash
+
+# The first Python here that the project supports. PYTHON=... on the command line overrides it.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# CUDA's libraries are worth their 2 GB only where there is a GPU to use them.
+FLAVOUR ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),cuda,cpu)
+LOCK := requirements/$(FLAVOUR).lock
+STAMP := .venv/.installed-$(FLAVOUR)
+BIN := .venv/bin
+
+PIPELINE ?=
+TRIALS ?=
+ARGS ?=
+TESTS ?=
+PORT ?= 5000
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP)  ## make .venv with the locked dependencies and the project
+
+$(STAMP): $(LOCK) pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make setup PYTHON=/path/to/python3"; exit 2; }
+	@echo "setting up .venv with $$($(PYTHON) --version) and the locked dependencies ($(FLAVOUR)); this takes some minutes once"
+	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--memory-limit 2GiB"
+	@$(BIN)/prefetch-tune tune $(PIPELINE) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+
+test: setup  ## run the tests: TESTS=tests/test_steady_state.py for some
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: setup  ## check style, types and layers
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: setup  ## open the results at http://127.0.0.1:5000 (PORT=... for another)
+	@mkdir -p mlruns
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --default-artifact-root "$(CURDIR)/mlruns/artifacts"
+
+lock:  ## resolve the dependencies anew (needs uv)
+	@for flavour in cpu cuda; do \
+		uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+			--custom-compile-command "make lock" --python-version 3.11 --group dev \
+			$$([ $$flavour = cuda ] && echo --extra cuda) pyproject.toml -o requirements/$$flavour.lock; done
+
+clean:  ## remove .venv and caches; results in mlruns/ stay
+	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

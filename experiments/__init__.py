@@ -1,0 +1,1 @@
+"""What is searched and recorded: Optuna studies over pipelines, tracked in MLflow."""

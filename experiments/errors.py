@@ -1,0 +1,13 @@
+"""Errors that a person can act on: the command line prints them in one line and exits with 2."""
+
+
+class UsageError(ValueError):
+    """An option has a value that cannot be used; the message quotes it."""
+
+
+class StoreError(UsageError):
+    """A place for results cannot be used; the message names it and says what to do."""
+
+
+class StudyError(UsageError):
+    """A study cannot be continued as asked; the message says why and what to do."""

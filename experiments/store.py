@@ -1,0 +1,77 @@
+"""Where results live: the local `mlruns/`, or the servers that a person names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import StoreError
+
+LOCAL = "mlruns"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Addresses of the Optuna storage and the MLflow tracking server.
+
+    Attributes:
+        storage_url: SQLAlchemy URL of the studies.
+        tracking_uri: of MLflow.
+        artifacts: folder of artifacts; None leaves their place to the tracking server.
+        folder: the local `mlruns/`; None where neither address needs it.
+    """
+
+    storage_url: str
+    tracking_uri: str
+    artifacts: Path | None
+    folder: Path | None
+
+    @classmethod
+    def choose(cls, directory: Path, storage: str | None, tracking_uri: str | None) -> Store:
+        """Local by default; `MLFLOW_TRACKING_URI` comes after an address given here.
+
+        Raises:
+            StoreError: the local folder is needed and cannot be written.
+        """
+        folder = directory / LOCAL
+        tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        local_tracking = tracking_uri is None
+        if storage is None or local_tracking:
+            check_writable(folder)
+        return cls(
+            storage_url=storage or f"sqlite:///{folder / 'optuna.db'}",
+            tracking_uri=tracking_uri or f"sqlite:///{folder / 'mlflow.db'}",
+            artifacts=folder / "artifacts" if local_tracking else None,
+            folder=folder if storage is None or local_tracking else None,
+        )
+
+    def create(self) -> None:
+        """Makes the local folder; the databases in it are made by those who own them.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {self.folder}: {error.strerror}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that results can be kept under `folder` without making anything.
+
+    Raises:
+        StoreError: it is no folder, or not writable.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder; results are kept there: move it away")
+    nearest = folder if folder.exists() else folder.parent
+    targets = [nearest, *nearest.glob("*.db")] if nearest == folder else [nearest]
+    for target in targets:
+        if not os.access(target, os.W_OK):
+            raise StoreError(
+                f"cannot write {target}; make it writable, or run where results can be kept"
+            )

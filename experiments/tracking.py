@@ -1,0 +1,234 @@
+"""The only module that imports MLflow: explicit run ids, no active run, one batch a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from experiments.errors import StoreError
+from experiments.store import Store
+from objectives.measurement import Measurement, TrialFailure
+from objectives.spec import TrialSpec
+
+# MLflow's own name for the tag that makes the UI group children under a parent.
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+# MLflow takes at most 1,000 metrics a call.
+BATCH = 1_000
+# What a run's state means in MLflow's words: only a trial that failed is FAILED.
+STATUS = {
+    "complete": "FINISHED",
+    "infeasible": "FINISHED",
+    "pruned": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+
+
+class Tracker:
+    """Writes studies, trials and baselines as MLflow runs."""
+
+    def __init__(self, store: Store) -> None:
+        """Connects, which creates the tables of a new local database.
+
+        Raises:
+            StoreError: the tracking server does not answer or the database cannot be opened.
+        """
+        for name in ("mlflow", "alembic"):  # "Creating initial MLflow database tables..."
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._store = store
+        try:
+            self._client = MlflowClient(tracking_uri=store.tracking_uri)
+            if store.folder is None:
+                self._client.search_experiments(max_results=1)
+            else:
+                # Two first connections at once would both try to create the tables.
+                with FileLock(store.folder / ".mlflow.lock"):
+                    self._client.search_experiments(max_results=1)
+        except Exception as error:
+            raise StoreError(
+                f"cannot use MLflow at {store.tracking_uri}: {_line(error)}"
+            ) from error
+
+    def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Makes the parent run of a study; returns its run id."""
+        run = self._client.create_run(
+            self._experiment_id(experiment), run_name=name, tags={**tags, "kind": "study"}
+        )
+        return str(run.info.run_id)
+
+    def resume_study(self, run_id: str) -> bool:
+        """Marks an earlier parent run as running again; False where it is gone."""
+        if self._find(run_id) is None:
+            return False
+        self._client.update_run(run_id, status="RUNNING")
+        return True
+
+    def finish_study(
+        self,
+        run_id: str,
+        *,
+        interrupted: bool,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Writes a study's summary to its parent run and ends it."""
+        known = set(self._client.get_run(run_id).data.params)
+        self._client.log_batch(
+            run_id,
+            metrics=_metrics(metrics),
+            # A parameter cannot be changed: after a resume only new ones are written.
+            params=[Param(key, str(value)) for key, value in params.items() if key not in known],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        self._client.set_terminated(run_id, "KILLED" if interrupted else "FINISHED")
+
+    def log_trial(
+        self,
+        parent_id: str,
+        name: str,
+        spec: TrialSpec,
+        outcome: Measurement | TrialFailure,
+        state: str,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Writes one trial or baseline as a finished child run; returns its run id.
+
+        Everything is written after the trial, in one go: a study that is killed leaves no run
+        that seems to be running, and nothing is logged while something is measured.
+        """
+        parent = self._client.get_run(parent_id)
+        tags = {**tags, "state": state, PARENT: parent_id}
+        if isinstance(outcome, TrialFailure):
+            tags |= {"failure.kind": outcome.kind, "failure.detail": outcome.detail[:4_000]}
+            tags[NOTE] = f"**{outcome.kind}**: {outcome.detail[:4_000]}"
+        run_id = str(
+            self._client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id
+        )
+        metrics = [] if isinstance(outcome, TrialFailure) else _measured(outcome)
+        params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
+        self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
+        for start in range(BATCH, len(metrics), BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        self._client.log_text(run_id, spec.to_json(), "spec.json")
+        if isinstance(outcome, TrialFailure):
+            self._client.log_text(run_id, outcome.output, "output.txt")
+        self._client.set_terminated(run_id, STATUS[state])
+        return run_id
+
+    def children(self, parent_id: str) -> list[Run]:
+        """All child runs of a study, oldest first."""
+        experiment = self._client.get_run(parent_id).info.experiment_id
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [experiment],
+                filter_string=f"tags.`{PARENT}` = '{parent_id}'",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def mark_interrupted(self, run_id: str) -> None:
+        """Marks a trial's run whose study was killed before it could take the result."""
+        self._client.set_tag(run_id, "state", "interrupted")
+        self._client.set_terminated(run_id, STATUS["interrupted"])
+
+    def _experiment_id(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "active":
+            return str(found.experiment_id)
+        if found is not None:
+            raise StoreError(
+                f"the MLflow experiment {name!r} was deleted; restore it with "
+                f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+            )
+        location = None if self._store.artifacts is None else self._store.artifacts.as_uri()
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _find(self, run_id: str) -> Run | None:
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException:
+            return None
+        return run if run.info.lifecycle_stage == "active" else None
+
+
+def trial_params(spec: TrialSpec) -> dict[str, object]:
+    """What a rerun needs, as flat parameters."""
+    rule = {f"stop.{key}": value for key, value in spec.stop.model_dump().items()}
+    return {
+        "pipeline": spec.pipeline,
+        **spec.config.to_params(),
+        "seed": spec.seed,
+        "device": spec.device,
+        **rule,
+    }
+
+
+def trial_metrics(measured: Measurement) -> dict[str, float]:
+    """A measurement under the names that README lists; what was not measured is left out."""
+    values = {
+        "throughput/examples_per_s": measured.examples_per_s,
+        "throughput/ci_low": measured.ci.low,
+        "throughput/ci_high": measured.ci.high,
+        "throughput/steps_per_s": measured.steps_per_s,
+        "input/wait_fraction": measured.wait_fraction,
+        "step/p50_ms": measured.step_p50_ms,
+        "step/p95_ms": measured.step_p95_ms,
+        "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
+        "memory/host_peak_mib": measured.host_peak_mib,
+        "memory/device_peak_mib": measured.device_peak_mib,
+        "memory/buffer_mib": measured.buffer_mib,
+        "host/speed_index": measured.host_speed_index,
+        "generator/restarts": float(measured.generator_restarts),
+        "generator/skipped_elements": float(measured.skipped_elements),
+        "measurement/startup_s": measured.startup_s,
+        "measurement/measured_s": measured.measured_s,
+        "measurement/windows": float(len(measured.windows)),
+        "measurement/settled": float(measured.settled),
+        "train/loss": measured.loss,
+    }
+    for node in measured.autotune:
+        values[f"autotune/{node.node}/{node.parameter}"] = node.value
+        values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _measured(measured: Measurement) -> list[Metric]:
+    now_ms = int(time.time() * 1_000)
+    windows = [
+        Metric("throughput/window_examples_per_s", window.rate, now_ms, step)
+        for step, window in enumerate(measured.windows)
+    ]
+    return _metrics(trial_metrics(measured)) + windows
+
+
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    now_ms = int(time.time() * 1_000)
+    return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
+
+
+def _line(error: Any) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def local_ui_command(folder: Path) -> str:
+    """The command that opens a local store in the MLflow UI."""
+    return (
+        f"mlflow ui --backend-store-uri sqlite:///{folder / 'mlflow.db'} "
+        "--host 127.0.0.1 --port 5000"
+    )
