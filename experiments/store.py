@@ -32,11 +32,14 @@ class Store:
         """Local by default; `MLFLOW_TRACKING_URI` comes after an address given here.
 
         Raises:
-            StoreError: the local folder is needed and cannot be written.
+            StoreError: the local folder is needed and cannot be written, or an address is wrong.
         """
         folder = directory / LOCAL
         tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         local_tracking = tracking_uri is None
+        for address in (storage, tracking_uri):
+            if address is not None:
+                check_address(address)
         if storage is None or local_tracking:
             check_writable(folder)
         return cls(
@@ -58,6 +61,22 @@ class Store:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make {self.folder}: {error.strerror}") from error
+
+
+def check_address(address: str) -> None:
+    """Checks what can be known about an address without connecting to it.
+
+    MLflow tries for minutes to open a database whose folder does not exist.
+
+    Raises:
+        StoreError: it has no scheme, or names a database in a folder that does not exist.
+    """
+    scheme, colon, rest = address.partition("://")
+    if not colon:
+        raise StoreError(f"{address!r} is no address; give one like sqlite:///results.db")
+    database = Path(rest.removeprefix("/"))
+    if scheme == "sqlite" and rest and not database.absolute().parent.is_dir():
+        raise StoreError(f"{address!r}: the folder {database.parent} does not exist; make it first")
 
 
 def check_writable(folder: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -45,24 +46,20 @@ class Tracker:
         for name in ("mlflow", "alembic"):  # "Creating initial MLflow database tables..."
             logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
-        try:
+        # MLflow's own seven retries are two minutes of silence before the first word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        # Two first connections to a local database at once would both create its tables.
+        lock = FileLock(store.folder / ".mlflow.lock") if store.folder else nullcontext()
+        with self._one_line(), lock:
             self._client = MlflowClient(tracking_uri=store.tracking_uri)
-            if store.folder is None:
-                self._client.search_experiments(max_results=1)
-            else:
-                # Two first connections at once would both try to create the tables.
-                with FileLock(store.folder / ".mlflow.lock"):
-                    self._client.search_experiments(max_results=1)
-        except Exception as error:
-            raise StoreError(
-                f"cannot use MLflow at {store.tracking_uri}: {_line(error)}"
-            ) from error
+            self._client.search_experiments(max_results=1)
 
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Makes the parent run of a study; returns its run id."""
-        run = self._client.create_run(
-            self._experiment_id(experiment), run_name=name, tags={**tags, "kind": "study"}
-        )
+        with self._one_line():
+            run = self._client.create_run(
+                self._experiment_id(experiment), run_name=name, tags={**tags, "kind": "study"}
+            )
         return str(run.info.run_id)
 
     def resume_study(self, run_id: str) -> bool:
@@ -82,15 +79,16 @@ class Tracker:
         tags: Mapping[str, str],
     ) -> None:
         """Writes a study's summary to its parent run and ends it."""
-        known = set(self._client.get_run(run_id).data.params)
-        self._client.log_batch(
-            run_id,
-            metrics=_metrics(metrics),
-            # A parameter cannot be changed: after a resume only new ones are written.
-            params=[Param(key, str(value)) for key, value in params.items() if key not in known],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
-        self._client.set_terminated(run_id, "KILLED" if interrupted else "FINISHED")
+        with self._one_line():
+            known = set(self._client.get_run(run_id).data.params)
+            self._client.log_batch(
+                run_id,
+                metrics=_metrics(metrics),
+                # A parameter cannot be changed: after a resume only new ones are written.
+                params=[Param(key, str(new)) for key, new in params.items() if key not in known],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+            self._client.set_terminated(run_id, "KILLED" if interrupted else "FINISHED")
 
     def log_trial(
         self,
@@ -106,23 +104,26 @@ class Tracker:
         Everything is written after the trial, in one go: a study that is killed leaves no run
         that seems to be running, and nothing is logged while something is measured.
         """
-        parent = self._client.get_run(parent_id)
         tags = {**tags, "state": state, PARENT: parent_id}
+        metrics: list[Metric] = []
+        texts = {"spec.json": spec.to_json()}
         if isinstance(outcome, TrialFailure):
-            tags |= {"failure.kind": outcome.kind, "failure.detail": outcome.detail[:4_000]}
-            tags[NOTE] = f"**{outcome.kind}**: {outcome.detail[:4_000]}"
-        run_id = str(
-            self._client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id
-        )
-        metrics = [] if isinstance(outcome, TrialFailure) else _measured(outcome)
+            detail = outcome.detail[:4_000]
+            tags |= {"failure.kind": outcome.kind, "failure.detail": detail}
+            tags[NOTE] = f"**{outcome.kind}**: {detail}"
+            texts["output.txt"] = outcome.output
+        else:
+            metrics = _measured(outcome)
         params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
-        self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
-        for start in range(BATCH, len(metrics), BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        self._client.log_text(run_id, spec.to_json(), "spec.json")
-        if isinstance(outcome, TrialFailure):
-            self._client.log_text(run_id, outcome.output, "output.txt")
-        self._client.set_terminated(run_id, STATUS[state])
+        with self._one_line():
+            experiment = self._client.get_run(parent_id).info.experiment_id
+            run_id = str(self._client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+            self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
+            for start in range(BATCH, len(metrics), BATCH):
+                self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+            for path, text in texts.items():
+                self._client.log_text(run_id, text, path)
+            self._client.set_terminated(run_id, STATUS[state])
         return run_id
 
     def children(self, parent_id: str) -> list[Run]:
@@ -146,6 +147,15 @@ class Tracker:
         """Marks a trial's run whose study was killed before it could take the result."""
         self._client.set_tag(run_id, "state", "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """Turns what MLflow and its HTTP client raise into one line that names the address."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            line = str(error).strip().split("\n")[0]
+            raise StoreError(f"cannot use MLflow at {self._store.tracking_uri}: {line}") from error
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -220,10 +230,6 @@ def _measured(measured: Measurement) -> list[Metric]:
 def _metrics(values: Mapping[str, float]) -> list[Metric]:
     now_ms = int(time.time() * 1_000)
     return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
-
-
-def _line(error: Any) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 def local_ui_command(folder: Path) -> str:

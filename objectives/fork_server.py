@@ -34,12 +34,14 @@ LAZY_MODULES = (
 )
 
 
-def main(control_fd: int) -> None:
-    """Serves until the other end of the socket is closed."""
+def main(control_fd: int, mode: str) -> None:
+    """Serves until the other end of the socket is closed; `mode` is "fork" or "spawn"."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     control = socket.socket(fileno=control_fd)
-    preload()
-    forks = not touches_cuda()
+    forks = mode == "fork"
+    if forks:
+        preload()
+        forks = not touches_cuda()
     _send(control, {"ready": os.getpid(), "forks": forks})
     while True:
         request, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 2)
@@ -128,4 +130,4 @@ def _send(control: socket.socket, message: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

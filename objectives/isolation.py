@@ -29,6 +29,8 @@ OUTPUT_BYTES = 16_384
 READY_TIMEOUT_S = 180.0
 INSPECT_DEADLINE_S = 120.0
 POLL_S = 0.25
+# -P: a `pipelines/` folder in the current directory must not stand in for this project's.
+SERVER = [sys.executable, "-P", "-m", "objectives.fork_server"]
 # Share of the memory that is free when a trial starts which the trial may take.
 HOST_CAP_SHARE = 0.8
 OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -52,7 +54,9 @@ class TrialRunner:
     Use as a context manager. `start` returns at once; the first job waits for the server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fork: bool = True) -> None:
+        """`fork=False` starts a new interpreter for each trial, as is done where CUDA is in use."""
+        self._mode = "fork" if fork else "spawn"
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._server_output: IO[bytes] | None = None
@@ -72,7 +76,7 @@ class TrialRunner:
         self._server_output = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "objectives.fork_server", str(theirs.fileno())],
+                [*SERVER, str(theirs.fileno()), self._mode],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._server_output,

@@ -1,0 +1,142 @@
+"""A clock that only moves when told, and feeds whose every wait is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from experiments.tracking import Tracker
+from objectives.isolation import TrialRunner
+from objectives.measurement import (
+    Digest,
+    Interval,
+    Measurement,
+    PipelineInfo,
+    TrialFailure,
+    Window,
+)
+from objectives.spec import TrialSpec
+
+
+class FakeClock:
+    """Seconds since its making."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeFeed:
+    """A producer and a consumer with known times.
+
+    `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`.
+    """
+
+    examples_per_batch = 32
+
+    def __init__(
+        self, clock: FakeClock, wait_s: Callable[[int, float], float], step_s: float = 0.0
+    ) -> None:
+        self.clock = clock
+        self.wait_s = wait_s
+        self.step_s = step_s
+        self.batches = 0
+        self.synchronised = 0
+        self.choice: Callable[[float], object] = lambda now: None
+
+    def next_batch(self) -> int:
+        self.clock.now += self.wait_s(self.batches, self.clock.now)
+        self.batches += 1
+        return self.batches
+
+    def step(self, batch: object) -> None:
+        self.clock.now += self.step_s
+
+    def synchronise(self) -> None:
+        self.synchronised += 1
+
+    def choices(self) -> object:
+        return self.choice(self.clock.now)
+
+
+def measurement(
+    rate: float = 1_000.0, *, stopped: str = "precise", peak_mib: float = 50.0
+) -> Measurement:
+    """A measurement of `rate` examples/s."""
+    return Measurement(
+        examples_per_s=rate,
+        ci=Interval(low=0.95 * rate, high=1.05 * rate),
+        steps_per_s=rate / 32,
+        wait_fraction=0.5,
+        step_p50_ms=32_000.0 / rate,
+        step_p95_ms=40_000.0 / rate,
+        cpu_seconds_per_1k_examples=0.5,
+        host_peak_mib=peak_mib,
+        device_peak_mib=None,
+        buffer_mib=1.0,
+        windows=[Window(examples=int(rate), seconds=1.0, wait_s=0.5)] * 3,
+        startup_s=0.5,
+        stopped=stopped,  # type: ignore[arg-type]  # a literal at every call
+        settled=True,
+        device="cpu",
+        generator_restarts=0,
+        skipped_elements=0,
+        loss=1.0,
+        digest=Digest(elements="a" * 64, batches="b" * 64),
+        autotune=[],
+    )
+
+
+INFO = PipelineInfo(
+    target="tests.planted:Mapped",
+    name="mapped",
+    summary="Doubles the features in a map.",
+    batch_sizes=[4, 8],
+    has_transform=True,
+    element="(float32[4], float32)",
+    element_bytes=20,
+    device="cpu",
+    source_digest="c" * 64,
+)
+
+
+class FakeRunner(TrialRunner):
+    """Answers each trial from a list, without a process; remembers the specs."""
+
+    def __init__(self, answers: list[Measurement | TrialFailure | BaseException]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.specs: list[TrialSpec] = []
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
+        self.specs.append(spec)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class FakeTracker(Tracker):
+    """Keeps what would be logged as (name, state) pairs."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[str, str]] = []
+
+    def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        return "parent"
+
+    def resume_study(self, run_id: str) -> bool:
+        return True
+
+    def log_trial(
+        self,
+        parent_id: str,
+        name: str,
+        spec: TrialSpec,
+        outcome: Measurement | TrialFailure,
+        state: str,
+        tags: Mapping[str, str],
+    ) -> str:
+        self.logged.append((name, state))
+        return f"run-{len(self.logged)}"

@@ -1,0 +1,224 @@
+"""Pipelines with known faults and known speeds, imported by real trial processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines.source import GeneratorPipeline
+
+
+class Planted(GeneratorPipeline):
+    """Pairs of a vector of four and a number, into one dense layer. The others differ from it."""
+
+    name = "planted"
+    element_spec = (tf.TensorSpec((4,), tf.float32), tf.TensorSpec((), tf.float32))
+    batch_sizes: Any = (4, 8)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        rng = np.random.default_rng(seed)
+        while True:
+            features = rng.random(4, dtype=np.float32)
+            yield features, float(features.sum())
+
+    def build_model(self) -> Any:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Slow(Planted):
+    """Three milliseconds an element: about 300 elements/s however much is prefetched."""
+
+    name = "slow"
+    batch_sizes = (1,)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(0.003)
+            yield element
+
+
+class Faulty(Planted):
+    """Good for fifty elements, then `fail` happens inside the generator."""
+
+    name = "faulty"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for index, element in enumerate(super().generate(seed)):
+            if index >= 50:
+                self.fail()
+            yield element
+
+    def fail(self) -> None:
+        raise KeyError("lost sample 50")
+
+
+class Crashing(Faulty):
+    name = "crashing"
+
+    def fail(self) -> None:
+        print("about to crash", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Hanging(Faulty):
+    name = "hanging"
+
+    def fail(self) -> None:
+        time.sleep(3_600)
+
+
+class Hungry(Faulty):
+    """Takes 50 MiB with every element after the fiftieth."""
+
+    name = "hungry"
+
+    def __init__(self) -> None:
+        self.hoard: list[bytes] = []
+
+    def fail(self) -> None:
+        self.hoard.append(os.urandom(1024) * 1024 * 50)
+        time.sleep(0.05)
+
+
+class Exhausted(Faulty):
+    name = "exhausted"
+
+    def fail(self) -> None:
+        raise MemoryError("no room for sample 50")
+
+
+class Exploding(Planted):
+    """Features of 1e30 make the squared error infinite."""
+
+    name = "exploding"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for features, label in super().generate(seed):
+            yield features * np.float32(1e30), label
+
+
+class Finite(Planted):
+    """Ten elements, so that it starts over again and again."""
+
+    name = "finite"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for index in range(10):
+            yield np.full(4, index, np.float32), float(index)
+
+
+class Empty(Planted):
+    name = "empty"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        return iter(())
+
+
+class Ragged(Planted):
+    """Sequences of one to seven numbers: an unknown dimension, hence padded batches."""
+
+    name = "ragged"
+    element_spec = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        rng = np.random.default_rng(seed)
+        while True:
+            yield rng.random((int(rng.integers(1, 8)), 4), dtype=np.float32), 1.0
+
+    def build_model(self) -> Any:
+        layers = [keras.Input((None, 4)), keras.layers.GlobalAveragePooling1D()]
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Mapped(Planted):
+    """Doubles the features in a map."""
+
+    name = "mapped"
+
+    def transform(self, *element: Any) -> Any:
+        features, label = element
+        return 2.0 * features, label
+
+
+class OwnStep(Planted):
+    """A model whose own `train_step` reports a loss of its own."""
+
+    name = "own_step"
+
+    def build_model(self) -> Any:
+        class Model(keras.Model):  # type: ignore[misc]  # keras has no types
+            def __init__(self) -> None:
+                super().__init__()
+                self.dense = keras.layers.Dense(1)
+
+            def call(self, inputs: Any) -> Any:
+                return self.dense(inputs)
+
+            def train_step(self, data: Any) -> Any:
+                return {**super().train_step(data), "loss": tf.constant(42.0)}
+
+        model = Model()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class WrongShape(Planted):
+    name = "wrong_shape"
+    element_spec = (tf.TensorSpec((5,), tf.float32), tf.TensorSpec((), tf.float32))
+
+
+class WrongStructure(Planted):
+    name = "wrong_structure"
+    element_spec = tf.TensorSpec((4,), tf.float32)
+
+
+class WrongType(Planted):
+    name = "wrong_type"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        yield "four numbers", 1.0
+
+
+class BrokenMap(Planted):
+    name = "broken_map"
+
+    def transform(self, *element: Any) -> Any:
+        raise RuntimeError("no such augmentation")
+
+
+class Uncompiled(Planted):
+    name = "uncompiled"
+
+    def build_model(self) -> Any:
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+class NoModel(Planted):
+    name = "no_model"
+
+    def build_model(self) -> Any:
+        return None
+
+
+class ZeroBatch(Planted):
+    name = "zero_batch"
+    batch_sizes = (0, 4)
+
+
+class NoBatches(Planted):
+    name = "no_batches"
+    batch_sizes = ()
+
+
+not_a_pipeline = object()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import catalog
+from pipelines.source import PipelineError
+
+
+def test_a_name_resolves_to_its_class() -> None:
+    assert catalog.resolve("image") == "pipelines.image:ImagePipeline"
+
+
+def test_module_and_attribute_are_taken_as_they_are() -> None:
+    assert catalog.resolve("my_module:Mine") == "my_module:Mine"
+
+
+def test_an_unknown_name_gets_the_nearest_suggested() -> None:
+    with pytest.raises(PipelineError, match="no pipeline named 'imgae'; did you mean 'image'"):
+        catalog.resolve("imgae")
+
+
+def test_a_name_like_no_other_gets_the_list() -> None:
+    with pytest.raises(PipelineError, match=r"module:attribute .*simple, noisy, image"):
+        catalog.resolve("video")
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(ValueError, match=r"'image' is taken by pipelines\.image"):
+        catalog.register("image", "elsewhere:Other")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_module:X", "cannot import 'no_such_module' .*ModuleNotFoundError"),
+        ("tests.planted:Nothing", "has no attribute 'Nothing'"),
+        ("tests.planted:not_a_pipeline", "is not a pipeline: it has no name, element_spec"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(target: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        catalog.load(target)
+
+
+def test_an_instance_is_taken_as_it_is_and_a_class_is_called() -> None:
+    assert catalog.load("tests.planted:Mapped").name == "mapped"
+    assert not isinstance(catalog.load("tests.planted:Mapped"), type)
+
+
+def test_the_process_that_runs_a_study_does_not_import_tensorflow() -> None:
+    code = "import sys, experiments.cli, experiments.tuning; sys.exit('tensorflow' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_trial_does_not_import_optuna_or_mlflow() -> None:
+    code = (
+        "import sys, objectives.worker; sys.exit(not {'optuna', 'mlflow'}.isdisjoint(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr.decode()

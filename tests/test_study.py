@@ -1,0 +1,181 @@
+"""What becomes of a trial, with a fake runner and real Optuna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from experiments.errors import StudyError
+from experiments.results import TrialCounts
+from experiments.space import SearchSpace
+from experiments.study import PipelineStudy, StudySettings, all_failed, open_study
+from objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from objectives.spec import StopRule
+from pipelines.config import PipelineConfig
+from tests.fakes import INFO, FakeRunner, FakeTracker, measurement
+
+FAILURE = TrialFailure(kind="generator", detail="KeyError: 'lost'", output="Traceback ...")
+SETTINGS = StudySettings(
+    name="s",
+    trials=10,
+    time_budget_s=None,
+    memory_limit_mib=100.0,
+    device="cpu",
+    seed=3,
+    trial_timeout_s=9.0,
+    stop=StopRule(),
+)
+
+
+class Bench:
+    """A study on a database of its own; made again on the same database, it is a resumed one."""
+
+    def __init__(self, folder: Path, *answers: Measurement | TrialFailure | BaseException) -> None:
+        self.url = f"sqlite:///{folder / 'optuna.db'}"
+        self.runner = FakeRunner(list(answers))
+        self.tracker = FakeTracker()
+        self.space = SearchSpace.for_pipeline(INFO)
+        self.study = self.open()
+
+    def open(self, settings: StudySettings = SETTINGS, info: PipelineInfo = INFO) -> PipelineStudy:
+        optuna_study = open_study(settings, info, self.space, self.url)
+        study = PipelineStudy(
+            optuna_study, info, self.space, settings, self.runner, self.tracker, tags={}
+        )
+        study.begin()
+        return study
+
+
+def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path,
+        measurement(1_000.0),
+        measurement(9_000.0, peak_mib=100.5),
+        measurement(500.0, stopped="pruned"),
+        FAILURE,
+    )
+
+    states = [bench.study.run_trial().state for _ in range(4)]
+
+    assert states == ["complete", "infeasible", "pruned", "failed"]
+    assert [state for _, state in bench.tracker.logged] == states
+    assert [t.state for t in bench.study.study.trials] == [
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+    ]
+    assert bench.study.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
+    constraints = [list(t.constraints.values()) for t in bench.study.study.trials[:3]]
+    assert constraints == [[-50.0], [0.5], [-50.0]]
+
+
+def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(1_000.0), measurement(9_000.0, peak_mib=101.0))
+    bench.study.run_trial()
+    bench.study.run_trial()
+
+    best = bench.study.best
+
+    assert best is not None
+    assert best.examples_per_s == 1_000.0
+    assert best.config == bench.runner.specs[0].config
+
+
+def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(500.0, stopped="pruned"))
+    bench.study.run_trial()
+
+    assert bench.study.study.trials[0].value == 500.0
+    assert bench.study.best is None
+
+
+def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(800.0), measurement(1_000.0), measurement(900.0))
+    for _ in range(3):
+        bench.study.run_trial()
+
+    assert [s.best_examples_per_s for s in bench.runner.specs] == [None, 800.0, 1_000.0]
+
+
+def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(), KeyboardInterrupt(), measurement())
+    bench.study.run_trial()
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+    bench.study.run_trial()
+
+    assert len(bench.study.finished) == 2
+    assert bench.study.counts == TrialCounts(complete=2)
+    assert len(bench.tracker.logged) == 2
+
+
+def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = Bench(tmp_path, measurement(800.0), FAILURE)
+    first.study.run_trial()
+    first.study.run_trial()
+
+    second = Bench(tmp_path, measurement(900.0))
+    second.study.run_trial()
+
+    assert second.study.run_id == "parent"
+    assert second.study.counts == TrialCounts(complete=2, failed=1)
+    assert second.runner.specs[0].best_examples_per_s == 800.0
+    # Not the first suggestion over again.
+    assert second.runner.specs[0].config != first.runner.specs[0].config
+
+
+def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Bench(tmp_path)
+    first.study.study.ask()  # and then the process is gone
+    monkeypatch.setattr(FakeTracker, "children", lambda self, parent_id: [])
+
+    second = Bench(tmp_path)
+
+    assert [t.state for t in second.study.study.trials] == [TrialState.FAIL]
+    assert second.study.finished == []
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "message"),
+    [
+        ({"source_digest": "d" * 64}, {}, "made with source_digest cccccccccccc"),
+        ({"device": "gpu: H200"}, {}, "made with device cpu, now it is gpu: H200"),
+        ({}, {"memory_limit_mib": None}, "made with memory_limit_mib 100.0, now it is null"),
+    ],
+)
+def test_a_study_is_not_continued_with_something_else(
+    tmp_path: Path, info: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    bench = Bench(tmp_path)
+    changed = StudySettings(**{**vars(SETTINGS), **settings})
+
+    with pytest.raises(StudyError, match=message):
+        bench.open(changed, INFO.model_copy(update=info))
+
+
+def test_a_baseline_is_measured_once_and_never_pruned(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(5_000.0), measurement(700.0))
+    bench.study.run_trial()
+
+    first = bench.study.run_baseline("autotune", PipelineConfig.autotune(8))
+    again = bench.study.run_baseline("autotune", PipelineConfig.autotune(8))
+
+    assert first == again
+    assert bench.runner.specs[1].best_examples_per_s is None
+    assert bench.tracker.logged[1:] == [("baseline autotune, batch 8", "complete")]
+
+
+def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FAILURE, FAILURE, FAILURE)
+    reasons = []
+    for _ in range(3):
+        bench.study.run_trial()
+        reasons.append(all_failed(bench.study.finished))
+
+    assert reasons == [None, None, "generator: KeyError: 'lost'"]
