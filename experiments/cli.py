@@ -6,188 +6,100 @@ can be refused at once has been refused and while the fork server imports Tensor
 
 from __future__ import annotations
 
-import re
+import argparse
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
-import typer
 from rich.console import Console
 
+from experiments.arguments import Parser, add_pipelines, add_tune_options
 from experiments.errors import UsageError
 from experiments.store import Store
 from objectives.isolation import TrialRunner, WorkerError
 from pipelines import catalog
-from pipelines.config import MAX_BATCH_SIZE
 from pipelines.source import PipelineError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 100},
-    help="Find the tf.data settings that feed your model fastest from a Python generator.",
-)
-SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]i?B)$", re.IGNORECASE)
-UNITS_MIB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024.0}
+EXIT_MISUSE, EXIT_INTERRUPTED = 2, 130
 
 
-class DeviceChoice(StrEnum):
-    """Where training steps run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
+def run() -> NoReturn:
+    """The `prefetch-tune` program."""
+    sys.exit(main(sys.argv[1:] or ["--help"]))
 
 
-@app.callback()
-def main() -> None:
-    """Options come after the command; `prefetch-tune tune --help` lists them."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; returns its exit code. An error that a person can act on is one line."""
+    try:
+        options = parser().parse_args(arguments)
+        code: int = options.handler(options)
+    except (PipelineError, UsageError, WorkerError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_MISUSE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted before anything was measured\n")
+        return EXIT_INTERRUPTED
+    return code
 
 
-@app.command()
-def tune(
-    pipelines: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PIPELINE]...",
-            help="Built-in names or module:attribute of your own; all built-in ones by default.",
-            show_default=False,
-        ),
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            help="Trials a pipeline, those of a resumed study included. "
-            "Default: 24, or what fits in 95 s.",
-            show_default=False,
-        ),
-    ] = None,
-    time_budget: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Longest search a pipeline.", show_default=False),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Search at this batch size only.", show_default=False),
-    ] = None,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Peak host memory a trial may add, e.g. 2GiB; more is infeasible, no error.",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Where training steps run.")] = (
-        DeviceChoice.auto
-    ),
-    seed: Annotated[int, typer.Option(help="Of generator, model and sampler.")] = 0,
-    study: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Name of the study; the same name resumes it."),
-    ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Optuna storage; default mlruns/optuna.db."),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="MLflow; default MLFLOW_TRACKING_URI, else mlruns/mlflow.db."
-        ),
-    ] = None,
-    trial_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="A trial that takes longer is killed.")
-    ] = 90.0,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the results there as JSON, too."),
-    ] = None,
-) -> None:
-    """Search batch size, prefetch buffer and map parallelism by short training runs."""
+def tune(options: argparse.Namespace) -> int:
+    """`prefetch-tune tune`."""
     began = time.monotonic()
-    with one_line_errors():
-        for name in pipelines or []:
-            catalog.resolve(name)
-        require("--trials", trials, trials is None or trials >= 1, "at least 1")
-        fits = batch_size is None or 1 <= batch_size <= MAX_BATCH_SIZE
-        require("--batch-size", batch_size, fits, f"from 1 to {MAX_BATCH_SIZE}")
-        require("--time-budget", time_budget, time_budget is None or time_budget > 0, "above 0")
-        require("--trial-timeout", trial_timeout, trial_timeout > 0, "above 0")
-        require("--seed", seed, 0 <= seed < 2**31, "from 0 to 2147483647")
-        memory_limit_mib = None if memory_limit is None else parse_memory_mib(memory_limit)
-        check_json_file(json_file)
-        store = Store.choose(Path.cwd(), storage, tracking_uri)
-        with TrialRunner() as runner:
-            from experiments.tuning import TuneRequest, run_and_report
+    for name in options.pipelines:
+        catalog.resolve(name)
+    check_json_file(options.json)
+    store = Store.choose(Path.cwd(), options.storage, options.tracking_uri)
+    with TrialRunner() as runner:
+        from experiments.tuning import TuneRequest, run_and_report
 
-            request = TuneRequest(
-                pipelines=pipelines or [],
-                trials=trials,
-                time_budget_s=time_budget,
-                batch_size=batch_size,
-                memory_limit_mib=memory_limit_mib,
-                device=device.value,
-                seed=seed,
-                study=study,
-                trial_timeout_s=trial_timeout,
-            )
-            code = run_and_report(request, store, runner, json_file, began)
-    raise typer.Exit(code)
+        request = TuneRequest(
+            pipelines=options.pipelines,
+            trials=options.trials,
+            time_budget_s=options.time_budget,
+            batch_size=options.batch_size,
+            memory_limit_mib=options.memory_limit,
+            device=options.device,
+            seed=options.seed,
+            study=options.study,
+            trial_timeout_s=options.trial_timeout,
+        )
+        return run_and_report(request, store, runner, options.json, began)
 
 
-@app.command(name="pipelines")
-def list_pipelines(
-    selectors: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PIPELINE]...", help="Also your own, as module:attribute."),
-    ] = None,
-) -> None:
-    """List the pipelines there are, with what is searched for each."""
+def list_pipelines(options: argparse.Namespace) -> int:
+    """`prefetch-tune pipelines`."""
     from experiments.summary import print_pipelines
     from objectives.measurement import TrialFailure
 
-    with one_line_errors(), TrialRunner() as runner:
-        infos = []
-        for target in [catalog.resolve(name) for name in selectors or catalog.names()]:
+    targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
+    infos = []
+    with TrialRunner() as runner:
+        for target in targets:
             info = runner.inspect(target, seed=0, device="auto")
             if isinstance(info, TrialFailure):
                 raise PipelineError(info.detail)
             infos.append(info)
     print_pipelines(Console(), infos)
+    return 0
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns every error that a person can act on into one line and exit code 2."""
-    try:
-        yield
-    except (PipelineError, UsageError, WorkerError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(2) from None
-
-
-def require(option: str, value: object, holds: bool, bound: str) -> None:
-    """Raises UsageError unless `holds`."""
-    if not holds:
-        raise UsageError(f"{option} must be {bound}, not {value}")
-
-
-def parse_memory_mib(text: str) -> float:
-    """A size with a unit (`512MiB`, `2GiB`, also `2GB`, taken as binary) in MiB.
-
-    Raises:
-        UsageError: it is no such size.
-    """
-    match = SIZE.match(text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise UsageError(f"--memory-limit must be a size like 512MiB or 2GiB, not {text!r}")
-    return float(match[1]) * UNITS_MIB[match[2][0].lower()]
+def parser() -> argparse.ArgumentParser:
+    """All commands."""
+    top = Parser(
+        prog="prefetch-tune",
+        description="Find the tf.data settings that feed your model fastest from a generator.",
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    tuning = commands.add_parser("tune", help="search the settings by short training runs")
+    add_pipelines(tuning)
+    add_tune_options(tuning)
+    tuning.set_defaults(handler=tune)
+    listing = commands.add_parser("pipelines", help="list what there is to tune")
+    add_pipelines(listing)
+    listing.set_defaults(handler=list_pipelines)
+    return top
 
 
 def check_json_file(path: Path | None) -> None:

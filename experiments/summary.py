@@ -23,8 +23,8 @@ def print_results(console: Console, results: list[StudyResult]) -> None:
     for result in results:
         console.print(_footnote(result), highlight=False, soft_wrap=True)
     console.print(
-        "best: what the search nominates. The best of many noisy trials is partly luck, so a\n"
-        "lead over AUTOTUNE that the intervals could explain is none.",
+        "The best of many noisy trials is partly luck: a lead over AUTOTUNE that the\n"
+        "intervals could explain is none.",
         highlight=False,
         soft_wrap=True,
     )

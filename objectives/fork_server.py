@@ -56,6 +56,7 @@ def main(control_fd: int, mode: str) -> None:
             _send(control, {"status": _wait(control, pid)})
         except OSError:  # the parent went away in the middle of a trial
             _kill_group(pid)
+            os.waitpid(pid, 0)
             return
 
 
@@ -112,7 +113,7 @@ def _wait(control: socket.socket, pid: int) -> int:
     """The trial's wait status, or OSError when the parent closes the socket first."""
     pidfd = os.pidfd_open(pid)
     try:
-        ready, _, _ = select.select([control, pidfd], [], [])
+        ready, _, _ = select.select([control.fileno(), pidfd], [], [])
         if pidfd not in ready:
             raise OSError("the study's process is gone")
         return os.waitpid(pid, 0)[1]

@@ -137,7 +137,7 @@ class TrialRunner:
                 return self._server_died(output)
             pid = int(started["pid"])
             try:
-                failure, answer = _await_answer(result, pid, deadline_s, cap_mib)
+                failure, answer = _await_answer(result, control, pid, deadline_s, cap_mib)
             finally:
                 _kill_group(pid)  # also what the trial left behind, whether or not it answered
             ended = _receive(control)
@@ -178,20 +178,22 @@ class TrialRunner:
 
 
 def _await_answer(
-    result: IO[bytes], pid: int, deadline_s: float, cap_mib: float | None
+    result: IO[bytes], control: socket.socket, pid: int, deadline_s: float, cap_mib: float | None
 ) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
     """Reads the answer's line; a failure if the deadline or the memory cap comes first."""
     end = time.monotonic() + deadline_s
     answer = b""
     while True:
-        ready, _, _ = select.select([result], [], [], POLL_S)
-        if ready:
+        ready, _, _ = select.select([result.fileno(), control.fileno()], [], [], POLL_S)
+        if result.fileno() in ready:
             part = result.read(65_536)
             answer += part
             if answer.endswith(b"\n"):
                 return None, answer
             if not part:
                 return None, None  # it ended without an answer; the wait status says how
+        elif control.fileno() in ready and not control.recv(1, socket.MSG_PEEK):
+            return None, None  # the server is gone, and with it any word of the trial
         if time.monotonic() > end:
             return ("timeout", f"no result within {deadline_s:g} s; killed"), None
         if cap_mib is not None and not ready:

@@ -67,6 +67,6 @@ def tree_resident_mib(pid: int) -> float:
     try:
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]
-        return sum(process.memory_info().rss for process in family) / MIB
+        return float(sum(process.memory_info().rss for process in family)) / MIB
     except psutil.NoSuchProcess:
         return 0.0

@@ -121,12 +121,13 @@ def buffer_mib(config: PipelineConfig, batch: Any, nodes: list[AutotuneNode]) ->
     A pinned chain holds what it was told to; for AUTOTUNE the sizes that it chose are taken.
     """
     batch_bytes = nbytes(batch)
-    prefetch, parallel = config.prefetch_buffer, config.map_parallelism
+    chosen = {node.parameter: node.value for node in nodes}
     if config.is_autotune:
-        chosen = {node.parameter: node.value for node in nodes}
         prefetch, parallel = chosen.get("buffer_size", 0.0), chosen.get("parallelism", 1.0)
-    in_flight = float(parallel) / config.batch_size if parallel != 1 else 0.0
-    return (float(prefetch) + in_flight) * batch_bytes / MIB
+    else:
+        prefetch, parallel = float(config.prefetch_buffer), float(config.map_parallelism)
+    in_flight = parallel / config.batch_size if parallel > 1 else 0.0
+    return (prefetch + in_flight) * batch_bytes / MIB
 
 
 def run_job(request: str) -> str:

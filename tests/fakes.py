@@ -11,6 +11,7 @@ from objectives.measurement import (
     Interval,
     Measurement,
     PipelineInfo,
+    Stopped,
     TrialFailure,
     Window,
 )
@@ -61,7 +62,7 @@ class FakeFeed:
 
 
 def measurement(
-    rate: float = 1_000.0, *, stopped: str = "precise", peak_mib: float = 50.0
+    rate: float = 1_000.0, *, stopped: Stopped = "precise", peak_mib: float = 50.0
 ) -> Measurement:
     """A measurement of `rate` examples/s."""
     return Measurement(
@@ -77,7 +78,7 @@ def measurement(
         buffer_mib=1.0,
         windows=[Window(examples=int(rate), seconds=1.0, wait_s=0.5)] * 3,
         startup_s=0.5,
-        stopped=stopped,  # type: ignore[arg-type]  # a literal at every call
+        stopped=stopped,
         settled=True,
         device="cpu",
         generator_restarts=0,

@@ -1,0 +1,1 @@
+"""Tests; a package, so that trial processes can import its planted pipelines."""

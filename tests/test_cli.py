@@ -1,0 +1,104 @@
+"""Misuse, as a person meets it: one line, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.arguments import memory_mib
+from tests.conftest import ROOT
+
+COMMAND = [sys.executable, "-c", "from experiments.cli import run; run()"]
+
+
+def prefetch_tune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["imgae"], "no pipeline named 'imgae'; did you mean 'image'?"),
+        (["simple", "--trials", "0"], "--trials: must be at least 1, not 0"),
+        (["simple", "--batch-size", "-8"], "--batch-size: must be from 1 to 65536, not -8"),
+        (["simple", "--time-budget", "0"], "--time-budget: must be above 0, not 0"),
+        (["simple", "--seed", "-1"], "--seed: must be from 0 to 2147483647, not -1"),
+        (["simple", "--memory-limit", "lots"], "a size like 512MiB or 2GiB, not 'lots'"),
+        (["simple", "--trials", "many"], "--trials: must be a whole number, not 'many'"),
+        (["simple", "--time-budget", "nan"], "--time-budget: must be above 0, not nan"),
+        (["simple", "--device", "tpu"], "invalid choice: 'tpu' (choose from"),
+        (["simple", "--trails", "3"], "unrecognized arguments: --trails"),
+        (["simple", "--json", "no/such/folder.json"], "--json no/such/folder.json: not a file"),
+        (["simple", "--storage", "results.db"], "'results.db' is no address"),
+        # These are found by a process of their own, before anything is made.
+        (["no_such_module:Mine"], "cannot import 'no_such_module'"),
+        (["tests.planted:WrongShape"], "has shape (4,), but element_spec says (5,)"),
+        (["simple", "--device", "gpu"], "--device gpu: TensorFlow sees no GPU here"),
+    ],
+)
+def test_misuse_is_one_line_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = prefetch_tune(tmp_path, "tune", *arguments)
+
+    if "gpu" in arguments and done.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_store_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("not a folder")
+
+    done = prefetch_tune(tmp_path, "tune", "simple")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/mlruns is not a folder")
+
+
+def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:
+    done = prefetch_tune(tmp_path, "pipelines", "image", "tests.planted:Planted")
+
+    assert done.returncode == 0, done.stderr
+    assert "16 32 64 128" in done.stdout
+    assert "planted" in done.stdout
+    assert done.stderr == ""  # TensorFlow's start-up noise stays out of the terminal
+
+
+def test_help_does_not_wait_for_anything(tmp_path: Path) -> None:
+    done = prefetch_tune(tmp_path, "tune", "--help")
+
+    assert done.returncode == 0
+    for option in ("--trials", "--memory-limit", "--tracking-uri", "--study", "--json"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("512MiB", 512.0), ("2GiB", 2048.0), ("1.5 gb", 1536.0), ("64KiB", 1 / 16)]
+)
+def test_memory_sizes(text: str, mib: float) -> None:
+    assert memory_mib(text) == mib
+
+
+@pytest.mark.parametrize("text", ["2", "GiB", "-1GiB", "0MiB", "2GiB; rm"])
+def test_what_is_no_memory_size(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a size like"):
+        memory_mib(text)

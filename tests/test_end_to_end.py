@@ -1,0 +1,238 @@
+"""The command as a person runs it, on real pipelines, read back from MLflow and Optuna."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.conftest import ROOT
+from tests.test_cli import COMMAND
+
+SHORT = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command in a session of its own, as a terminal would start it; `communicate` ends it."""
+    return subprocess.Popen(
+        [*COMMAND, "tune", *arguments, "--device", "cpu", "--json", "results.json"],
+        cwd=folder,
+        env={**os.environ, **SHORT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+def runs(folder: Path, experiment: str) -> list[Run]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def of_kind(found: list[Run], kind: str) -> list[Run]:
+    return [run for run in found if run.data.tags["kind"] == kind]
+
+
+def trials(folder: Path, study: str) -> list[optuna.trial.FrozenTrial]:
+    database = folder / "mlruns" / "optuna.db"
+    if not database.exists():
+        return []
+    try:
+        loaded = optuna.load_study(study_name=study, storage=f"sqlite:///{database}")
+    except (KeyError, SQLAlchemyError):  # its tables, or the study, are just being made
+        return []
+    return loaded.get_trials(deepcopy=False)
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not come about in time")
+
+
+def running_trial(main: int) -> psutil.Process | None:
+    """The process of the trial that `main`'s fork server runs now."""
+    for child in psutil.Process(main).children(recursive=True):
+        if child.ppid() != main:
+            return child
+    return None
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two pipelines were tuned, once for all tests that only read."""
+    folder = tmp_path_factory.mktemp("tuned")
+    process = start(folder, "simple", "tests.planted:Mapped", "--trials", "3", "--study", "e2e")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    (folder / "stdout").write_text(out)
+    (folder / "stderr").write_text(err)
+    return folder
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "simple"), (1, "mapped")])
+def test_json_and_mlflow_tell_the_same(tuned: Path, index: int, name: str) -> None:
+    entry = results(tuned)[index]
+    found = runs(tuned, name)
+    by_id = {run.info.run_id: run for run in found}
+
+    assert (entry["pipeline"], entry["device"]) == (name, "cpu")
+    assert entry["study"] == f"e2e-{name}"
+    assert sum(entry["trials"].values()) == 3
+    parent = by_id[entry["mlflow_run_id"]]
+    assert parent.info.status == "FINISHED"
+    children = [run for run in found if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert len(of_kind(found, "trial")) == 3
+    assert {run.data.tags["baseline"] for run in of_kind(found, "baseline")} == {
+        "autotune",
+        "no_prefetch",
+    }
+    best = by_id[entry["best"]["mlflow_run_id"]]
+    assert best.data.metrics["throughput/examples_per_s"] == entry["best"]["examples_per_s"]
+    for key, value in entry["best"]["config"].items():
+        assert best.data.params[key] == str(value)
+    for baseline in entry["baselines"].values():
+        assert baseline["config"]["batch_size"] == entry["best"]["config"]["batch_size"]
+        assert baseline["ci"]["low"] <= baseline["examples_per_s"] <= baseline["ci"]["high"]
+    assert 0 < entry["measured_s"] < entry["wall_s"]
+
+
+def test_every_run_says_where_it_comes_from(tuned: Path) -> None:
+    for run in runs(tuned, "simple"):
+        tags = run.data.tags
+        assert tags["device"] == "cpu"
+        assert tags["seed"] == "0"
+        assert tags["version.tensorflow"].startswith("2.")
+        assert len(tags["host.fingerprint"]) == 12
+        assert tags["study"] == "e2e-simple"
+
+
+def test_runs_and_trials_are_the_same_ones(tuned: Path) -> None:
+    numbers = Counter(
+        run.data.tags["trial_number"] for run in of_kind(runs(tuned, "simple"), "trial")
+    )
+
+    assert numbers == {str(trial.number): 1 for trial in trials(tuned, "e2e-simple")}
+
+
+def test_the_terminal_shows_a_table_and_no_noise(tuned: Path) -> None:
+    out, err = (tuned / "stdout").read_text(), (tuned / "stderr").read_text()
+
+    assert "AUTOTUNE" in out
+    assert max(len(line) for line in out.splitlines() if "study" not in line) <= 80
+    assert "mlflow ui --backend-store-uri" in err
+    for noise in ("oneDNN", "cuda", "alembic", "Creating initial", "Warning", "absl"):
+        assert noise not in out + err
+
+
+def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
+    before = len(runs(tuned, "mapped"))
+    arguments = ("tests.planted:Mapped", "--trials", "4", "--study", "e2e-mapped")
+    process = start(tuned, *arguments)
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    assert sum(results(tuned)[0]["trials"].values()) == 4
+    found = of_kind(runs(tuned, "mapped"), "trial")
+    assert sorted(run.data.tags["trial_number"] for run in found) == ["0", "1", "2", "3"]
+    assert len(of_kind(runs(tuned, "mapped"), "study")) == 1
+    # One more trial, and baselines again only if another batch size is now the best.
+    assert len(runs(tuned, "mapped")) - before in (1, 3)
+
+
+def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
+    process = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    # Not the inspection, which comes before the study.
+    wait_for(lambda: trials(tmp_path, "k"))
+    wait_for(lambda: running_trial(process.pid)).kill()
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    counts = results(tmp_path)[0]["trials"]
+    assert (counts["failed"], sum(counts.values())) == (1, 3)
+    assert "trial 0 failed, killed: killed by SIGKILL" in err
+    failed = [run for run in runs(tmp_path, "mapped") if run.info.status == "FAILED"]
+    assert [run.data.tags["failure.kind"] for run in failed] == ["killed"]
+
+
+def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path: Path) -> None:
+    process = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    wait_for(lambda: len(trials(tmp_path, "k")) == 2)
+    trial = wait_for(lambda: running_trial(process.pid))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+
+    wait_for(lambda: not trial.is_running(), timeout_s=10)
+    again = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    _, err = again.communicate(timeout=120)
+
+    assert again.returncode == 0, err
+    assert sum(results(tmp_path)[0]["trials"].values()) == 3
+    found = of_kind(runs(tmp_path, "mapped"), "trial")
+    numbers = [run.data.tags["trial_number"] for run in found]
+    assert len(numbers) == len(set(numbers)) == 3
+    assert len(of_kind(runs(tmp_path, "mapped"), "study")) == 1
+    assert all(run.info.status != "RUNNING" for run in runs(tmp_path, "mapped"))
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    process = start(tmp_path, "tests.planted:Mapped", "--trials", "9", "--study", "c")
+    wait_for(lambda: len(trials(tmp_path, "c")) == 2)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert "--study" in err
+    assert results(tmp_path)[0]["best"] is not None
+    [parent] = of_kind(runs(tmp_path, "mapped"), "study")
+    assert parent.info.status == "KILLED"
+
+
+def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
+    process = start(tmp_path, "tests.planted:Faulty", "--trials", "9", "--study", "f")
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 1
+    assert "faulty: every trial failed, generator: KeyError: 'lost sample 50'" in err
+    assert results(tmp_path)[0]["best"] is None
+    assert results(tmp_path)[0]["trials"]["failed"] == 3
+
+
+def test_a_memory_limit_is_a_constraint(tmp_path: Path) -> None:
+    arguments = ("tests.planted:Mapped", "--trials", "2", "--memory-limit", "1MiB")
+    process = start(tmp_path, *arguments, "--study", "m", "--batch-size", "16")
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 1, err
+    assert results(tmp_path)[0]["trials"]["infeasible"] == 2
+    found = of_kind(runs(tmp_path, "mapped"), "trial")
+    assert {run.data.tags["state"] for run in found} == {"infeasible"}
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert {run.data.params["batch_size"] for run in found} == {"16"}
