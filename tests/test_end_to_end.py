@@ -182,7 +182,7 @@ def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
 
 def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
-    wait_for(lambda: len(trials(tmp_path, "k")) == 2)
+    wait_for(lambda: len(trials(tmp_path, "k")) >= 2)
     trial = wait_for(lambda: running_trial(process.pid))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
@@ -202,7 +202,7 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted:Mapped", "--trials", "9", "--study", "c")
-    wait_for(lambda: len(trials(tmp_path, "c")) == 2)
+    wait_for(lambda: len(trials(tmp_path, "c")) >= 2)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
