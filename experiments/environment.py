@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import hashlib
 import os
 import platform
@@ -20,6 +22,9 @@ def environment_tags(directory: Path) -> dict[str, str]:
     Nothing here imports TensorFlow: versions come from the packages' metadata.
     """
     tags = {"host": host_description(), "host.fingerprint": host_fingerprint()}
+    tags |= {"mlflow.source.name": "prefetch-tune", "mlflow.source.type": "LOCAL"}
+    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
     tags["version.python"] = platform.python_version()
     for package in PACKAGES:
         try:

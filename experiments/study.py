@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class PipelineStudy:
         """
         trial = self.study.ask()
         config = self.space.suggest(trial)
-        spec = self._spec(config)
+        spec, began = self._spec(config), time.time()
         try:
             result = self._runner.measure(spec)
         except BaseException:
@@ -113,7 +114,9 @@ class PipelineStudy:
         self.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
         tags = {**self.tags, "kind": "trial", "trial_number": str(trial.number)}
         name = f"#{trial.number:02d} {config}"
-        run_id = self._tracker.log_trial(self.run_id, name, spec, result, outcome.state, tags)
+        run_id = self._tracker.log_trial(
+            self.run_id, name, spec, result, outcome.state, tags, began
+        )
         self._tell(trial, outcome, run_id)
         return outcome
 
@@ -122,13 +125,12 @@ class PipelineStudy:
         key = f"baseline/{name}/{config.batch_size}"
         if key in self.study.user_attrs:
             return MeasuredConfig.model_validate(self.study.user_attrs[key])
-        spec = self._spec(config, prune=False)
+        spec, began = self._spec(config, prune=False), time.time()
         result = self._runner.measure(spec)
         state = "failed" if isinstance(result, TrialFailure) else "complete"
         tags = {**self.tags, "kind": "baseline", "baseline": name}
-        run_id = self._tracker.log_trial(
-            self.run_id, f"baseline {name}, batch {config.batch_size}", spec, result, state, tags
-        )
+        title = f"baseline {name}, batch {config.batch_size}"
+        run_id = self._tracker.log_trial(self.run_id, title, spec, result, state, tags, began)
         if isinstance(result, TrialFailure):
             return result
         self.measured_s += result.measured_s

@@ -45,7 +45,7 @@ def print_pipelines(console: Console, infos: list[PipelineInfo]) -> None:
 def _table(title: str) -> Table:
     # Little enough around the cells for 80 columns, the width of a log.
     return Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1)
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
 
 

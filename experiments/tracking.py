@@ -22,6 +22,8 @@ from objectives.spec import TrialSpec
 # MLflow's own name for the tag that makes the UI group children under a parent.
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+# Has the UI show runs and metrics first, not traces of prompts.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # MLflow takes at most 1,000 metrics a call.
 BATCH = 1_000
 # What a run's state means in MLflow's words: only a trial that failed is FAILED.
@@ -98,8 +100,11 @@ class Tracker:
         outcome: Measurement | TrialFailure,
         state: str,
         tags: Mapping[str, str],
+        began: float,
     ) -> str:
         """Writes one trial or baseline as a finished child run; returns its run id.
+
+        `began` is when the trial began (`time.time`).
 
         Everything is written after the trial, in one go: a study that is killed leaves no run
         that seems to be running, and nothing is logged while something is measured.
@@ -117,7 +122,10 @@ class Tracker:
         params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
         with self._one_line():
             experiment = self._client.get_run(parent_id).info.experiment_id
-            run_id = str(self._client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+            run = self._client.create_run(
+                experiment, start_time=int(1_000 * began), run_name=name, tags=tags
+            )
+            run_id = str(run.info.run_id)
             self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
             for start in range(BATCH, len(metrics), BATCH):
                 self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
@@ -167,7 +175,9 @@ class Tracker:
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
             )
         location = None if self._store.artifacts is None else self._store.artifacts.as_uri()
-        return str(self._client.create_experiment(name, artifact_location=location))
+        return str(
+            self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+        )
 
     def _find(self, run_id: str) -> Run | None:
         try:

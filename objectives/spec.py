@@ -36,7 +36,7 @@ class StopRule(BaseModel):
     startup_s: Seconds = 0.3
     warmup_max_s: Seconds = 15.0
     min_windows: int = Field(default=8, ge=3, le=1_000)
-    max_s: Seconds = 2.4
+    max_s: Seconds = 2.8
     target_half_width: float = Field(default=0.015, gt=0, lt=1)
     prune_share: float = Field(default=0.85, gt=0, lt=1)
 

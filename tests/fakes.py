@@ -138,6 +138,7 @@ class FakeTracker(Tracker):
         outcome: Measurement | TrialFailure,
         state: str,
         tags: Mapping[str, str],
+        began: float,
     ) -> str:
         self.logged.append((name, state))
         return f"run-{len(self.logged)}"

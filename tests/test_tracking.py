@@ -16,6 +16,7 @@ from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
 from tests.fakes import measurement
 
+BEGAN = 1_700_000_000.0
 SPEC = TrialSpec(
     pipeline="pipelines.simple:SimplePipeline",
     config=PipelineConfig(batch_size=64, prefetch_buffer=4, map_parallelism=2),
@@ -48,11 +49,12 @@ def parent(tracker: Tracker) -> str:
 def test_a_trial_is_a_finished_child_with_its_parameters_and_metrics(
     tracker: Tracker, client: MlflowClient, parent: str
 ) -> None:
-    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), "complete", {"seed": "7"})
+    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), "complete", {"seed": "7"}, BEGAN)
 
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "#00"
+    assert run.info.start_time == 1_000 * BEGAN
     assert run.data.tags["mlflow.parentRunId"] == parent
     assert {
         "batch_size": "64",
@@ -72,7 +74,7 @@ def test_a_trial_is_a_finished_child_with_its_parameters_and_metrics(
 def test_the_spec_is_an_artifact_that_reads_back(
     tracker: Tracker, client: MlflowClient, parent: str, tmp_path: Path
 ) -> None:
-    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), "complete", {})
+    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), "complete", {}, BEGAN)
 
     text = Path(client.download_artifacts(run_id, "spec.json", str(tmp_path))).read_text()
 
@@ -87,7 +89,7 @@ def test_the_spec_is_an_artifact_that_reads_back(
 def test_statuses_say_what_happened(
     tracker: Tracker, client: MlflowClient, parent: str, state: str, status: str
 ) -> None:
-    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), state, {})
+    run_id = tracker.log_trial(parent, "#00", SPEC, measurement(), state, {}, BEGAN)
 
     run = client.get_run(run_id)
     assert (run.info.status, run.data.tags["state"]) == (status, state)
@@ -98,7 +100,7 @@ def test_a_failed_trial_has_its_reason_and_its_output(
 ) -> None:
     failure = TrialFailure(kind="crash", detail="crashed with SIGSEGV", output="last words")
 
-    run_id = tracker.log_trial(parent, "#01", SPEC, failure, "failed", {})
+    run_id = tracker.log_trial(parent, "#01", SPEC, failure, "failed", {}, BEGAN)
 
     run = client.get_run(run_id)
     assert run.info.status == "FAILED"
@@ -114,7 +116,7 @@ def test_more_windows_than_mlflow_takes_at_once(
     windows = [Window(examples=i + 1, seconds=1.0, wait_s=0.0) for i in range(1_200)]
     measured = measurement().model_copy(update={"windows": windows})
 
-    run_id = tracker.log_trial(parent, "#02", SPEC, measured, "complete", {})
+    run_id = tracker.log_trial(parent, "#02", SPEC, measured, "complete", {}, BEGAN)
 
     history = client.get_metric_history(run_id, "throughput/window_examples_per_s")
     assert sorted((m.step, m.value) for m in history) == [(i, i + 1.0) for i in range(1_200)]
@@ -124,7 +126,7 @@ def test_what_autotune_chose_is_logged(tracker: Tracker, client: MlflowClient, p
     node = AutotuneNode(node="Prefetch", parameter="buffer_size", value=8.0, buffered_bytes=2**20)
     measured = measurement().model_copy(update={"autotune": [node]})
 
-    run_id = tracker.log_trial(parent, "baseline", SPEC, measured, "complete", {})
+    run_id = tracker.log_trial(parent, "baseline", SPEC, measured, "complete", {}, BEGAN)
 
     metrics = client.get_run(run_id).data.metrics
     assert metrics["autotune/Prefetch/buffer_size"] == 8.0
@@ -157,7 +159,7 @@ def test_a_parent_that_is_gone_is_not_resumed(tracker: Tracker) -> None:
 def test_children_are_found_by_their_parent(tracker: Tracker, parent: str) -> None:
     names = [f"#{number:02d}" for number in range(3)]
     for name in names:
-        tracker.log_trial(parent, name, SPEC, measurement(), "complete", {})
+        tracker.log_trial(parent, name, SPEC, measurement(), "complete", {}, BEGAN)
 
     assert [run.info.run_name for run in tracker.children(parent)] == names
 
