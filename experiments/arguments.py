@@ -78,7 +78,7 @@ def add_tune_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--trial-timeout",
-        type=number(float, 0.0, above=True),
+        type=number(float, 0.1, 86_400.0),
         default=90.0,
         metavar="SECONDS",
         help="a trial that takes longer is killed; default: 90",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import optuna
 
+from experiments.environment import usable_cores
 from objectives.measurement import PipelineInfo
 from pipelines.config import PipelineConfig
 
@@ -37,7 +37,7 @@ class SearchSpace:
     @classmethod
     def for_pipeline(cls, info: PipelineInfo, batch_size: int | None = None) -> SearchSpace:
         """The axes that apply to a pipeline; `batch_size` takes the place of its own list."""
-        calls = max(CALLS_PER_CORE * (os.cpu_count() or 1), LEAST_CALLS)
+        calls = max(CALLS_PER_CORE * usable_cores(), LEAST_CALLS)
         return cls(
             batch_sizes=(batch_size,) if batch_size is not None else tuple(info.batch_sizes),
             max_prefetch=MAX_PREFETCH,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.environment import host_fingerprint
 from experiments.errors import StoreError, StudyError
 from experiments.results import MeasuredConfig, StudyResult, TrialCounts
 from experiments.space import SearchSpace
@@ -273,6 +274,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, space: SearchSpace, 
         "pipeline": info.target,
         "source_digest": info.source_digest,
         "device": info.device,
+        "host.fingerprint": host_fingerprint(),
         "batch_sizes": list(space.batch_sizes),
         "seed": settings.seed,
         "memory_limit_mib": settings.memory_limit_mib,

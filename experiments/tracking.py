@@ -119,6 +119,8 @@ class Tracker:
             texts["output.txt"] = outcome.output
         else:
             metrics = _measured(outcome)
+            if outcome.output:
+                texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
         with self._one_line():
             experiment = self._client.get_run(parent_id).info.experiment_id

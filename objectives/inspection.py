@@ -13,8 +13,10 @@ import keras
 import tensorflow as tf
 
 from objectives.measurement import PipelineInfo
+from objectives.training import TrainingFeed
 from pipelines import catalog
-from pipelines.config import MAX_BATCH_SIZE
+from pipelines.build import build_dataset, sample_batch
+from pipelines.config import MAX_BATCH_SIZE, PipelineConfig
 from pipelines.source import GeneratorPipeline, PipelineError, has_transform
 
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
@@ -31,7 +33,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     batch_sizes = check_batch_sizes(pipeline)
     elements = first_elements(pipeline, seed, ELEMENTS)
     mapped = check_transform(pipeline, elements[0])
-    check_model(pipeline)
+    check_model(pipeline, elements, batch_sizes[0])
     sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
     return PipelineInfo(
         target=target,
@@ -76,7 +78,8 @@ def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[A
     elements: list[Any] = []
     try:
         for element in islice(pipeline.generate(seed), count):
-            elements.append(_check_element(pipeline.name, len(elements), element, spec))
+            where = f"pipeline {pipeline.name!r}: element {len(elements)}"
+            elements.append(_check_element(where, element, spec))
     except PipelineError:
         raise
     except Exception as error:
@@ -111,11 +114,12 @@ def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
     return dataset.element_spec
 
 
-def check_model(pipeline: GeneratorPipeline) -> None:
-    """Builds the model once.
+def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> None:
+    """Builds the model and trains one step on the first elements.
 
     Raises:
-        PipelineError: it does not build, is no Keras model, or is not compiled.
+        PipelineError: it does not build, is no Keras model, is not compiled, or cannot train on
+            these elements.
     """
     name = pipeline.name
     try:
@@ -134,6 +138,14 @@ def check_model(pipeline: GeneratorPipeline) -> None:
             f"pipeline {name!r}: build_model() returned a model that is not compiled; call "
             "model.compile(optimizer=..., loss=...) in it"
         )
+    dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size))
+    try:
+        TrainingFeed(model, dataset, batch_size).trace(sample_batch(pipeline, elements, batch_size))
+    except Exception as error:
+        raise PipelineError(
+            f"pipeline {name!r}: a training step on the first elements failed: "
+            f"{type(error).__name__}: {_first_line(error)}"
+        ) from error
 
 
 def source_digest(pipeline: GeneratorPipeline) -> str:
@@ -145,17 +157,26 @@ def source_digest(pipeline: GeneratorPipeline) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _check_element(name: str, index: int, element: Any, spec: Any) -> Any:
-    try:
-        tf.nest.assert_same_structure(spec, element, expand_composites=False)
-    except (TypeError, ValueError):
-        raise PipelineError(
-            f"pipeline {name!r}: element {index} has the structure {_shape_of(element)}, but "
-            f"element_spec says {_describe(spec)}"
-        ) from None
-    leaves = zip(tf.nest.flatten(spec), tf.nest.flatten(element), strict=True)
-    return tf.nest.pack_sequence_as(
-        spec, [_check_leaf(f"pipeline {name!r}: element {index}", s, leaf) for s, leaf in leaves]
+def _check_element(where: str, element: Any, spec: Any) -> Any:
+    """`element` as tensors in the structure of `spec`.
+
+    As in tf.data only tuples and dicts are structure: a list is a tensor written out.
+    """
+    if isinstance(spec, dict):
+        if not isinstance(element, dict) or element.keys() != spec.keys():
+            raise _structure_error(where, element, spec)
+        return {key: _check_element(f"{where}[{key!r}]", element[key], spec[key]) for key in spec}
+    if isinstance(spec, tuple):
+        if not isinstance(element, tuple) or len(element) != len(spec):
+            raise _structure_error(where, element, spec)
+        parts = zip(spec, element, strict=True)
+        return tuple(_check_element(f"{where}[{i}]", e, s) for i, (s, e) in enumerate(parts))
+    return _check_leaf(where, spec, element)
+
+
+def _structure_error(where: str, element: Any, spec: Any) -> PipelineError:
+    return PipelineError(
+        f"{where} has the structure {_shape_of(element)}, but element_spec says {_describe(spec)}"
     )
 
 

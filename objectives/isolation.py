@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from objectives.host import speed_index, time_fixed_work
 from objectives.measurement import FailureKind, Measurement, PipelineInfo, TrialFailure
-from objectives.process_tree import MIB, tree_resident_mib
+from objectives.process_tree import LOOK_EVERY_S, MIB, tree_resident_mib
 from objectives.spec import Device, TrialSpec
 
 OUTPUT_LINES = 30
@@ -104,7 +104,11 @@ class TrialRunner:
         job = {"job": "inspect", "pipeline": pipeline, "seed": seed, "device": device}
         answer = self._run(job, INSPECT_DEADLINE_S, None)
         if isinstance(answer, TrialFailure):
-            return answer
+            last = answer.output.strip().split("\n")[-1]
+            detail = f"{pipeline} cannot be inspected: {answer.detail}; its last output: {last!r}"
+            return answer.model_copy(update={"detail": detail})
+        if "failure" in answer:
+            return _failure(answer)
         return PipelineInfo.model_validate(answer["info"])
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
@@ -119,8 +123,13 @@ class TrialRunner:
             after_s = time_fixed_work()
         if isinstance(answer, TrialFailure):
             return answer
+        if "failure" in answer:
+            return _failure(answer)
         measurement = Measurement.model_validate(answer["measurement"])
-        return measurement.model_copy(update={"host_speed_index": speed_index(before_s, after_s)})
+        index = speed_index(before_s, after_s)
+        # What was skipped is logged there, which is worth keeping of a trial that went well, too.
+        output = answer["output"] if measurement.skipped_elements else ""
+        return measurement.model_copy(update={"host_speed_index": index, "output": output})
 
     def _run(
         self, job: dict[str, Any], deadline_s: float, cap_mib: float | None
@@ -142,7 +151,7 @@ class TrialRunner:
                 _kill_group(pid)  # also what the trial left behind, whether or not it answered
             ended = _receive(control)
             if answer is not None:
-                return _classify_answer(answer, output)
+                return {**json.loads(answer), "output": _tail(output)}
             if failure is None:
                 failure = _from_status(ended["status"]) if ended else None
             if failure is None:
@@ -181,7 +190,7 @@ def _await_answer(
     result: IO[bytes], control: socket.socket, pid: int, deadline_s: float, cap_mib: float | None
 ) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
     """Reads the answer's line; a failure if the deadline or the memory cap comes first."""
-    end = time.monotonic() + deadline_s
+    end, look_at = time.monotonic() + deadline_s, 0.0
     answer = b""
     while True:
         ready, _, _ = select.select([result.fileno(), control.fileno()], [], [], POLL_S)
@@ -192,23 +201,22 @@ def _await_answer(
                 return None, answer
             if not part:
                 return None, None  # it ended without an answer; the wait status says how
-        elif control.fileno() in ready and not control.recv(1, socket.MSG_PEEK):
-            return None, None  # the server is gone, and with it any word of the trial
+        elif ready and not select.select([result.fileno()], [], [], 0)[0]:
+            # The server says that the trial ended, or is gone itself: an answer would be here.
+            return None, None
         if time.monotonic() > end:
             return ("timeout", f"no result within {deadline_s:g} s; killed"), None
-        if cap_mib is not None and not ready:
+        if cap_mib is not None and time.monotonic() >= look_at:
+            look_at = time.monotonic() + LOOK_EVERY_S
             used_mib = tree_resident_mib(pid)
             if used_mib > cap_mib:
                 detail = f"used {used_mib:.0f} MiB, over the cap of {cap_mib:.0f} MiB; killed"
                 return ("out_of_memory", detail), None
 
 
-def _classify_answer(answer: bytes, output: IO[bytes]) -> dict[str, Any] | TrialFailure:
-    document: dict[str, Any] = json.loads(answer)
-    if "failure" not in document:
-        return document
-    failure = TrialFailure.model_validate(document["failure"])
-    return failure.model_copy(update={"output": _tail(output)})
+def _failure(answer: dict[str, Any]) -> TrialFailure:
+    """The failure that a trial reported itself, with its output."""
+    return TrialFailure.model_validate({**answer["failure"], "output": answer["output"]})
 
 
 def _from_status(status: int) -> tuple[FailureKind, str]:

@@ -101,6 +101,7 @@ class Measurement(BaseModel):
     loss: float
     digest: Digest
     autotune: list[AutotuneNode]
+    output: str = ""  # its last output, kept if elements were skipped
 
     @property
     def measured_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -34,25 +35,22 @@ class ProcessTree:
         self._start_mib = resident_peak_mib()
         self._looked = -LOOK_EVERY_S
         self._children: list[psutil.Process] = []
-        self._children_peak_mib: dict[int, float] = {}
+        self._children_peak_mib = 0.0
         self._children_cpu_s: dict[int, float] = {}
 
     def look(self) -> None:
-        """Notes which children there are and their peaks; one that ends between looks is lost."""
+        """Notes which children there are and what they hold now; between looks nothing is seen."""
         self._looked = time.monotonic()
         self._children = psutil.Process().children(recursive=True)
-        for child in self._children:
-            with contextlib.suppress(OSError):  # it has just ended; its last known peak stands
-                self._children_peak_mib[child.pid] = resident_peak_mib(child.pid)
+        self._children_peak_mib = max(self._children_peak_mib, proportional_mib(self._children))
 
     @property
     def peak_mib(self) -> float:
-        """MiB over the start. Children's peaks are added up, reached at once or not."""
-        children = sum(self._children_peak_mib.values())
-        return resident_peak_mib() - self._start_mib + children
+        """MiB: this process's peak over its start, and the most that its children held at once."""
+        return resident_peak_mib() - self._start_mib + self._children_peak_mib
 
     def cpu_s(self) -> float:
-        """CPU seconds of all threads so far, and of the children, as last seen."""
+        """CPU seconds of all threads so far, and of the children as last seen."""
         if time.monotonic() - self._looked >= LOOK_EVERY_S:
             self.look()
         for child in self._children:
@@ -62,11 +60,24 @@ class ProcessTree:
         return time.process_time() + sum(self._children_cpu_s.values())
 
 
+def proportional_mib(processes: Sequence[psutil.Process]) -> float:
+    """Proportional set size of some processes together, in MiB.
+
+    Not their resident size: a forked child shares hundreds of MiB of TensorFlow with its parent
+    that it never took.
+    """
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss / MIB
+    return total
+
+
 def tree_resident_mib(pid: int) -> float:
-    """Resident memory that process `pid` and its descendants hold now, in MiB; 0 once it ended."""
+    """What process `pid` and its descendants hold now, in MiB; 0 once it ended."""
     try:
         parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-        return float(sum(process.memory_info().rss for process in family)) / MIB
+        children = parent.children(recursive=True)
+        return float(parent.memory_info().rss) / MIB + proportional_mib(children)
     except psutil.NoSuchProcess:
         return 0.0

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines import catalog
 from pipelines.config import PipelineConfig, one_line
 
 Device = Literal["auto", "cpu", "gpu"]
-Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+Target = Annotated[str, Field(pattern=f"^{catalog.TARGET}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -89,13 +90,15 @@ def measure(
         cpu_clock: CPU seconds of the process tree.
         best_examples_per_s: rate to prune against; None never prunes.
     """
-    startup_s = _start_up(feed, rule, clock)
+    begin = clock()
+    end = _start_up(feed, rule, clock, begin)
+    startup_s = end - begin
     count = _Count()
     # Drift may cost as much again as the measurement itself, but not more: on a noisy host a
     # strict rule would never end. What still drifts then is marked, not hidden.
     drift_budget_s = rule.max_s
     while True:
-        _count_window(feed, rule, clock, cpu_clock, count)
+        end = _count_window(feed, rule, clock, cpu_clock, count, end)
         if len(count.windows) < rule.min_windows:
             continue
         if prunable(count.windows, best_examples_per_s, rule):
@@ -130,7 +133,7 @@ def interval(windows: Sequence[Window]) -> Interval:
     seconds = sum(w.seconds for w in windows)
     spread = statistics.stdev(residuals) * math.sqrt(len(windows)) / seconds
     independent = effective_count(residuals)
-    factor = float(stats.t.ppf(0.975, max(independent - 1.0, 1.0)))
+    factor = _t_factor(round(max(independent - 1.0, 1.0), 1))
     half_width = factor * spread * math.sqrt(len(windows) / independent)
     return Interval(low=max(rate - half_width, 0.0), high=rate + half_width)
 
@@ -171,7 +174,7 @@ def drifts(windows: Sequence[Window]) -> bool:
     first, last = rates[:third], rates[-third:]
     difference = statistics.fmean(last) - statistics.fmean(first)
     error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / third)
-    factor = float(stats.t.ppf(0.975, 2 * third - 2))
+    factor = _t_factor(2.0 * third - 2.0)
     significant = abs(difference) > factor * error
     return significant and abs(difference) > DRIFT_SHARE * statistics.fmean(rates)
 
@@ -191,37 +194,39 @@ def settled(history: Sequence[tuple[float, object]], now: float) -> bool:
     return all(choice == latest for seen_s, choice in history if seen_s >= now / 2)
 
 
-def _start_up(feed: Feed, rule: StopRule, clock: Clock) -> float:
-    """Consumes until the start-up is over; returns how long that took."""
-    begin = clock()
+def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
+    """Consumes from `begin` until the start-up is over; returns when that was."""
+    end = begin
     history: list[tuple[float, object]] = []
     while True:
-        discarded = _Count()
-        _count_window(feed, rule, clock, clock, discarded)
-        now = clock() - begin
+        end = _count_window(feed, rule, clock, clock, _Count(), end)
+        now = end - begin
         choice = feed.choices()
         if choice is None:
             if now >= rule.startup_s:
-                return now
+                return end
             continue
         history.append((now, choice))
         # A third of the longest warm-up is the least: by then about nine doubling intervals
         # (10 ms, 20 ms, ...) have passed.
-        if now >= rule.warmup_max_s / 3 and settled(history, now):
-            return now
-        if now >= rule.warmup_max_s:
-            return now
+        enough = now >= rule.warmup_max_s / 3 and settled(history, now)
+        if enough or now >= rule.warmup_max_s:
+            return end
 
 
 def _count_window(
-    feed: Feed, rule: StopRule, clock: Clock, cpu_clock: Clock, count: _Count
-) -> None:
-    """Steps until the window is full. Examples and seconds come from the same stretch of time."""
-    cpu_begin = cpu_clock()  # outside the timed stretch: looking at children takes a moment
-    begin = step_begin = clock()
+    feed: Feed, rule: StopRule, clock: Clock, cpu_clock: Clock, count: _Count, begin: float
+) -> float:
+    """Steps until the window is full; returns when it ended.
+
+    A window begins where the last one ended, so that no batch is produced outside of all windows
+    and what is worked out in between is not free.
+    """
+    cpu_begin = cpu_clock()
+    step_begin = begin
     wait_s = 0.0
     step_s: list[float] = []
-    while step_begin - begin < rule.window_s:
+    while not step_s or step_begin - begin < rule.window_s:
         batch = feed.next_batch()
         ready = clock()
         feed.step(batch)
@@ -230,11 +235,18 @@ def _count_window(
         step_s.append(step_end - step_begin)
         step_begin = step_end
     feed.synchronise()
-    seconds = clock() - begin
+    end = clock()
     examples = len(step_s) * feed.examples_per_batch
-    count.windows.append(Window(examples=examples, seconds=seconds, wait_s=wait_s))
+    count.windows.append(Window(examples=examples, seconds=end - begin, wait_s=wait_s))
     count.steps.append(step_s)
     count.cpu.append(cpu_clock() - cpu_begin)
+    return end
+
+
+@lru_cache(maxsize=1_000)
+def _t_factor(freedom: float) -> float:
+    """Two-sided 95 % quantile of Student's t; cached, for it is asked for between windows."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def _finish(count: _Count, startup_s: float, stopped: Stopped) -> SteadyState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,16 +15,23 @@ class NotFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite: the steps that follow would train nothing."""
 
 
-def compile_step(model: keras.Model) -> Any:
+class StepError(RuntimeError):
+    """The training step itself failed; the cause is chained."""
+
+
+def compile_step(model: keras.Model, element_spec: Any) -> Any:
     """The function that `model.fit` would run for each batch, without fit's loop around it.
 
     It follows Keras's own `make_train_function`: autograph left out, `jit_compile` and
-    `run_eagerly` as the model was compiled.
+    `run_eagerly` as the model was compiled, and traced once for the dataset's spec, in which
+    the batch and every padded dimension are open. Traced on a batch it would be traced again
+    when the first batch of another length comes, in the middle of the measurement.
     """
     step = tf.autograph.experimental.do_not_convert(model.train_step)
     if model.run_eagerly:
         return step
-    return tf.function(step, reduce_retracing=True, jit_compile=bool(model.jit_compile))
+    signature = (element_spec,)
+    return tf.function(step, input_signature=signature, jit_compile=bool(model.jit_compile))
 
 
 class TrainingFeed:
@@ -33,26 +41,36 @@ class TrainingFeed:
     traced would hand the measurement batches that cost it nothing.
     """
 
-    def __init__(self, model: keras.Model, examples_per_batch: int, *, autotuned: bool) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: tf.data.Dataset,
+        examples_per_batch: int,
+        *,
+        autotuned: bool = False,
+    ) -> None:
         self.examples_per_batch = examples_per_batch
         self.first_batches: list[Any] = []
         self._model = model
-        self._step = compile_step(model)
+        self._dataset = dataset
+        self._step = compile_step(model, dataset.element_spec)
         self._autotuned = autotuned
         self._metrics: Any = None
         self._iterator: Iterator[Any] | None = None
 
     def trace(self, batch: Any) -> None:
         """Traces and runs the step once on a batch that is not the measured iterator's."""
-        # As `fit` does: variables that came into being inside the step would have it traced thrice.
-        self._model._symbolic_build(data_batch=batch)
-        self._model.optimizer.build(self._model.trainable_variables)
-        self._metrics = self._step(batch)
+        # Variables that came into being inside the step would have it traced three times. A model
+        # that can only be built by its own train_step is; that is slower and nothing else.
+        with contextlib.suppress(Exception):
+            self._model._symbolic_build(data_batch=batch)
+            self._model.optimizer.build(self._model.trainable_variables)
+        self.step(batch)
         self.synchronise()
 
-    def start(self, dataset: tf.data.Dataset) -> None:
+    def start(self) -> None:
         """Makes the measured iterator; the first `next_batch` should follow at once."""
-        self._iterator = iter(dataset)
+        self._iterator = iter(self._dataset)
 
     def next_batch(self) -> Any:
         assert self._iterator is not None, "call start() first"
@@ -62,23 +80,32 @@ class TrainingFeed:
         return batch
 
     def step(self, batch: Any) -> None:
-        self._metrics = self._step(batch)
+        try:
+            self._metrics = self._step(batch)
+        except Exception as error:
+            raise StepError(f"{type(error).__name__}: {error}") from error
 
     def synchronise(self) -> None:
-        """Waits for the device by reading the loss, and checks it.
+        """Waits for the device by reading all that the last step returned, and checks the losses.
 
         Raises:
-            NotFiniteLossError: the loss is NaN or infinite.
+            NotFiniteLossError: a loss is NaN or infinite.
         """
-        if not math.isfinite(self.loss):
-            raise NotFiniteLossError(f"the loss is {self.loss}")
+        for name, value in self._values().items():
+            if "loss" in name and not math.isfinite(value):
+                raise NotFiniteLossError(f"the {name} is {value}")
 
     @property
     def loss(self) -> float:
-        """The running mean of the loss that the last step returned; 0 for a model without one."""
-        metrics = self._metrics
-        value = metrics.get("loss", 0.0) if isinstance(metrics, dict) else metrics
-        return float(value)
+        """What the last step returned as its loss, or as its first value; 0 if it has none."""
+        values = self._values()
+        return values.get("loss", next(iter(values.values()), 0.0))
+
+    def _values(self) -> dict[str, float]:
+        """The scalars that the step returned, by name; a step that returns one has a loss."""
+        metrics = self._metrics if isinstance(self._metrics, dict) else {"loss": self._metrics}
+        leaves = {str(key): value for key, value in metrics.items() if value is not None}
+        return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
 
     def choices(self) -> object:
         """AUTOTUNE's choices so far; None for a pinned chain."""

@@ -26,7 +26,7 @@ from objectives.measurement import (
 )
 from objectives.process_tree import MIB, ProcessTree
 from objectives.spec import TrialSpec
-from objectives.training import NotFiniteLossError, TrainingFeed
+from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import PipelineConfig
@@ -53,22 +53,27 @@ class Trial:
         self.stage = "transform"
         elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
         traced = sample_batch(pipeline, elements, spec.config.batch_size)
+        source = SourceMonitor(pipeline, spec.seed)
+        dataset = build_dataset(pipeline, spec.config, source=source)
         self.stage = "model"
-        model = pipeline.build_model()
-        feed = TrainingFeed(model, spec.config.batch_size, autotuned=spec.config.is_autotune)
+        feed = TrainingFeed(
+            pipeline.build_model(),
+            dataset,
+            spec.config.batch_size,
+            autotuned=spec.config.is_autotune,
+        )
         feed.trace(traced)
         reset_device_peak(device)
 
-        self.stage = "transform"
-        self.source = SourceMonitor(pipeline, spec.seed)
+        self.stage, self.source = "transform", source
         skipped_before = _skipped(pipeline)
-        feed.start(build_dataset(pipeline, spec.config, source=self.source))
+        feed.start()
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
         tree.look()
         host_peak_mib = tree.peak_mib
-        restarts = self.source.starts - 1
+        restarts = source.starts - 1
         skipped = _skipped(pipeline) - skipped_before
 
         examples = sum(window.examples for window in state.windows)
@@ -101,9 +106,11 @@ class Trial:
     def failure(self, error: Exception) -> TrialFailure:
         """Names what went wrong, by the exception or else by the stage that it came from."""
         cause = self.source.error if self.source and self.source.error else None
+        kind = self.stage
         if isinstance(error, StopIteration):
             error = PipelineError("the generator ended without filling a single batch")
-        kind = self.stage
+        if isinstance(error, StepError) and isinstance(error.__cause__, Exception):
+            kind, error, cause = "model", error.__cause__, None
         if isinstance(error, PipelineError | DeviceError):
             kind = "usage"
         elif isinstance(error, NotFiniteLossError):
@@ -152,6 +159,9 @@ def serve(request: str, result_fd: int) -> None:
     A tf.data iterator over an endless generator can hang the interpreter's shutdown.
     """
     status = 1
+    # What the generator starts must not hold the pipe open when this process is killed.
+    os.set_inheritable(result_fd, False)
+    os.register_at_fork(after_in_child=lambda: os.close(result_fd))
     try:
         answer = run_job(request)
         with open(result_fd, "w", encoding="utf-8") as pipe:
@@ -171,6 +181,10 @@ def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
         return "info", inspect_pipeline(job["pipeline"], job["seed"], device)
     except (PipelineError, DeviceError) as error:
         return "failure", TrialFailure(kind="usage", detail=str(error))
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        detail = f"{job['pipeline']} cannot be inspected: {type(error).__name__}: {error}"
+        return "failure", TrialFailure(kind="usage", detail=detail.split("\n", maxsplit=1)[0])
 
 
 def _skipped(pipeline: GeneratorPipeline) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import cast
 
 from pipelines.source import REQUIRED_MEMBERS, GeneratorPipeline, PipelineError
 
+# Anything that importlib can import; never more than a name is taken from a record.
+TARGET = r"[\w-]+(\.[\w-]+)*:[A-Za-z_]\w*(\.\w+)*"
 # Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
 _BUILT_IN: dict[str, str] = {}
 
@@ -44,9 +47,10 @@ def resolve(selector: str) -> str:
     """
     if selector in _BUILT_IN:
         return _BUILT_IN[selector]
-    module, colon, attribute = selector.partition(":")
-    if colon and module and attribute:
+    if re.fullmatch(TARGET, selector):
         return selector
+    if ":" in selector:
+        raise PipelineError(f"{selector!r} is not of the form module:attribute, as in data:Shards")
     nearest = difflib.get_close_matches(selector, names(), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "give your own as module:attribute"
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {', '.join(names())})")

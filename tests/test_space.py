@@ -40,7 +40,7 @@ def test_a_fixed_batch_size_is_no_axis() -> None:
 
 
 def test_the_map_may_have_more_calls_in_flight_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
 
     assert SearchSpace.for_pipeline(INFO).max_map_parallelism == 64
 
