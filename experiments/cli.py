@@ -7,6 +7,7 @@ can be refused at once has been refused and while the fork server imports Tensor
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -106,5 +107,8 @@ def check_json_file(path: Path | None) -> None:
     """Raises UsageError where the results could not be written at the end."""
     if path is None:
         return
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
         raise UsageError(f"--json {path}: not a file in a folder that exists")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--json {path}: the folder {folder} is not writable")

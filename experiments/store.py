@@ -35,11 +35,13 @@ class Store:
             StoreError: the local folder is needed and cannot be written, or an address is wrong.
         """
         folder = directory / LOCAL
-        tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        # An empty variable is an unset one.
+        tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
         local_tracking = tracking_uri is None
-        for address in (storage, tracking_uri):
-            if address is not None:
-                check_address(address)
+        if storage is not None and "://" not in storage:
+            raise StoreError(f"{storage!r} is no address; give one like sqlite:///results.db")
+        for address in filter(None, (storage, tracking_uri)):
+            check_sqlite_folder(address)
         if storage is None or local_tracking:
             check_writable(folder)
         return cls(
@@ -63,20 +65,19 @@ class Store:
             raise StoreError(f"cannot make {self.folder}: {error.strerror}") from error
 
 
-def check_address(address: str) -> None:
-    """Checks what can be known about an address without connecting to it.
+def check_sqlite_folder(address: str) -> None:
+    """Checks that the folder of a SQLite database exists; other addresses are not looked at.
 
-    MLflow tries for minutes to open a database whose folder does not exist.
+    MLflow tries for minutes to open a database in a folder that is not there.
 
     Raises:
-        StoreError: it has no scheme, or names a database in a folder that does not exist.
+        StoreError: it does not exist.
     """
-    scheme, colon, rest = address.partition("://")
-    if not colon:
-        raise StoreError(f"{address!r} is no address; give one like sqlite:///results.db")
-    database = Path(rest.removeprefix("/"))
-    if scheme == "sqlite" and rest and not database.absolute().parent.is_dir():
-        raise StoreError(f"{address!r}: the folder {database.parent} does not exist; make it first")
+    if not address.startswith("sqlite:///"):
+        return
+    folder = Path(address.removeprefix("sqlite:///")).parent
+    if not folder.is_dir():
+        raise StoreError(f"{address!r}: the folder {folder} does not exist; make it first")
 
 
 def check_writable(folder: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,9 +106,10 @@ class PipelineStudy:
         as failed, without a run, and the interrupt goes on.
         """
         trial = self.study.ask()
-        config = self.space.suggest(trial)
-        spec, began = self._spec(config), time.time()
+        began = time.time()
         try:
+            config = self.space.suggest(trial)
+            spec = self._spec(config)
             result = self._runner.measure(spec)
         except BaseException:
             trial.set_user_attr("state", "interrupted")
@@ -115,10 +119,11 @@ class PipelineStudy:
         self.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
         tags = {**self.tags, "kind": "trial", "trial_number": str(trial.number)}
         name = f"#{trial.number:02d} {config}"
-        run_id = self._tracker.log_trial(
-            self.run_id, name, spec, result, outcome.state, tags, began
-        )
-        self._tell(trial, outcome, run_id)
+        with uninterrupted():
+            run_id = self._tracker.log_trial(
+                self.run_id, name, spec, result, outcome.state, tags, began
+            )
+            self._tell(trial, outcome, run_id)
         return outcome
 
     def run_baseline(self, name: str, config: PipelineConfig) -> MeasuredConfig | TrialFailure:
@@ -131,12 +136,13 @@ class PipelineStudy:
         state = "failed" if isinstance(result, TrialFailure) else "complete"
         tags = {**self.tags, "kind": "baseline", "baseline": name}
         title = f"baseline {name}, batch {config.batch_size}"
-        run_id = self._tracker.log_trial(self.run_id, title, spec, result, state, tags, began)
-        if isinstance(result, TrialFailure):
-            return result
+        with uninterrupted():
+            run_id = self._tracker.log_trial(self.run_id, title, spec, result, state, tags, began)
+            if isinstance(result, TrialFailure):
+                return result
+            measured = MeasuredConfig.of(config, result, run_id)
+            self.study.set_user_attr(key, measured.model_dump(mode="json"))
         self.measured_s += result.measured_s
-        measured = MeasuredConfig.of(config, result, run_id)
-        self.study.set_user_attr(key, measured.model_dump(mode="json"))
         return measured
 
     def finish(self, result: StudyResult, *, interrupted: bool) -> None:
@@ -234,19 +240,43 @@ class PipelineStudy:
     def _clear_leftovers(self) -> None:
         """Ends what a killed run of this study left half done, on both sides.
 
-        A trial that Optuna still holds as running gets no result any more; a run that MLflow has
-        and Optuna never heard of is marked, so that each trial counts once.
+        A trial that Optuna still holds as running gets no result any more. A run that MLflow has
+        and Optuna does not know is marked, so that each trial and baseline counts once.
         """
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        numbers = {str(trial.number) for trial in running}
-        for trial in running:
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
             self.study.tell(trial.number, state=TrialState.FAIL)
-        if not numbers:
-            return
+        known = {t.user_attrs.get("mlflow_run_id") for t in self.study.get_trials(deepcopy=False)}
+        for key, value in self.study.user_attrs.items():
+            if key.startswith("baseline/"):
+                known.add(value["mlflow_run_id"])
         for run in self._tracker.children(self.run_id):
-            if run.data.tags.get("trial_number") in numbers:
+            failed_baseline = (
+                run.data.tags.get("kind") == "baseline" and run.info.status == "FAILED"
+            )
+            if run.info.run_id not in known and not failed_baseline:
                 self._tracker.mark_interrupted(run.info.run_id)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done: what was measured is written whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals, and only it gets Ctrl-C
+        return
+    pressed = False
+
+    def remember(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def open_study(settings: StudySettings, info: PipelineInfo, space: SearchSpace, url: str) -> Any:

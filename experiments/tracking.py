@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -244,9 +245,7 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
     return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
 
 
-def local_ui_command(folder: Path) -> str:
-    """The command that opens a local store in the MLflow UI."""
-    return (
-        f"mlflow ui --backend-store-uri sqlite:///{folder / 'mlflow.db'} "
-        "--host 127.0.0.1 --port 5000"
-    )
+def ui_command(tracking_uri: str) -> str:
+    """The command that opens a local database in the MLflow UI."""
+    words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri]
+    return shlex.join([*words, "--host", "127.0.0.1", "--port", "5000"])

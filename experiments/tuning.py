@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from optuna.exceptions import StorageInternalError
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from experiments.environment import environment_tags
+from experiments.errors import StoreError, UsageError
 from experiments.progress import StudyProgress
 from experiments.results import MeasuredConfig, StudyResult, write_json
 from experiments.space import SearchSpace
 from experiments.store import Store
 from experiments.study import PipelineStudy, StudySettings, all_failed, open_study
 from experiments.summary import print_results
-from experiments.tracking import Tracker, local_ui_command
+from experiments.tracking import Tracker, ui_command
 from objectives.isolation import TrialRunner
 from objectives.measurement import PipelineInfo, TrialFailure
 from objectives.spec import Device, StopRule
@@ -25,6 +28,7 @@ from pipelines import catalog
 from pipelines.config import PipelineConfig
 from pipelines.source import PipelineError
 
+PROJECT = Path(__file__).resolve().parent.parent
 EXIT_OK, EXIT_NO_RESULT, EXIT_INTERRUPTED = 0, 1, 130
 DEFAULT_TRIALS = 24
 # Keeps the default run of the three built-in pipelines under six minutes on two cores.
@@ -59,6 +63,7 @@ class Tuning:
     Attributes:
         results: one entry a pipeline that was tuned, in order.
         problems: one line a pipeline that gave no result.
+        selectors: what names each pipeline on the command line, by its own name.
     """
 
     def __init__(
@@ -69,11 +74,12 @@ class Tuning:
         self._runner = runner
         self._console = console
         self._stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        self.selectors: dict[str, str] = {}
         self.results: list[StudyResult] = []
         self.problems: list[str] = []
 
     def run(self, began: float) -> None:
-        """Checks every pipeline before the first is measured, then tunes them in order.
+        """Checks every pipeline and study before the first is measured, then tunes them in order.
 
         `began` is when the person started to wait (`time.monotonic`): the first pipeline's
         `wall_s` counts from there.
@@ -84,6 +90,12 @@ class Tuning:
         """
         targets = [catalog.resolve(name) for name in self._request.pipelines or catalog.names()]
         infos = [self._inspect(target) for target in dict.fromkeys(targets)]
+        built_in = {catalog.resolve(name): name for name in catalog.names()}
+        self.selectors = {info.name: built_in.get(info.target, info.target) for info in infos}
+        names = [info.name for info in infos]
+        for name in names:
+            if names.count(name) > 1:
+                raise PipelineError(f"two pipelines are named {name!r}; their studies would mix")
         spaces = [SearchSpace.for_pipeline(info, self._request.batch_size) for info in infos]
         if not self._runner.forks:
             self._console.print(
@@ -93,19 +105,27 @@ class Tuning:
         self._store.create()
         tracker = Tracker(self._store)
         tags = environment_tags(Path.cwd())
-        for info, space in zip(infos, spaces, strict=True):
-            settings = self._settings(info, several=len(infos) > 1)
-            study = PipelineStudy(
-                open_study(settings, info, space, self._store.storage_url),
-                info,
-                space,
-                settings,
-                self._runner,
-                tracker,
-                tags | _study_tags(info, settings),
-            )
+        studies = [
+            self._open(info, space, tracker, tags, several=len(infos) > 1)
+            for info, space in zip(infos, spaces, strict=True)
+        ]
+        for study in studies:
             self._tune(study, began)
             began = time.monotonic()
+
+    def _open(
+        self,
+        info: PipelineInfo,
+        space: SearchSpace,
+        tracker: Tracker,
+        tags: dict[str, str],
+        *,
+        several: bool,
+    ) -> PipelineStudy:
+        settings = self._settings(info, several=several)
+        optuna_study = open_study(settings, info, space, self._store.storage_url)
+        tags = tags | _study_tags(info, settings)
+        return PipelineStudy(optuna_study, info, space, settings, self._runner, tracker, tags)
 
     def _inspect(self, target: str) -> PipelineInfo:
         info = self._runner.inspect(target, self._request.seed, self._request.device)
@@ -213,19 +233,52 @@ def run_and_report(
         tuning.run(began)
     except KeyboardInterrupt:
         interrupted = True
+    except (SQLAlchemyError, StorageInternalError) as error:
+        line = str(error).strip().split("\n")[0]
+        raise StoreError(f"the Optuna storage {store.storage_url} failed: {line}") from error
+    finally:
+        # Also before an error goes on: what was measured until then is not its fault.
+        _report(tuning, json_file, notes)
+    if interrupted:
+        _print_resume(tuning, request, notes)
+        return EXIT_INTERRUPTED
+    _print_where(store, notes)
+    return EXIT_OK if all(result.best for result in tuning.results) else EXIT_NO_RESULT
+
+
+def _report(tuning: Tuning, json_file: Path | None, notes: Console) -> None:
     if tuning.results:
         print_results(Console(), tuning.results)
         if json_file is not None:
-            write_json(tuning.results, json_file)
+            try:
+                write_json(tuning.results, json_file)
+            except OSError as error:
+                raise UsageError(f"cannot write --json {json_file}: {error.strerror}") from error
     for problem in tuning.problems:
         notes.print(f"warning: {problem}", style="yellow", markup=False)
-    if interrupted:
-        notes.print("interrupted; what was measured is kept. `--study NAME` with the name above")
-        notes.print("and the same options goes on with it.")
-        return EXIT_INTERRUPTED
-    if store.folder is not None:
-        notes.print(f"Every trial is in MLflow: make ui, or\n  {local_ui_command(store.folder)}")
-    return EXIT_OK if all(result.best for result in tuning.results) else EXIT_NO_RESULT
+
+
+def _print_resume(tuning: Tuning, request: TuneRequest, notes: Console) -> None:
+    """The command that goes on with the study that was interrupted."""
+    notes.print("interrupted; what was measured is kept.")
+    if not tuning.results:
+        return
+    result = tuning.results[-1]
+    selector = tuning.selectors[result.pipeline]
+    trials = f" --trials {request.trials}" if request.trials else ""
+    notes.print(
+        f"To go on with it, give the same options and its name: prefetch-tune tune {selector}"
+        f"{trials} --study {result.study}"
+    )
+
+
+def _print_where(store: Store, notes: Console) -> None:
+    """How to open what was written."""
+    if store.artifacts is None:
+        notes.print(f"Every trial is in MLflow at {store.tracking_uri}")
+        return
+    shortcut = "make ui, or\n  " if Path.cwd() == PROJECT else "\n  "
+    notes.print(f"Every trial is in MLflow: {shortcut}{ui_command(store.tracking_uri)}")
 
 
 def _study_tags(info: PipelineInfo, settings: StudySettings) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from objectives.measurement import PipelineInfo
-from objectives.training import TrainingFeed
+from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import MAX_BATCH_SIZE, PipelineConfig
@@ -21,6 +22,8 @@ from pipelines.source import GeneratorPipeline, PipelineError, has_transform
 
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+KERAS_PREFIX = "Exception encountered when calling"
 
 
 def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
@@ -141,10 +144,9 @@ def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size))
     try:
         TrainingFeed(model, dataset, batch_size).trace(sample_batch(pipeline, elements, batch_size))
-    except Exception as error:
+    except (StepError, NotFiniteLossError) as error:
         raise PipelineError(
-            f"pipeline {name!r}: a training step on the first elements failed: "
-            f"{type(error).__name__}: {_first_line(error)}"
+            f"pipeline {name!r}: a training step on the first elements failed: {_first_line(error)}"
         ) from error
 
 
@@ -218,4 +220,7 @@ def _static_bytes(spec: Any) -> int | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    """The first line that says something: Keras puts one that names only the layer before it."""
+    text = ANSI.sub("", str(error)).strip()
+    lines = [line for line in text.split("\n") if line and KERAS_PREFIX not in line]
+    return lines[0] if lines else text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from mlflow.entities import Run
+
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import (
@@ -129,6 +131,9 @@ class FakeTracker(Tracker):
 
     def resume_study(self, run_id: str) -> bool:
         return True
+
+    def children(self, parent_id: str) -> list[Run]:
+        return []
 
     def log_trial(
         self,

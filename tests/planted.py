@@ -141,6 +141,78 @@ class Ragged(Planted):
         return model
 
 
+class SlowRagged(Ragged):
+    """Sequences of different lengths, five milliseconds each."""
+
+    name = "slow_ragged"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(0.005)
+            yield element
+
+
+class Lists(Planted):
+    """Plain Python lists, which tf.data takes for tensors."""
+
+    name = "lists"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for features, label in super().generate(seed):
+            yield features.tolist(), label
+
+
+class Orphaning(Faulty):
+    """Starts a child that would outlive it, then is killed."""
+
+    name = "orphaning"
+
+    def fail(self) -> None:
+        if os.fork() == 0:
+            time.sleep(3_600)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stateful(Planted):
+    """Yields how often the class was made in this process."""
+
+    name = "stateful"
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        while True:
+            yield np.full(4, self.made, np.float32), 1.0
+
+
+class WithChild(Planted):
+    """Has a child that takes 100 MiB of its own, beside what it shares with its parent."""
+
+    name = "with_child"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        if (child := os.fork()) == 0:
+            hoard = os.urandom(1024) * 1024 * 100
+            time.sleep(3_600 + len(hoard))
+        try:
+            for element in super().generate(seed):
+                time.sleep(0.002)
+                yield element
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+class Leaving(Planted):
+    """Its module's author calls sys.exit."""
+
+    name = "leaving"
+
+    def __init__(self) -> None:
+        raise SystemExit(3)
+
+
 class Mapped(Planted):
     """Doubles the features in a map."""
 
@@ -169,6 +241,43 @@ class OwnStep(Planted):
                 return {**super().train_step(data), "loss": tf.constant(42.0)}
 
         model = Model()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Adversarial(Planted):
+    """A model of two networks: no `call`, two losses, none named "loss"."""
+
+    name = "adversarial"
+
+    def build_model(self) -> Any:
+        class Model(keras.Model):  # type: ignore[misc]  # keras has no types
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = keras.layers.Dense(1)
+                self.second = keras.layers.Dense(1)
+
+            def train_step(self, data: Any) -> Any:
+                features, label = data
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((self.second(self.first(features))[:, 0] - label) ** 2)
+                self.optimizer.apply(
+                    tape.gradient(loss, self.trainable_variables), self.trainable_variables
+                )
+                return {"d_loss": loss, "g_loss": loss}
+
+        model = Model()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class WrongModel(Planted):
+    """A model for five features; the elements have four."""
+
+    name = "wrong_model"
+
+    def build_model(self) -> Any:
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
         model.compile(optimizer="sgd", loss="mse", jit_compile=False)
         return model
 

@@ -43,10 +43,12 @@ def prefetch_tune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
         (["simple", "--device", "tpu"], "invalid choice: 'tpu' (choose from"),
         (["simple", "--trails", "3"], "unrecognized arguments: --trails"),
         (["simple", "--json", "no/such/folder.json"], "--json no/such/folder.json: not a file"),
+        (["simple", "--trial-timeout", "inf"], "--trial-timeout: must be from 0.1 to 86400.0"),
+        (["my shards:Shards"], "'my shards:Shards' is not of the form module:attribute"),
         (["simple", "--storage", "results.db"], "'results.db' is no address"),
         # These are found by a process of their own, before anything is made.
         (["no_such_module:Mine"], "cannot import 'no_such_module'"),
-        (["tests.planted:WrongShape"], "has shape (4,), but element_spec says (5,)"),
+        (["tests.planted:WrongShape"], "element 0[0] has shape (4,), but element_spec says (5,)"),
         (["simple", "--device", "gpu"], "--device gpu: TensorFlow sees no GPU here"),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_terminal_shows_a_table_and_no_noise(tuned: Path) -> None:
 
     assert "AUTOTUNE" in out
     assert max(len(line) for line in out.splitlines() if "study" not in line) <= 80
-    assert "mlflow ui --backend-store-uri" in err
+    assert "-m mlflow ui --backend-store-uri" in err
     for noise in ("oneDNN", "cuda", "alembic", "Creating initial", "Warning", "absl"):
         assert noise not in out + err
 
@@ -209,7 +209,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert "--study" in err
+    assert "prefetch-tune tune tests.planted:Mapped --trials 9 --study c" in err
     assert results(tmp_path)[0]["best"] is not None
     [parent] = of_kind(runs(tmp_path, "mapped"), "study")
     assert parent.info.status == "KILLED"

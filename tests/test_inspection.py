@@ -31,13 +31,15 @@ def test_a_pipeline_without_a_map_says_so(runner: TrialRunner) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("WrongShape", "element 0 has shape (4,), but element_spec says (5,)"),
-        ("WrongStructure", "element 0 has the structure (ndarray, float), but element_spec says"),
-        ("WrongType", "element 0 does not convert to float32"),
+        ("WrongShape", "element 0[0] has shape (4,), but element_spec says (5,)"),
+        ("WrongStructure", "element 0 does not convert to float32"),
+        ("WrongType", "element 0[0] does not convert to float32"),
         ("Empty", "generate(0) ended without yielding an element"),
         ("BrokenMap", "transform failed on the first element: RuntimeError"),
         ("Uncompiled", "returned a model that is not compiled; call model.compile("),
         ("NoModel", "build_model() must return a keras.Model, not NoneType"),
+        ("WrongModel", "a training step on the first elements failed: Input 0 of layer"),
+        ("Leaving", "cannot be inspected: SystemExit: 3"),
         ("ZeroBatch", "batch_sizes must be whole numbers from 1 to 65536, not 0"),
         ("NoBatches", "batch_sizes must list at least one size: ()"),
         ("not_a_pipeline", "is not a pipeline: it has no name"),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -51,6 +49,7 @@ def measured(runner: TrialRunner, trial: TrialSpec) -> Measurement:
         ("Exploding", "nan_loss", "the loss is inf"),
         ("BrokenMap", "transform", "RuntimeError: no such augmentation"),
         ("NoModel", "model", "AttributeError"),
+        ("WrongModel", "model", "ValueError"),
         ("Empty", "usage", "ended without yielding an element"),
         ("Missing", "usage", "has no attribute 'Missing'"),
     ],
@@ -139,10 +138,39 @@ def test_where_forking_is_not_safe_a_new_interpreter_measures_the_same() -> None
     assert result.examples_per_s > 0
 
 
-def test_each_trial_is_a_fresh_process(runner: TrialRunner, tmp_path: Path) -> None:
-    first, second = (measured(runner, spec("Planted")) for _ in range(2))
+def test_a_child_that_outlives_its_trial_does_not_hide_the_trials_end(runner: TrialRunner) -> None:
+    begin = time.monotonic()
 
-    assert first.digest == second.digest  # nothing of the first is left in the second
+    found = failure(runner, spec("Orphaning"))
+
+    assert found.kind == "killed"
+    assert time.monotonic() - begin < 30  # the deadline is 90 s
+
+
+def test_each_trial_is_a_fresh_process(runner: TrialRunner) -> None:
+    # It yields how often it was made in its process; a process used twice would show.
+    first, second = (measured(runner, spec("Stateful")) for _ in range(2))
+
+    assert first.digest == second.digest
+
+
+def test_a_forked_child_counts_with_what_it_took_itself(runner: TrialRunner) -> None:
+    patient = QUICK.model_copy(update={"startup_s": 1.5})
+    alone = measured(runner, spec("Planted", stop=patient)).host_peak_mib
+    together = measured(runner, spec("WithChild", stop=patient)).host_peak_mib
+
+    # 100 MiB and its share of the pages in common, but not all of TensorFlow once more.
+    assert 100 < together - alone < 400
+
+
+def test_a_model_that_only_its_own_train_step_can_build(runner: TrialRunner) -> None:
+    assert measured(runner, spec("Adversarial")).loss > 0
+
+
+def test_plain_lists_are_tensors_written_out(runner: TrialRunner) -> None:
+    lists, arrays = (measured(runner, spec(name)) for name in ("Lists", "Planted"))
+
+    assert lists.digest == arrays.digest
 
 
 def test_the_digest_tells_seeds_apart(runner: TrialRunner) -> None:
@@ -166,6 +194,7 @@ def test_skipped_elements_are_counted(runner: TrialRunner) -> None:
 
     examples = sum(w.examples for w in result.windows)
     assert 0 < result.skipped_elements < examples
+    assert "skipped faulty sample 1: reading" in result.output
 
 
 def test_a_models_own_train_step_is_what_runs(runner: TrialRunner) -> None:
@@ -185,18 +214,21 @@ def test_autotune_reports_what_it_chose(runner: TrialRunner) -> None:
     assert chosen == {("buffer_size", True), ("parallelism", True)}
 
 
-def test_a_signal_to_the_terminal_does_not_reach_a_trial(runner: TrialRunner) -> None:
+def test_a_trial_has_a_process_group_of_its_own(runner: TrialRunner) -> None:
     measured(runner, spec("Planted"))
-    trial_groups: list[int] = []
+    groups: list[tuple[int, int, int]] = []
 
     def look() -> None:
         trial = trial_of(os.getpid())
-        trial_groups.append(os.getpgid(trial.pid))
-        trial.send_signal(signal.SIGKILL)
+        time.sleep(0.2)  # it makes its group just after the fork
+        groups.append((trial.pid, os.getpgid(trial.pid), os.getpgid(trial.ppid())))
+        trial.kill()
 
     looker = threading.Thread(target=look)
     looker.start()
     failure(runner, spec("Hanging"))
     looker.join()
 
-    assert os.getpgid(0) not in trial_groups
+    [(pid, own_group, servers_group)] = groups
+    assert own_group == pid
+    assert servers_group not in (own_group, os.getpgid(0))

@@ -74,11 +74,11 @@ def test_parallelism_does_not_change_the_batches(
 def test_one_step_trains(pipeline: GeneratorPipeline, config: PipelineConfig) -> None:
     tf.keras.utils.set_random_seed(0)
     model = pipeline.build_model()
-    feed = TrainingFeed(model, config.batch_size, autotuned=False)
+    feed = TrainingFeed(model, build_dataset(pipeline, config), config.batch_size)
     feed.trace(sample_batch(pipeline, elements(pipeline, 0, 4), config.batch_size))
     before = [np.copy(weight.numpy()) for weight in model.trainable_weights]
 
-    feed.start(build_dataset(pipeline, config))
+    feed.start()
     feed.step(feed.next_batch())
     feed.synchronise()
 

@@ -29,12 +29,15 @@ def test_the_environment_names_the_tracking_server(
     assert store.artifacts is None  # the server decides
     assert Store.choose(tmp_path, None, "sqlite:///x.db").tracking_uri == "sqlite:///x.db"
 
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert Store.choose(tmp_path, None, None).artifacts is not None
+
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
         ("results.db", "'results.db' is no address; give one like sqlite:///results.db"),
-        ("sqlite:///no/such/results.db", "the folder no/such does not exist"),
+        ("sqlite:///no/such/results.db", "the folder no/such does not exist; make it"),
         ("sqlite:////no/such/results.db", "the folder /no/such does not exist"),
     ],
 )

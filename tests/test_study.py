@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,9 @@ def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert second.runner.specs[0].config != first.runner.specs[0].config
 
 
-def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path: Path) -> None:
     first = Bench(tmp_path)
     first.study.study.ask()  # and then the process is gone
-    monkeypatch.setattr(FakeTracker, "children", lambda self, parent_id: [])
 
     second = Bench(tmp_path)
 
@@ -169,6 +167,24 @@ def test_a_baseline_is_measured_once_and_never_pruned(tmp_path: Path) -> None:
     assert first == again
     assert bench.runner.specs[1].best_examples_per_s is None
     assert bench.tracker.logged[1:] == [("baseline autotune, batch 8", "complete")]
+
+
+def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, measurement())
+    log_trial = bench.tracker.log_trial
+
+    def interrupted(*arguments: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return log_trial(*arguments)
+
+    monkeypatch.setattr(bench.tracker, "log_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+
+    assert bench.study.counts == TrialCounts(complete=1)
+    assert len(bench.tracker.logged) == 1
 
 
 def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) -> None:

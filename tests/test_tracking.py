@@ -158,8 +158,8 @@ def test_a_parent_that_is_gone_is_not_resumed(tracker: Tracker) -> None:
 
 def test_children_are_found_by_their_parent(tracker: Tracker, parent: str) -> None:
     names = [f"#{number:02d}" for number in range(3)]
-    for name in names:
-        tracker.log_trial(parent, name, SPEC, measurement(), "complete", {}, BEGAN)
+    for second, name in enumerate(names):
+        tracker.log_trial(parent, name, SPEC, measurement(), "complete", {}, BEGAN + second)
 
     assert [run.info.run_name for run in tracker.children(parent)] == names
 
