@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from experiments.errors import StoreError
 
@@ -50,6 +53,10 @@ class Store:
             artifacts=folder / "artifacts" if local_tracking else None,
             folder=folder if storage is None or local_tracking else None,
         )
+
+    def first_connection(self) -> AbstractContextManager[object]:
+        """Held while a database is opened: two that find it empty would both make its tables."""
+        return FileLock(self.folder / ".lock") if self.folder else nullcontext()
 
     def create(self) -> None:
         """Makes the local folder; the databases in it are made by those who own them.

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +20,7 @@ from experiments.environment import host_fingerprint
 from experiments.errors import StoreError, StudyError
 from experiments.results import MeasuredConfig, StudyResult, TrialCounts
 from experiments.space import SearchSpace
+from experiments.store import Store
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
@@ -251,10 +252,9 @@ class PipelineStudy:
             if key.startswith("baseline/"):
                 known.add(value["mlflow_run_id"])
         for run in self._tracker.children(self.run_id):
-            failed_baseline = (
-                run.data.tags.get("kind") == "baseline" and run.info.status == "FAILED"
-            )
-            if run.info.run_id not in known and not failed_baseline:
+            # A baseline that failed is known to MLflow alone; it will be tried again.
+            ended = run.info.status == "FAILED"
+            if run.info.run_id not in known and not ended:
                 self._tracker.mark_interrupted(run.info.run_id)
 
 
@@ -279,7 +279,9 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def open_study(settings: StudySettings, info: PipelineInfo, space: SearchSpace, url: str) -> Any:
+def open_study(
+    settings: StudySettings, info: PipelineInfo, space: SearchSpace, store: Store
+) -> optuna.Study:
     """Creates the Optuna study, or loads it and checks that it can be continued.
 
     Raises:
@@ -289,13 +291,14 @@ def open_study(settings: StudySettings, info: PipelineInfo, space: SearchSpace, 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
-        storage = optuna.storages.RDBStorage(url)
+        with store.first_connection():
+            storage = optuna.storages.RDBStorage(store.storage_url)
         study = optuna.create_study(
             study_name=settings.name, storage=storage, direction="maximize", load_if_exists=True
         )
     except Exception as error:
         line = str(error).strip().split("\n")[0]
-        raise StoreError(f"cannot use the Optuna storage {url}: {line}") from error
+        raise StoreError(f"cannot use the Optuna storage {store.storage_url}: {line}") from error
     # A resumed search must not repeat the random trials that it began with.
     study.sampler = optuna.samplers.TPESampler(
         seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS

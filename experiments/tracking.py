@@ -8,9 +8,8 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -51,9 +50,7 @@ class Tracker:
         self._store = store
         # MLflow's own seven retries are two minutes of silence before the first word.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        # Two first connections to a local database at once would both create its tables.
-        lock = FileLock(store.folder / ".mlflow.lock") if store.folder else nullcontext()
-        with self._one_line(), lock:
+        with self._one_line(), store.first_connection():
             self._client = MlflowClient(tracking_uri=store.tracking_uri)
             self._client.search_experiments(max_results=1)
 

@@ -123,7 +123,7 @@ class Tuning:
         several: bool,
     ) -> PipelineStudy:
         settings = self._settings(info, several=several)
-        optuna_study = open_study(settings, info, space, self._store.storage_url)
+        optuna_study = open_study(settings, info, space, self._store)
         tags = tags | _study_tags(info, settings)
         return PipelineStudy(optuna_study, info, space, settings, self._runner, tracker, tags)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement
 from objectives.spec import TrialSpec
@@ -33,10 +35,11 @@ def naive_rate(config: PipelineConfig, steps: int = 30) -> float:
     return steps * config.batch_size / (time.perf_counter() - begin)
 
 
-def test_a_deep_buffer_does_not_make_a_slow_generator_fast(runner: TrialRunner) -> None:
+@pytest.mark.parametrize("name", ["Slow", "SlowRagged"])
+def test_a_deep_buffer_does_not_make_a_slow_generator_fast(runner: TrialRunner, name: str) -> None:
     results = {}
     for config in (SMALL, LARGE):
-        result = runner.measure(TrialSpec(pipeline="tests.planted:Slow", config=config))
+        result = runner.measure(TrialSpec(pipeline=f"tests.planted:{name}", config=config))
         assert isinstance(result, Measurement), result
         results[config] = result
 

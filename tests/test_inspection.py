@@ -38,7 +38,7 @@ def test_a_pipeline_without_a_map_says_so(runner: TrialRunner) -> None:
         ("BrokenMap", "transform failed on the first element: RuntimeError"),
         ("Uncompiled", "returned a model that is not compiled; call model.compile("),
         ("NoModel", "build_model() must return a keras.Model, not NoneType"),
-        ("WrongModel", "a training step on the first elements failed: Input 0 of layer"),
+        ("WrongModel", "a training step on the first elements failed: Input 0 "),
         ("Leaving", "cannot be inspected: SystemExit: 3"),
         ("ZeroBatch", "batch_sizes must be whole numbers from 1 to 65536, not 0"),
         ("NoBatches", "batch_sizes must list at least one size: ()"),

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from experiments.errors import StudyError
 from experiments.results import TrialCounts
 from experiments.space import SearchSpace
+from experiments.store import Store
 from experiments.study import PipelineStudy, StudySettings, all_failed, open_study
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from objectives.spec import StopRule
@@ -35,14 +36,15 @@ class Bench:
     """A study on a database of its own; made again on the same database, it is a resumed one."""
 
     def __init__(self, folder: Path, *answers: Measurement | TrialFailure | BaseException) -> None:
-        self.url = f"sqlite:///{folder / 'optuna.db'}"
+        self.store = Store.choose(folder, None, None)
+        self.store.create()
         self.runner = FakeRunner(list(answers))
         self.tracker = FakeTracker()
         self.space = SearchSpace.for_pipeline(INFO)
         self.study = self.open()
 
     def open(self, settings: StudySettings = SETTINGS, info: PipelineInfo = INFO) -> PipelineStudy:
-        optuna_study = open_study(settings, info, self.space, self.url)
+        optuna_study = open_study(settings, info, self.space, self.store)
         study = PipelineStudy(
             optuna_study, info, self.space, settings, self.runner, self.tracker, tags={}
         )
