@@ -117,6 +117,7 @@ class Tracker:
             texts["output.txt"] = outcome.output
         else:
             metrics = _measured(outcome)
+            tags |= {f"digest.{key}": value for key, value in outcome.digest.model_dump().items()}
             if outcome.output:
                 texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
