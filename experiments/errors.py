@@ -11,3 +11,8 @@ class StoreError(UsageError):
 
 class StudyError(UsageError):
     """A study cannot be continued as asked; the message says why and what to do."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, which is what fits into one of ours."""
+    return str(error).strip().split("\n")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.environment import host_fingerprint
-from experiments.errors import StoreError, StudyError
+from experiments.errors import StoreError, StudyError, first_line
 from experiments.results import MeasuredConfig, StudyResult, TrialCounts
 from experiments.space import SearchSpace
 from experiments.store import Store
@@ -297,8 +296,8 @@ def open_study(
             study_name=settings.name, storage=storage, direction="maximize", load_if_exists=True
         )
     except Exception as error:
-        line = str(error).strip().split("\n")[0]
-        raise StoreError(f"cannot use the Optuna storage {store.storage_url}: {line}") from error
+        reason = first_line(error)
+        raise StoreError(f"cannot use the Optuna storage {store.storage_url}: {reason}") from error
     # A resumed search must not repeat the random trials that it began with.
     study.sampler = optuna.samplers.TPESampler(
         seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
@@ -320,7 +319,6 @@ def open_study(
                 f"study {settings.name!r} was made with {key} {_short(study.user_attrs[key])}, now "
                 f"it is {_short(value)}; its trials would not compare: give --study a new name"
             )
-    study.set_user_attr("process", f"{os.uname().nodename}:{os.getpid()}")
     return study
 
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from experiments.errors import StoreError
+from experiments.errors import StoreError, first_line
 from experiments.store import Store
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec
@@ -163,8 +163,10 @@ class Tracker:
         try:
             yield
         except (MlflowException, OSError) as error:
-            line = str(error).strip().split("\n")[0]
-            raise StoreError(f"cannot use MLflow at {self._store.tracking_uri}: {line}") from error
+            reason = first_line(error)
+            raise StoreError(
+                f"cannot use MLflow at {self._store.tracking_uri}: {reason}"
+            ) from error
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

@@ -13,7 +13,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from experiments.environment import environment_tags
-from experiments.errors import StoreError, UsageError
+from experiments.errors import StoreError, UsageError, first_line
 from experiments.progress import StudyProgress
 from experiments.results import MeasuredConfig, StudyResult, write_json
 from experiments.space import SearchSpace
@@ -234,8 +234,8 @@ def run_and_report(
     except KeyboardInterrupt:
         interrupted = True
     except (SQLAlchemyError, StorageInternalError) as error:
-        line = str(error).strip().split("\n")[0]
-        raise StoreError(f"the Optuna storage {store.storage_url} failed: {line}") from error
+        reason = first_line(error)
+        raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from error
     finally:
         # Also before an error goes on: what was measured until then is not its fault.
         _report(tuning, json_file, notes)
