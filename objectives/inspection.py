@@ -16,7 +16,7 @@ import tensorflow as tf
 from objectives.measurement import PipelineInfo
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
-from pipelines.build import build_dataset, sample_batch
+from pipelines.build import build_dataset, is_padded, sample_batch
 from pipelines.config import MAX_BATCH_SIZE, PipelineConfig
 from pipelines.source import GeneratorPipeline, PipelineError, has_transform
 
@@ -45,6 +45,8 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         batch_sizes=batch_sizes,
         has_transform=has_transform(pipeline),
         element=_describe(pipeline.element_spec),
+        element_spec=spec_source(pipeline.element_spec),
+        padded=is_padded(mapped),
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         device=device,
         source_digest=source_digest(pipeline),
@@ -148,6 +150,20 @@ def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size
         raise PipelineError(
             f"pipeline {name!r}: a training step on the first elements failed: {_first_line(error)}"
         ) from error
+
+
+def spec_source(spec: Any) -> str:
+    """An element spec as Python source that makes an equal one with nothing but `tf` at hand."""
+    if isinstance(spec, dict):
+        return "{" + ", ".join(f"{key!r}: {spec_source(spec[key])}" for key in spec) + "}"
+    if isinstance(spec, tuple):
+        parts = [spec_source(part) for part in spec]
+        return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"
+    shape = None if spec.shape.rank is None else tuple(spec.shape)
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return f"tf.RaggedTensorSpec({shape}, tf.{spec.dtype.name}, {spec.ragged_rank})"
+    kind = "SparseTensorSpec" if isinstance(spec, tf.SparseTensorSpec) else "TensorSpec"
+    return f"tf.{kind}({shape}, tf.{spec.dtype.name})"
 
 
 def source_digest(pipeline: GeneratorPipeline) -> str:

@@ -20,7 +20,13 @@ import psutil
 from filelock import FileLock
 
 from objectives.host import speed_index, time_fixed_work
-from objectives.measurement import FailureKind, Measurement, PipelineInfo, TrialFailure
+from objectives.measurement import (
+    FailureKind,
+    Measurement,
+    PipelineInfo,
+    StageCosts,
+    TrialFailure,
+)
 from objectives.process_tree import LOOK_EVERY_S, MIB, tree_resident_mib
 from objectives.spec import Device, TrialSpec
 
@@ -111,11 +117,20 @@ class TrialRunner:
             return _failure(answer)
         return PipelineInfo.model_validate(answer["info"])
 
+    def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
+        """Measures what each stage of a pipeline costs by itself, alone on this host."""
+        job = {"job": "stages", "pipeline": pipeline, "seed": seed, "device": device}
+        with host_lock():
+            answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
+        if isinstance(answer, TrialFailure):
+            return answer
+        if "failure" in answer:
+            return _failure(answer)
+        return StageCosts.model_validate(answer["stages"])
+
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
         """Measures one configuration, alone on this host, whatever becomes of its process."""
-        cap_mib = spec.host_cap_mib
-        if cap_mib is None:
-            cap_mib = HOST_CAP_SHARE * psutil.virtual_memory().available / MIB
+        cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "measure", "spec": spec.model_dump(mode="json")}
         with host_lock():
             before_s = time_fixed_work()
@@ -184,6 +199,11 @@ class TrialRunner:
         self.close()
         detail = "the fork server died during the trial; the next trial starts a new one"
         return TrialFailure(kind="crash", detail=detail, output=_tail(output))
+
+
+def default_cap_mib() -> float:
+    """What a process may take of the memory that is free now, in MiB."""
+    return HOST_CAP_SHARE * float(psutil.virtual_memory().available) / MIB
 
 
 def _await_answer(

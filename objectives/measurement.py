@@ -66,6 +66,22 @@ class Digest(BaseModel):
     batches: str
 
 
+class Ceilings(BaseModel):
+    """What each half of the loop reaches alone, in examples/s, in the process of the trial.
+
+    Attributes:
+        producer_only: the same pipeline with nothing done to its batches.
+        consumer_only: the same step, over and over on one batch.
+        measured_s: seconds that measuring both took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    producer_only: float
+    consumer_only: float
+    measured_s: float
+
+
 class Measurement(BaseModel):
     """What one trial measured. Units are in the names; `None` means it could not be measured.
 
@@ -76,6 +92,7 @@ class Measurement(BaseModel):
         step_p50_ms: median time of a whole training step, its wait for data included.
         host_peak_mib: peak resident memory of the process tree over the process's start.
         host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.
+        ceilings: None where the spec did not ask for them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,12 +118,53 @@ class Measurement(BaseModel):
     loss: float
     digest: Digest
     autotune: list[AutotuneNode]
+    ceilings: Ceilings | None = None
     output: str = ""  # its last output, kept if elements were skipped
 
     @property
     def measured_s(self) -> float:
-        """Seconds of training steps on the measured iterator, start-up included."""
-        return self.startup_s + sum(window.seconds for window in self.windows)
+        """Seconds of measuring in all: training steps, start-up included, and the ceilings."""
+        steps_s = self.startup_s + sum(window.seconds for window in self.windows)
+        return steps_s + (self.ceilings.measured_s if self.ceilings else 0.0)
+
+
+class StageCost(BaseModel):
+    """Seconds per example of one stage: `wall_s` by the clock, `cpu_s` of all its threads."""
+
+    model_config = ConfigDict(frozen=True)
+
+    wall_s: float
+    cpu_s: float
+
+
+class StageCosts(BaseModel):
+    """What each stage of a pipeline costs by itself, one example at a time, nothing overlapped.
+
+    Attributes:
+        generator: the bare Python generator.
+        from_generator: what handing its elements to tf.data adds.
+        map: the sequential map; None where the pipeline has none.
+        batch: putting examples together to batches.
+        step: the training step on a batch that is there already, at `batch_size`.
+        batch_size: the largest searched one; `generator`, `from_generator` and `map` do not
+            depend on it.
+        step_s: seconds of a whole step by batch size.
+        map_speedup: how many times faster the map runs with `map_calls` calls in flight.
+        map_is_python: the map calls back into Python, so that its calls share the GIL.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    generator: StageCost
+    from_generator: StageCost
+    map: StageCost | None
+    batch: StageCost
+    step: StageCost
+    batch_size: int
+    step_s: dict[int, float]
+    map_speedup: float
+    map_calls: int
+    map_is_python: bool
 
 
 class TrialFailure(BaseModel):
@@ -131,6 +189,9 @@ class PipelineInfo(BaseModel):
         target: `module:attribute`.
         batch_sizes: in examples, ascending.
         has_transform: False takes `map_parallelism` out of the search.
+        element: what the generator yields, in words.
+        element_spec: the same as Python source that needs `tf` only, for the report's snippet.
+        padded: an unknown dimension makes its batches padded ones.
         element_bytes: of one element as the map leaves it; None where the size varies.
         device: what training steps run on, in words, for the device that was asked for.
         source_digest: SHA-256 of the source of the pipeline's module.
@@ -144,6 +205,8 @@ class PipelineInfo(BaseModel):
     batch_sizes: list[int]
     has_transform: bool
     element: str
+    element_spec: str
+    padded: bool
     element_bytes: int | None
     device: str
     source_digest: str

@@ -36,8 +36,8 @@ class StopRule(BaseModel):
     window_s: Seconds = 0.15
     startup_s: Seconds = 0.3
     warmup_max_s: Seconds = 15.0
-    min_windows: int = Field(default=8, ge=3, le=1_000)
-    max_s: Seconds = 2.8
+    min_windows: int = Field(default=6, ge=3, le=1_000)
+    max_s: Seconds = 1.0
     target_half_width: float = Field(default=0.015, gt=0, lt=1)
     prune_share: float = Field(default=0.85, gt=0, lt=1)
 
@@ -54,6 +54,8 @@ class TrialSpec(BaseModel):
         best_examples_per_s: best rate so far, which a clearly worse trial is pruned against.
         deadline_s: wall time after which the whole process group is killed.
         host_cap_mib: resident memory of the process tree beyond which it is killed.
+        ceilings: measure afterwards what the pipeline reaches without the step, and the step
+            without the pipeline.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +68,7 @@ class TrialSpec(BaseModel):
     best_examples_per_s: float | None = Field(default=None, gt=0)
     deadline_s: Seconds = 90.0
     host_cap_mib: float | None = Field(default=None, gt=0)
+    ceilings: bool = False
 
     def to_json(self) -> str:
         """The document that `from_json` reads back to an equal spec."""

@@ -207,9 +207,9 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
                 return end
             continue
         history.append((now, choice))
-        # A third of the longest warm-up is the least: by then about nine doubling intervals
-        # (10 ms, 20 ms, ...) have passed.
-        enough = now >= rule.warmup_max_s / 3 and settled(history, now)
+        # A fifth of the longest warm-up is the least: by then eight doubling intervals (10 ms,
+        # 20 ms, ...) have passed, and what stood then stood after 5 s, too.
+        enough = now >= rule.warmup_max_s / 5 and settled(history, now)
         if enough or now >= rule.warmup_max_s:
             return end
 

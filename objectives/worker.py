@@ -11,10 +11,13 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from pydantic import BaseModel
 
 from objectives import steady_state
+from objectives.buffers import buffer_mib
+from objectives.ceilings import measure_ceilings
 from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
-from objectives.digest import digest, nbytes
+from objectives.digest import digest
 from objectives.inspection import first_elements, inspect_pipeline
 from objectives.measurement import (
     AutotuneNode,
@@ -22,14 +25,15 @@ from objectives.measurement import (
     FailureKind,
     Measurement,
     PipelineInfo,
+    StageCosts,
     TrialFailure,
 )
-from objectives.process_tree import MIB, ProcessTree
+from objectives.process_tree import ProcessTree
 from objectives.spec import TrialSpec
+from objectives.stages import Stages
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
-from pipelines.config import PipelineConfig
 from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor
 
 # Elements of the digest and of the batch that the step is traced on.
@@ -80,6 +84,10 @@ class Trial:
         seconds = sum(window.seconds for window in state.windows)
         p50_ms, p95_ms = steady_state.percentiles_ms(state.step_s)
         nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
+        device_peak = device_peak_mib(device)
+        ceilings = None
+        if spec.ceilings:  # last, so that neither peak has anything of it
+            ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop)
         return Measurement(
             examples_per_s=steady_state.mean_rate(state.windows),
             ci=steady_state.interval(state.windows),
@@ -89,7 +97,7 @@ class Trial:
             step_p95_ms=p95_ms,
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
             host_peak_mib=host_peak_mib,
-            device_peak_mib=device_peak_mib(device),
+            device_peak_mib=device_peak,
             buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
             windows=state.windows,
             startup_s=state.startup_s,
@@ -101,6 +109,7 @@ class Trial:
             loss=feed.loss,
             digest=Digest(elements=digest(elements), batches=digest(feed.first_batches)),
             autotune=nodes,
+            ceilings=ceilings,
         )
 
     def failure(self, error: Exception) -> TrialFailure:
@@ -122,29 +131,16 @@ class Trial:
         return TrialFailure(kind=kind, detail=_quote(cause or error))
 
 
-def buffer_mib(config: PipelineConfig, batch: Any, nodes: list[AutotuneNode]) -> float:
-    """MiB that the chain's buffers hold when full: finished batches and elements of the map.
-
-    A pinned chain holds what it was told to; for AUTOTUNE the sizes that it chose are taken.
-    """
-    batch_bytes = nbytes(batch)
-    chosen = {node.parameter: node.value for node in nodes}
-    if config.is_autotune:
-        prefetch, parallel = chosen.get("buffer_size", 0.0), chosen.get("parallelism", 1.0)
-    else:
-        prefetch, parallel = float(config.prefetch_buffer), float(config.map_parallelism)
-    in_flight = parallel / config.batch_size if parallel > 1 else 0.0
-    return (prefetch + in_flight) * batch_bytes / MIB
-
-
 def run_job(request: str) -> str:
-    """Runs one job, `{"job": "measure" | "inspect", ...}`; returns the JSON answer, one line.
+    """Runs one job, `{"job": "measure" | "inspect" | "stages", ...}`; returns one line of JSON.
 
-    The answer has one key: "measurement", "info" or "failure".
+    The answer has one key: "measurement", "info", "stages" or "failure".
     """
     job = json.loads(request)
     if job["job"] == "inspect":
         return _answer(*_inspect(job))
+    if job["job"] == "stages":
+        return _answer(*_stages(job))
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
         return _answer("measurement", trial.run())
@@ -187,11 +183,22 @@ def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
         return "failure", TrialFailure(kind="usage", detail=detail.split("\n", maxsplit=1)[0])
 
 
+def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
+    try:
+        select_device(job["device"])
+        keras.utils.set_random_seed(job["seed"])
+        return "stages", Stages(catalog.load(job["pipeline"]), job["seed"]).measure()
+    except Exception as error:
+        traceback.print_exc()
+        detail = f"{job['pipeline']} cannot be diagnosed: {_quote(error)}"
+        return "failure", TrialFailure(kind="usage", detail=detail)
+
+
 def _skipped(pipeline: GeneratorPipeline) -> int:
     return int(getattr(pipeline, "skipped_elements", 0))  # a pipeline need not be a subclass
 
 
-def _answer(key: str, value: Measurement | PipelineInfo | TrialFailure) -> str:
+def _answer(key: str, value: BaseModel) -> str:
     return json.dumps({key: value.model_dump(mode="json")})
 
 

@@ -72,11 +72,16 @@ def _stack(leaves: Sequence[Any]) -> Any:
 
 def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """`batch`, or `padded_batch` where a dimension of the elements is unknown."""
-    specs = tf.nest.flatten(dataset.element_spec)
-    plain = all(isinstance(spec, tf.TensorSpec) for spec in specs)
-    if plain and any(not spec.shape.is_fully_defined() for spec in specs):
+    if is_padded(dataset.element_spec):
         return dataset.padded_batch(batch_size)
     return dataset.batch(batch_size)
+
+
+def is_padded(element_spec: Any) -> bool:
+    """Whether elements of this spec must be padded to make a batch."""
+    specs = tf.nest.flatten(element_spec)
+    plain = all(isinstance(spec, tf.TensorSpec) for spec in specs)
+    return plain and any(not spec.shape.is_fully_defined() for spec in specs)
 
 
 def pinned_options() -> tf.data.Options:

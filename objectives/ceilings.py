@@ -1,0 +1,83 @@
+"""What each half of the training loop reaches alone: batches without a step, a step without data.
+
+Measured in the process of the trial, seconds after it, so that all three rates have met the same
+host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from objectives import steady_state
+from objectives.buffers import ready_batches
+from objectives.measurement import AutotuneNode, Ceilings
+from objectives.spec import StopRule
+from objectives.training import TrainingFeed
+from pipelines.config import PipelineConfig
+
+# Few, for confirmation rounds pay for them; the median over the rounds is what counts. The step
+# is steady within itself and rarely what binds.
+PRODUCER_WINDOWS, CONSUMER_WINDOWS = 4, 2
+
+
+class Alone:
+    """A feed for `steady_state` with one half left out."""
+
+    def __init__(
+        self,
+        examples_per_batch: int,
+        next_batch: Callable[[], Any],
+        step: Callable[[Any], None] | None = None,
+        synchronise: Callable[[], None] | None = None,
+    ) -> None:
+        self.examples_per_batch = examples_per_batch
+        self.next_batch = next_batch
+        self._step = step
+        self._synchronise = synchronise
+
+    def step(self, batch: Any) -> None:
+        if self._step is not None:
+            self._step(batch)
+
+    def synchronise(self) -> None:
+        if self._synchronise is not None:
+            self._synchronise()
+
+    def choices(self) -> object:
+        return None
+
+
+def measure_ceilings(
+    feed: TrainingFeed, config: PipelineConfig, nodes: list[AutotuneNode], rule: StopRule
+) -> Ceilings:
+    """Goes on with the iterator of a finished measurement, first without the step.
+
+    Args:
+        feed: started and in its steady state.
+        config: what `feed` runs.
+        nodes: what AUTOTUNE chose, if it did.
+        rule: of the measurement; its windows are taken, a few of them.
+    """
+    begin, size = time.perf_counter(), feed.examples_per_batch
+    # Batches that lie ready were made while the step ran: they would be free.
+    for _ in range(ready_batches(config, nodes)):
+        feed.next_batch()
+    producer = _rate(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
+    batch = feed.first_batches[0]
+    step = Alone(size, lambda: batch, feed.step, feed.synchronise)
+    consumer = _rate(step, few_windows(rule, CONSUMER_WINDOWS))
+    measured_s = time.perf_counter() - begin
+    return Ceilings(producer_only=producer, consumer_only=consumer, measured_s=measured_s)
+
+
+def few_windows(rule: StopRule, count: int) -> StopRule:
+    """A fixed number of windows after one that does not count; nothing has to fill any more."""
+    changes = {"startup_s": rule.window_s, "min_windows": count, "max_s": count * rule.window_s}
+    return rule.model_copy(update=changes)
+
+
+def _rate(feed: Alone, rule: StopRule) -> float:
+    state = steady_state.measure(feed, rule, time.perf_counter, time.process_time)
+    return steady_state.mean_rate(state.windows)

@@ -1,0 +1,179 @@
+"""What each stage of a pipeline costs by itself: generator, hand-over, map, batching, step.
+
+Each stage is a chain of its own without look-ahead, run until its rate is known. What a stage adds
+is the difference between the chain with it and the chain without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, repeat
+from typing import Any
+
+import tensorflow as tf
+
+from objectives import steady_state
+from objectives.ceilings import Alone
+from objectives.digest import nbytes
+from objectives.measurement import StageCost, StageCosts
+from objectives.process_tree import MIB, ProcessTree
+from objectives.spec import StopRule
+from objectives.training import TrainingFeed
+from pipelines.build import batch_elements, build_dataset, pinned_options, sample_batch
+from pipelines.config import PipelineConfig
+from pipelines.source import GeneratorPipeline, SourceMonitor, has_transform
+
+RULE = StopRule(window_s=0.1, startup_s=0.1, min_windows=4, max_s=0.4)
+# Real elements kept in memory, to run the map and the batching without the generator.
+KEPT_ELEMENTS = 64
+KEPT_S, KEPT_MIB = 0.5, 256.0
+# Calls of the map in flight: more than any core count in reach, for a map that only waits.
+MAP_CALLS = 8
+# A slow stage is measured in smaller batches, so that a window holds more than one.
+LONGEST_BATCH_S = 0.05
+PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+class Stages:
+    """Measures the stages of one pipeline in this process."""
+
+    def __init__(self, pipeline: GeneratorPipeline, seed: int) -> None:
+        self._pipeline = pipeline
+        self._seed = seed
+        self._tree = ProcessTree()
+        self._batch_size = max(pipeline.batch_sizes)
+        self._source = self._endless()
+        self._elements = self._keep()
+
+    def measure(self) -> StageCosts:
+        """Runs every stage, a few seconds in all."""
+        generator = self._generator()
+        kept = self._kept()
+        batch = self._chain(lambda: kept)
+        fed = self._chain(self._generated)
+        mapped, speedup = None, 1.0
+        if has_transform(self._pipeline):
+            with_map = self._chain(lambda: kept.map(self._pipeline.transform))
+            parallel = self._chain(
+                lambda: kept.map(self._pipeline.transform, num_parallel_calls=MAP_CALLS)
+            )
+            mapped = minus(with_map, batch)
+            # Against the whole chain: the parallel map's own bookkeeping counts, too.
+            speedup = with_map.wall_s / parallel.wall_s
+        step_s, step = self._steps()
+        return StageCosts(
+            generator=generator,
+            from_generator=minus(fed, batch, generator),
+            map=mapped,
+            batch=batch,
+            step=step,
+            batch_size=self._batch_size,
+            step_s=step_s,
+            map_speedup=speedup,
+            map_calls=MAP_CALLS,
+            map_is_python=calls_python(self._pipeline),
+        )
+
+    def _endless(self) -> Iterator[Any]:
+        source = SourceMonitor(self._pipeline, self._seed)
+        return chain.from_iterable(source() for _ in iter(int, 1))
+
+    def _keep(self) -> list[Any]:
+        """The first elements, fewer where they are slow or large."""
+        elements: list[Any] = []
+        end, size = time.monotonic() + KEPT_S, 0.0
+        while len(elements) < KEPT_ELEMENTS:
+            elements.append(next(self._source))
+            size += nbytes(elements[-1]) / MIB
+            if time.monotonic() > end or size > KEPT_MIB:
+                break
+        return elements
+
+    def _kept(self) -> tf.data.Dataset:
+        """The kept elements from memory, endless."""
+        kept = tf.data.Dataset.from_generator(
+            lambda: iter(self._elements), output_signature=self._pipeline.element_spec
+        )
+        return kept.cache().repeat()
+
+    def _generated(self) -> tf.data.Dataset:
+        source = SourceMonitor(self._pipeline, self._seed)
+        return tf.data.Dataset.from_generator(
+            source, output_signature=self._pipeline.element_spec
+        ).repeat()
+
+    def _generator(self) -> StageCost:
+        begin = time.perf_counter()
+        next(self._source)
+        count = fitting(time.perf_counter() - begin, 1_000)
+
+        def some() -> None:
+            deque(islice(self._source, count), maxlen=0)
+
+        return self._cost(Alone(count, some))
+
+    def _chain(self, elements: Callable[[], tf.data.Dataset]) -> StageCost:
+        """Cost of a chain up to its batches, an example each, with no look-ahead at its end."""
+        each_s = self._first_look_s(elements())
+        size = fitting(each_s, self._batch_size)
+        batches = iter(batch_elements(elements(), size).with_options(pinned_options()))
+        next(batches)  # fills the cache, starts the generator
+        return self._cost(Alone(size, lambda: next(batches)))
+
+    def _first_look_s(self, elements: tf.data.Dataset) -> float:
+        """Roughly the seconds of one element, by the fastest of a few."""
+        found = iter(batch_elements(elements, 1).with_options(pinned_options()))
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            next(found)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    def _steps(self) -> tuple[dict[int, float], StageCost]:
+        """Seconds of a step by batch size, and an example's cost at the largest."""
+        model = self._pipeline.build_model()
+        config = PipelineConfig.no_prefetch(self._batch_size)
+        feed = TrainingFeed(model, build_dataset(self._pipeline, config), self._batch_size)
+        step_s: dict[int, float] = {}
+        for size in sorted(set(self._pipeline.batch_sizes)):
+            batch = sample_batch(self._pipeline, self._elements[:4], size)
+            feed.trace(batch)
+            cached = repeat(batch)
+            cost = self._cost(Alone(size, cached.__next__, feed.step, feed.synchronise))
+            step_s[size] = size * cost.wall_s
+        return step_s, cost
+
+    def _cost(self, feed: Alone) -> StageCost:
+        state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)
+        examples = sum(window.examples for window in state.windows)
+        return StageCost(
+            wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
+        )
+
+
+def fitting(each_s: float, most: int) -> int:
+    """How many of `each_s` seconds fit into the longest batch, from 1 to `most`."""
+    return max(1, min(most, int(LONGEST_BATCH_S / max(each_s, 1e-9))))
+
+
+def minus(whole: StageCost, *parts: StageCost) -> StageCost:
+    """What is left of a chain's cost without its parts; noise does not make it negative."""
+    wall_s = whole.wall_s - sum(part.wall_s for part in parts)
+    cpu_s = whole.cpu_s - sum(part.cpu_s for part in parts)
+    return StageCost(wall_s=max(wall_s, 0.0), cpu_s=max(cpu_s, 0.0))
+
+
+def calls_python(pipeline: GeneratorPipeline) -> bool:
+    """Whether the map's graph holds an op that runs Python."""
+    if not has_transform(pipeline):
+        return False
+    spec = pipeline.element_spec
+    traced = tf.function(pipeline.transform).get_concrete_function(
+        *(spec if isinstance(spec, tuple) else (spec,))
+    )
+    graph = traced.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    return any(node.op in PYTHON_OPS for node in nodes)
