@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from experiments.errors import UsageError
+from experiments.settings import LEAST_ROUNDS
 from pipelines.config import MAX_BATCH_SIZE
 
 PIPELINES_HELP = "built-in names, or module:attribute of your own; default: all built-in ones"
@@ -30,19 +31,20 @@ def add_pipelines(command: argparse.ArgumentParser) -> None:
 
 
 def add_tune_options(command: argparse.ArgumentParser) -> None:
-    """The options of `tune`."""
+    """The options of `tune`: each is named after its field of `TuneRequest`."""
     add = command.add_argument
     add(
         "--trials",
         type=number(int, 1),
         metavar="N",
-        help="trials a pipeline, those of a resumed study included; default: 24 or what 95 s allow",
+        help="trials a pipeline, those of a resumed study included; default: 24 or what 32 s allow",
     )
     add(
         "--time-budget",
+        dest="time_budget_s",
         type=number(float, 0.0, above=True),
         metavar="SECONDS",
-        help="longest search a pipeline",
+        help="longest search a pipeline, without diagnosis and confirmation",
     )
     add(
         "--batch-size",
@@ -52,38 +54,100 @@ def add_tune_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--memory-limit",
+        dest="memory_limit_mib",
         type=memory_mib,
         metavar="SIZE",
         help="peak host memory a trial may add, like 2GiB; more is infeasible, not an error",
     )
+    add_rounds(command)
     add(
-        "--device",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
-        help="where training steps run; default: a GPU where there is one",
+        "--no-confirm",
+        dest="rounds",
+        action="store_const",
+        const=0,
+        help="leave the confirmation out; the best of the search is then partly luck",
     )
     add(
+        "--confirm-budget",
+        dest="confirm_budget_s",
+        type=number(float, 0.0),
+        metavar="SECONDS",
+        help="rounds beyond the least number begin only within this time; default: 110",
+    )
+    add(
+        "--tolerance",
+        type=number(float, 0.0, 0.5),
+        metavar="SHARE",
+        help="of the best rate that may be given up for less memory; default: 0.02",
+    )
+    add_measuring(command)
+    add("--study", metavar="NAME", help="name of the study; the same name resumes it")
+    add(
+        "--trial-timeout",
+        dest="trial_timeout_s",
+        type=number(float, 0.1, 86_400.0),
+        metavar="SECONDS",
+        help="a trial that takes longer is killed; default: 90",
+    )
+    add_store(command)
+    add_json(command)
+
+
+def add_rounds(command: argparse.ArgumentParser) -> None:
+    """How long a confirmation is."""
+    command.add_argument(
+        "--rounds",
+        type=number(int, LEAST_ROUNDS, 10_000),
+        metavar="N",
+        help=f"rounds of the confirmation, at least {LEAST_ROUNDS}, which is the default",
+    )
+
+
+def add_selftest_options(command: argparse.ArgumentParser) -> None:
+    """What is compared with itself, and how often."""
+    command.add_argument(
+        "pipeline", nargs="?", default="simple", metavar="PIPELINE", help="default: simple"
+    )
+    command.add_argument(
+        "--comparisons",
+        type=number(int, 1, 10_000),
+        default=40,
+        metavar="N",
+        help="default: 40, some twenty minutes",
+    )
+    add_rounds(command)
+
+
+def add_measuring(command: argparse.ArgumentParser) -> None:
+    """Where and from what seed something is measured."""
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        help="where training steps run; default: a GPU where there is one",
+    )
+    command.add_argument(
         "--seed",
         type=number(int, 0, 2**31 - 1),
-        default=0,
         metavar="N",
         help="of generator, model and sampler; default: 0",
     )
-    add("--study", metavar="NAME", help="name of the study; the same name resumes it")
-    add("--storage", metavar="URL", help="Optuna storage; default: mlruns/optuna.db")
-    add(
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """Where studies and runs are kept."""
+    command.add_argument(
+        "--storage", metavar="URL", help="Optuna storage; default: mlruns/optuna.db"
+    )
+    command.add_argument(
         "--tracking-uri",
         metavar="URL",
         help="MLflow; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db",
     )
-    add(
-        "--trial-timeout",
-        type=number(float, 0.1, 86_400.0),
-        default=90.0,
-        metavar="SECONDS",
-        help="a trial that takes longer is killed; default: 90",
-    )
-    add("--json", type=Path, metavar="FILE", help="write the results there, too")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """A file for what the table says, and more."""
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
 
 
 def number(

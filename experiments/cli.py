@@ -10,20 +10,30 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
-from experiments.arguments import Parser, add_pipelines, add_tune_options
-from experiments.errors import UsageError
+from experiments.arguments import (
+    Parser,
+    add_json,
+    add_measuring,
+    add_pipelines,
+    add_rounds,
+    add_selftest_options,
+    add_store,
+    add_tune_options,
+)
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
+from experiments.settings import LEAST_ROUNDS, TuneRequest
 from experiments.store import Store
 from objectives.isolation import TrialRunner, WorkerError
 from pipelines import catalog
 from pipelines.source import PipelineError
 
-EXIT_MISUSE, EXIT_INTERRUPTED = 2, 130
+Handler = Callable[[argparse.Namespace], int]
 
 
 def run() -> NoReturn:
@@ -51,22 +61,62 @@ def tune(options: argparse.Namespace) -> int:
     for name in options.pipelines:
         catalog.resolve(name)
     check_json_file(options.json)
-    store = Store.choose(Path.cwd(), options.storage, options.tracking_uri)
+    store = _store(options)
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    request = TuneRequest(**{key: given[key] for key in TuneRequest.model_fields if key in given})
     with TrialRunner() as runner:
-        from experiments.tuning import TuneRequest, run_and_report
+        from experiments.reporting import tune_and_report
 
-        request = TuneRequest(
-            pipelines=options.pipelines,
-            trials=options.trials,
-            time_budget_s=options.time_budget,
-            batch_size=options.batch_size,
-            memory_limit_mib=options.memory_limit,
-            device=options.device,
-            seed=options.seed,
-            study=options.study,
-            trial_timeout_s=options.trial_timeout,
+        return tune_and_report(request, store, runner, options.json, began)
+
+
+def confirm(options: argparse.Namespace) -> int:
+    """`prefetch-tune confirm`."""
+    began = time.monotonic()
+    check_json_file(options.json)
+    store = _store(options)
+    with TrialRunner() as runner:
+        from experiments.reporting import confirm_and_report
+
+        more = options.rounds or LEAST_ROUNDS
+        return confirm_and_report(options.study, more, store, runner, options.json, began)
+
+
+def report(options: argparse.Namespace) -> int:
+    """`prefetch-tune report`."""
+    from experiments.reporting import write_report_of
+
+    return write_report_of(options.study, _store(options), options.out)
+
+
+def diagnose(options: argparse.Namespace) -> int:
+    """`prefetch-tune diagnose`."""
+    targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
+    check_json_file(options.json)
+    with TrialRunner() as runner:
+        from experiments.reporting import diagnose_and_report
+
+        return diagnose_and_report(
+            targets, options.seed or 0, options.device or "auto", runner, options.json
         )
-        return run_and_report(request, store, runner, options.json, began)
+
+
+def selftest(options: argparse.Namespace) -> int:
+    """`prefetch-tune selftest`."""
+    target = catalog.resolve(options.pipeline)
+    check_json_file(options.json)
+    store = _store(options)
+    with TrialRunner() as runner:
+        from experiments.selftest import SelfTestRequest, selftest_and_report
+
+        request = SelfTestRequest(
+            target=target,
+            comparisons=options.comparisons,
+            rounds=options.rounds or LEAST_ROUNDS,
+            seed=options.seed or 0,
+            device=options.device or "auto",
+        )
+        return selftest_and_report(request, store, runner, options.json)
 
 
 def list_pipelines(options: argparse.Namespace) -> int:
@@ -93,13 +143,37 @@ def parser() -> argparse.ArgumentParser:
         description="Find the tf.data settings that feed your model fastest from a generator.",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    tuning = commands.add_parser("tune", help="search the settings by short training runs")
-    add_pipelines(tuning)
-    add_tune_options(tuning)
-    tuning.set_defaults(handler=tune)
-    listing = commands.add_parser("pipelines", help="list what there is to tune")
-    add_pipelines(listing)
-    listing.set_defaults(handler=list_pipelines)
+
+    def add(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(handler=handler)
+        return command
+
+    command = add("tune", tune, "search the settings by short training runs, and confirm the best")
+    add_pipelines(command)
+    add_tune_options(command)
+    command = add("diagnose", diagnose, "measure what each stage costs, and name the bottleneck")
+    add_pipelines(command)
+    add_measuring(command)
+    add_json(command)
+    command = add("confirm", confirm, "add rounds to a study's confirmation")
+    command.add_argument("study", metavar="STUDY", help="its name, as tune printed it")
+    add_rounds(command)
+    add_store(command)
+    add_json(command)
+    command = add("report", report, "write a study's report: HTML, Markdown and code to copy")
+    command.add_argument("study", metavar="STUDY", help="its name, as tune printed it")
+    command.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one"
+    )
+    add_store(command)
+    command = add("selftest", selftest, "compare a configuration with itself, many times over")
+    add_selftest_options(command)
+    add_measuring(command)
+    add_store(command)
+    add_json(command)
+    command = add("pipelines", list_pipelines, "list what there is to tune")
+    add_pipelines(command)
     return top
 
 
@@ -112,3 +186,7 @@ def check_json_file(path: Path | None) -> None:
         raise UsageError(f"--json {path}: not a file in a folder that exists")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--json {path}: the folder {folder} is not writable")
+
+
+def _store(options: argparse.Namespace) -> Store:
+    return Store.choose(Path.cwd(), options.storage, options.tracking_uri)

@@ -25,13 +25,17 @@ def environment_tags(directory: Path) -> dict[str, str]:
     tags |= {"mlflow.source.name": "prefetch-tune", "mlflow.source.type": "LOCAL"}
     with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
         tags["mlflow.user"] = getpass.getuser()
-    tags["version.python"] = platform.python_version()
-    for package in PACKAGES:
-        try:
-            tags[f"version.{package}"] = version(package)
-        except PackageNotFoundError:
-            continue
+    tags |= {f"version.{name}": number for name, number in package_versions().items()}
     return tags | git_tags(directory)
+
+
+def package_versions() -> dict[str, str]:
+    """Python and the packages that a measurement depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def host_description() -> str:

@@ -1,5 +1,7 @@
 """Errors that a person can act on: the command line prints them in one line and exits with 2."""
 
+EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
 
 class UsageError(ValueError):
     """An option has a value that cannot be used; the message quotes it."""

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a bar on a terminal, plain lines anywhere else."""
+"""What a person sees while something runs: a bar on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from experiments.study import Outcome
 REDRAWS_PER_S = 2
 
 
-class StudyProgress:
-    """Progress of one study; `advance` after each trial."""
+class Steps:
+    """A number of equal steps, of which some may have been done before."""
 
-    def __init__(self, console: Console, pipeline: str, done: int, trials: int) -> None:
+    def __init__(self, console: Console, title: str, done: int, total: int) -> None:
         self._console = console
-        self._pipeline = pipeline
-        self._trials = trials
+        self._title = title
+        self._total = total
         self._done = done
         self._first = done
         self._begin = time.monotonic()
@@ -36,7 +36,7 @@ class StudyProgress:
                 console=console,
                 refresh_per_second=REDRAWS_PER_S,
             )
-            self._task = self._bar.add_task(pipeline, total=trials, completed=done, note="")
+            self._task = self._bar.add_task(title, total=total, completed=done, note="")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -47,40 +47,49 @@ class StudyProgress:
         with self._bar:
             yield
 
-    def advance(
-        self, outcome: Outcome, best: MeasuredConfig | None, budget_s: float | None
-    ) -> None:
-        """One trial ended; `budget_s` is what is left of the time budget, if there is one."""
+    def advance(self, text: str, line: str | None = None, most_s: float | None = None) -> None:
+        """One step is done.
+
+        Args:
+            text: stands beside the bar.
+            line: is printed where there is no bar; `text` if not given.
+            most_s: what is left of a time budget.
+        """
         self._done += 1
-        best_text = f"best {best.examples_per_s:,.0f} examples/s" if best else "no result yet"
-        if outcome.failure is not None:
-            self._console.print(
-                f"{self._pipeline}: trial {outcome.number} failed, {outcome.failure.kind}: "
-                f"{outcome.failure.detail}",
-                style="yellow",
-                markup=False,
-            )
+        self._total = max(self._total, self._done)
         if self._bar is not None:
-            left = self._time_left_s(budget_s)
-            self._bar.update(
-                self._task, completed=self._done, note=f"{best_text}, {left:.0f} s left"
-            )
-        elif outcome.measured is not None:
-            rate = f"{outcome.measured.examples_per_s:,.0f} examples/s"
-            state = "" if outcome.state == "complete" else f" ({outcome.state})"
-            self._line(f"{outcome.config}: {rate}{state}; {best_text}")
-
-    def note(self, text: str) -> None:
-        """Says what is done after the last trial."""
-        if self._bar is not None:
-            self._bar.update(self._task, note=text)
+            left_s = self._time_left_s(most_s)
+            note = f"{text}, {left_s:.0f} s left"
+            self._bar.update(self._task, completed=self._done, total=self._total, note=note)
         else:
-            self._line(text)
+            said = text if line is None else line
+            self._console.print(f"{self._title} {self._done}/{self._total} {said}", markup=False)
 
-    def _line(self, text: str) -> None:
-        self._console.print(f"{self._pipeline} {self._done}/{self._trials} {text}", markup=False)
+    def warn(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, style="yellow", markup=False)
 
-    def _time_left_s(self, budget_s: float | None) -> float:
+    def _time_left_s(self, most_s: float | None) -> float:
         each_s = (time.monotonic() - self._begin) / max(self._done - self._first, 1)
-        left_s = each_s * (self._trials - self._done)
-        return left_s if budget_s is None else min(left_s, max(budget_s, 0.0))
+        left_s = each_s * (self._total - self._done)
+        return left_s if most_s is None else min(left_s, max(most_s, 0.0))
+
+
+def show_trial(
+    steps: Steps,
+    pipeline: str,
+    outcome: Outcome,
+    best: MeasuredConfig | None,
+    budget_s: float | None,
+) -> None:
+    """One trial ended; `budget_s` is what is left of the time budget, if there is one."""
+    best_text = f"best {best.examples_per_s:,.0f} examples/s" if best else "no result yet"
+    line = f"{outcome.config}: {outcome.state}"
+    if outcome.failure is not None:
+        failure = outcome.failure
+        steps.warn(f"{pipeline}: trial {outcome.number} failed, {failure.kind}: {failure.detail}")
+    elif outcome.measured is not None:
+        state = "" if outcome.state == "complete" else f" ({outcome.state})"
+        rate = f"{outcome.measured.examples_per_s:,.0f} examples/s"
+        line = f"{outcome.config}: {rate}{state}; {best_text}"
+    steps.advance(best_text, line, budget_s)

@@ -1,13 +1,21 @@
-"""What a tuning run found, a pipeline each: the shape of `--json` and of the closing table."""
+"""What a tuning run found, a pipeline each: the shape of `--json`, and what a report needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
-from objectives.measurement import Interval, Measurement
+from experiments.confirmation import Confirmed, Recommended, Speedup
+from experiments.diagnosis import Diagnosis
+from experiments.errors import UsageError
+from experiments.limit import Limit
+from objectives.measurement import Interval, Measurement, PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
+
+State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
 
 
 class TrialCounts(BaseModel):
@@ -58,12 +66,36 @@ class MeasuredConfig(BaseModel):
         )
 
 
+class TrialRow(BaseModel):
+    """One trial of the search as it ended.
+
+    Attributes:
+        predicted_examples_per_s: what the stages' costs let one expect; None without a diagnosis.
+        warm_start: it was chosen by that prediction instead of by the sampler.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    config: PipelineConfig
+    state: State
+    measured: MeasuredConfig | None = None
+    failure: TrialFailure | None = None
+    predicted_examples_per_s: float | None = None
+    warm_start: bool = False
+
+
 class StudyResult(BaseModel):
     """One pipeline's entry of `--json`.
 
     Attributes:
         best: the fastest feasible complete trial: the search's nominee, luck included.
-        baselines: what users write today, measured at the batch size of `best`.
+        baselines: what users write today, over the confirmation's rounds.
+        diagnosis: None where the stages could not be measured.
+        limit: of the recommended configuration.
+        confirmation: every candidate, fastest first; empty where there was no confirmation.
+        speedup: over AUTOTUNE at the same batch size; None without a confirmation.
+        recommended: None without a confirmation.
         measured_s: seconds of training steps on measured iterators in this run.
         wall_s: seconds that this run spent on the pipeline, start-up and bookkeeping included.
     """
@@ -73,15 +105,47 @@ class StudyResult(BaseModel):
     study: str
     mlflow_run_id: str
     trials: TrialCounts
-    baselines: dict[str, MeasuredConfig]
+    baselines: dict[str, Confirmed]
     best: MeasuredConfig | None
+    diagnosis: Diagnosis | None
+    limit: Limit | None
+    confirmation: list[Confirmed]
+    speedup: Speedup | None
+    recommended: Recommended | None
     measured_s: float
     wall_s: float
 
 
-def write_json(results: list[StudyResult], path: Path) -> None:
-    """Writes the list whole or not at all: a reader never sees half a file."""
-    document = TypeAdapter(list[StudyResult]).dump_json(results, indent=2)
+class StudyRecord(BaseModel):
+    """All that a report is made of.
+
+    Attributes:
+        info: what was found out about the pipeline before the search.
+        host: the machine, in words.
+        versions: of Python and the libraries that matter.
+        trials: those that ended on their own, in order.
+        importance: share of the variation that each searched axis explains; empty where too few
+            trials completed to tell.
+    """
+
+    result: StudyResult
+    info: PipelineInfo
+    host: str
+    versions: dict[str, str]
+    seed: int
+    trials: list[TrialRow]
+    importance: dict[str, float]
+
+
+def write_json(document: object, path: Path) -> None:
+    """Writes models, or lists or dicts of them, whole or not at all: a reader never sees half.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(document + b"\n")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(to_json(document, indent=2, by_alias=True) + b"\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write --json {path}: {error.strerror}") from error

@@ -61,6 +61,15 @@ class SearchSpace:
             batch_size=batch_size, prefetch_buffer=prefetch, map_parallelism=calls
         )
 
+    def params(self, config: PipelineConfig) -> dict[str, int]:
+        """The parameters that `suggest` would have to draw for a configuration of this space."""
+        params = {"prefetch_buffer": int(config.prefetch_buffer)}
+        if len(self.batch_sizes) > 1:
+            params["batch_size"] = config.batch_size
+        if self.max_map_parallelism > 1:
+            params["map_parallelism"] = int(config.map_parallelism)
+        return params
+
     def grid(self) -> Iterator[PipelineConfig]:
         """All configurations with powers of two on the look-ahead axes."""
         buffers = _powers_of_two(self.max_prefetch)

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from experiments.environment import host_fingerprint
-from experiments.errors import StoreError, StudyError, first_line
-from experiments.results import MeasuredConfig, StudyResult, TrialCounts
+from experiments.confirmation import RoundMeasurement, is_baseline
+from experiments.environment import usable_cores
+from experiments.interrupts import uninterrupted
+from experiments.prediction import predict, relative_error, warm_start
+from experiments.record import Record
+from experiments.results import MeasuredConfig, State
+from experiments.settings import StudySettings
 from experiments.space import SearchSpace
-from experiments.store import Store
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
-from objectives.spec import Device, StopRule, TrialSpec
+from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
 
-State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
-
-# Random trials before TPE takes over; fewer than Optuna's ten, since a search is a few dozen.
-RANDOM_TRIALS = 8
 CONSTRAINT = "host_peak_mib_over_limit"
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """What a study was asked to do.
-
-    Attributes:
-        name: of the study; the same name continues it.
-        trials: how many in total, those of an earlier run included.
-        time_budget_s: search no longer than this; None for no limit.
-        memory_limit_mib: peak host memory above which a configuration is infeasible.
-        trial_timeout_s: wall time after which a trial is killed.
-    """
-
-    name: str
-    trials: int
-    time_budget_s: float | None
-    memory_limit_mib: float | None
-    device: Device
-    seed: int
-    trial_timeout_s: float
-    stop: StopRule
 
 
 @dataclass(frozen=True)
@@ -67,7 +38,13 @@ class Outcome:
 
 
 class PipelineStudy:
-    """The search over one pipeline's configurations; holds the record, in Optuna's storage."""
+    """The search over one pipeline's configurations, and the rounds that confirm its best.
+
+    Attributes:
+        record: what is kept of it in Optuna's storage.
+        run_id: of the parent run in MLflow.
+        measured_s: seconds of measuring in this process; an earlier run's are not counted.
+    """
 
     def __init__(
         self,
@@ -77,27 +54,37 @@ class PipelineStudy:
         settings: StudySettings,
         runner: TrialRunner,
         tracker: Tracker,
-        tags: dict[str, str],
+        tags: Mapping[str, str],
     ) -> None:
         self.study = study
+        self.record = Record(study)
         self.info = info
         self.space = space
         self.settings = settings
-        self.tags = tags
+        self.tags = dict(tags)
         self.run_id = ""
-        self.measured_s = 0.0  # in this process; an earlier run of the study is not counted
+        self.measured_s = 0.0
         self._runner = runner
         self._tracker = tracker
 
     def begin(self) -> None:
         """Makes the parent run, or takes up the one of an earlier run and clears its leftovers."""
-        earlier = self.study.user_attrs.get("mlflow_run_id")
+        self.record.describe(self.info, self.settings, self.tags.get("host", "unknown"))
+        earlier = self.record.run_id
         if earlier is not None and self._tracker.resume_study(earlier):
             self.run_id = earlier
             self._clear_leftovers()
             return
         self.run_id = self._tracker.start_study(self.info.name, self.settings.name, self.tags)
-        self.study.set_user_attr("mlflow_run_id", self.run_id)
+        self.record.run_id = self.run_id
+
+    def enqueue_predicted(self) -> None:
+        """Puts the configurations that the diagnosis predicts to be best ahead of the sampler's."""
+        diagnosis = self.record.diagnosis
+        if diagnosis is None or self.study.get_trials(deepcopy=False):
+            return  # a resumed study has had them
+        for config in warm_start(diagnosis.costs, self.space, usable_cores()):
+            self.study.enqueue_trial(self.space.params(config), user_attrs={"warm_start": True})
 
     def run_trial(self) -> Outcome:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
@@ -109,7 +96,8 @@ class PipelineStudy:
         began = time.time()
         try:
             config = self.space.suggest(trial)
-            spec = self._spec(config)
+            trial.set_user_attr("config", config.model_dump())
+            spec = self._spec(config, self.record.best)
             result = self._runner.measure(spec)
         except BaseException:
             trial.set_user_attr("state", "interrupted")
@@ -118,81 +106,46 @@ class PipelineStudy:
         outcome = self._classify(trial.number, config, result)
         self.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
         tags = {**self.tags, "kind": "trial", "trial_number": str(trial.number)}
+        if trial.user_attrs.get("warm_start"):
+            tags["warm_start"] = "true"
         name = f"#{trial.number:02d} {config}"
         with uninterrupted():
             run_id = self._tracker.log_trial(
-                self.run_id, name, spec, result, outcome.state, tags, began
+                self.run_id,
+                name,
+                spec,
+                result,
+                outcome.state,
+                tags,
+                began,
+                self._predicted(trial, outcome),
             )
             self._tell(trial, outcome, run_id)
         return outcome
 
-    def run_baseline(self, name: str, config: PipelineConfig) -> MeasuredConfig | TrialFailure:
-        """Measures a baseline, once for each study and configuration, and logs it as a run."""
-        key = f"baseline/{name}/{config.batch_size}"
-        if key in self.study.user_attrs:
-            return MeasuredConfig.model_validate(self.study.user_attrs[key])
-        spec, began = self._spec(config, prune=False), time.time()
+    def run_candidate(
+        self, name: str, config: PipelineConfig, number: int, *, ceilings: bool
+    ) -> RoundMeasurement | TrialFailure:
+        """Measures a candidate of the confirmation in round `number` and logs it as a run."""
+        spec = self._spec(config).model_copy(update={"ceilings": ceilings})
+        began = time.time()
         result = self._runner.measure(spec)
-        state = "failed" if isinstance(result, TrialFailure) else "complete"
-        tags = {**self.tags, "kind": "baseline", "baseline": name}
-        title = f"baseline {name}, batch {config.batch_size}"
+        failed = isinstance(result, TrialFailure)
+        tags = {**self.tags, "kind": "confirmation", "candidate": name, "round": str(number)}
+        if is_baseline(name):
+            tags["baseline"] = name
+        title = f"round {number:02d} {name}: {config}"
         with uninterrupted():
-            run_id = self._tracker.log_trial(self.run_id, title, spec, result, state, tags, began)
-            if isinstance(result, TrialFailure):
-                return result
-            measured = MeasuredConfig.of(config, result, run_id)
-            self.study.set_user_attr(key, measured.model_dump(mode="json"))
+            run_id = self._tracker.log_trial(
+                self.run_id, title, spec, result, "failed" if failed else "complete", tags, began
+            )
+        if isinstance(result, TrialFailure):
+            return result
         self.measured_s += result.measured_s
-        return measured
+        return RoundMeasurement.of(result, run_id)
 
-    def finish(self, result: StudyResult, *, interrupted: bool) -> None:
-        """Writes the summary to the parent run and ends it."""
-        space, best = self.space, result.best
-        params: dict[str, object] = {
-            "pipeline": self.info.target,
-            "device": self.settings.device,
-            "seed": self.settings.seed,
-            "space.batch_sizes": list(space.batch_sizes),
-            "space.max_prefetch": space.max_prefetch,
-            "space.max_map_parallelism": space.max_map_parallelism,
-        }
-        metrics = {f"trials/{key}": float(n) for key, n in result.trials.model_dump().items()}
-        metrics |= {"study/measured_s": result.measured_s, "study/wall_s": result.wall_s}
-        tags = {"state": "interrupted" if interrupted else "complete"}
-        if best is not None:
-            metrics["throughput/examples_per_s"] = best.examples_per_s
-            metrics["throughput/ci_low"] = best.ci.low
-            metrics["throughput/ci_high"] = best.ci.high
-            metrics["memory/host_peak_mib"] = best.host_peak_mib
-            tags["best.config"] = str(best.config)
-            tags["best.run_id"] = best.mlflow_run_id
-        self._tracker.finish_study(
-            self.run_id, interrupted=interrupted, params=params, metrics=metrics, tags=tags
-        )
-
-    @property
-    def finished(self) -> list[FrozenTrial]:
-        """Trials that ended on their own; an interrupted one counts for nothing."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [t for t in trials if t.state.is_finished() and _state(t) != "interrupted"]
-
-    @property
-    def best(self) -> MeasuredConfig | None:
-        """The fastest complete trial within the memory limit; None before the first."""
-        complete = [t for t in self.finished if _state(t) == "complete"]
-        if not complete:
-            return None
-        fastest = max(complete, key=lambda t: t.value or 0.0)
-        return MeasuredConfig.model_validate(fastest.user_attrs["measured"])
-
-    @property
-    def counts(self) -> TrialCounts:
-        """How the trials ended."""
-        states = [_state(t) for t in self.finished]
-        return TrialCounts(**{state: states.count(state) for state in TrialCounts.model_fields})
-
-    def _spec(self, config: PipelineConfig, *, prune: bool = True) -> TrialSpec:
-        best = self.best if prune else None
+    def _spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
+        """How a configuration is measured; pruned against `best` if that is given."""
         return TrialSpec(
             pipeline=self.info.target,
             config=config,
@@ -202,6 +155,19 @@ class PipelineStudy:
             best_examples_per_s=best.examples_per_s if best else None,
             deadline_s=self.settings.trial_timeout_s,
         )
+
+    def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
+        """What the diagnosis lets one expect of this trial, and how far off that was."""
+        diagnosis = self.record.diagnosis
+        if diagnosis is None:
+            return {}
+        predicted = predict(diagnosis.costs, outcome.config, usable_cores())
+        trial.set_user_attr("predicted", predicted)
+        metrics = {"prediction/examples_per_s": predicted}
+        if outcome.measured is not None:
+            error = relative_error(predicted, outcome.measured.examples_per_s)
+            metrics["prediction/error"] = error
+        return metrics
 
     def _classify(
         self, number: int, config: PipelineConfig, result: Measurement | TrialFailure
@@ -241,99 +207,14 @@ class PipelineStudy:
         """Ends what a killed run of this study left half done, on both sides.
 
         A trial that Optuna still holds as running gets no result any more. A run that MLflow has
-        and Optuna does not know is marked, so that each trial and baseline counts once.
+        and Optuna does not know is marked, so that each trial and round counts once.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
             self.study.tell(trial.number, state=TrialState.FAIL)
-        known = {t.user_attrs.get("mlflow_run_id") for t in self.study.get_trials(deepcopy=False)}
-        for key, value in self.study.user_attrs.items():
-            if key.startswith("baseline/"):
-                known.add(value["mlflow_run_id"])
+        known = self.record.known_run_ids
         for run in self._tracker.children(self.run_id):
-            # A baseline that failed is known to MLflow alone; it will be tried again.
+            # A candidate that failed is known to MLflow alone.
             ended = run.info.status == "FAILED"
             if run.info.run_id not in known and not ended:
                 self._tracker.mark_interrupted(run.info.run_id)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done: what was measured is written whole."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals, and only it gets Ctrl-C
-        return
-    pressed = False
-
-    def remember(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if pressed:
-            raise KeyboardInterrupt
-
-
-def open_study(
-    settings: StudySettings, info: PipelineInfo, space: SearchSpace, store: Store
-) -> optuna.Study:
-    """Creates the Optuna study, or loads it and checks that it can be continued.
-
-    Raises:
-        StoreError: the storage cannot be opened.
-        StudyError: the study of that name measured something else.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    try:
-        with store.first_connection():
-            storage = optuna.storages.RDBStorage(store.storage_url)
-        study = optuna.create_study(
-            study_name=settings.name, storage=storage, direction="maximize", load_if_exists=True
-        )
-    except Exception as error:
-        reason = first_line(error)
-        raise StoreError(f"cannot use the Optuna storage {store.storage_url}: {reason}") from error
-    # A resumed search must not repeat the random trials that it began with.
-    study.sampler = optuna.samplers.TPESampler(
-        seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
-    )
-    identity = {
-        "pipeline": info.target,
-        "source_digest": info.source_digest,
-        "device": info.device,
-        "host.fingerprint": host_fingerprint(),
-        "batch_sizes": list(space.batch_sizes),
-        "seed": settings.seed,
-        "memory_limit_mib": settings.memory_limit_mib,
-    }
-    for key, value in identity.items():
-        if key not in study.user_attrs:
-            study.set_user_attr(key, value)
-        elif study.user_attrs[key] != value:
-            raise StudyError(
-                f"study {settings.name!r} was made with {key} {_short(study.user_attrs[key])}, now "
-                f"it is {_short(value)}; its trials would not compare: give --study a new name"
-            )
-    return study
-
-
-def all_failed(finished: Sequence[FrozenTrial], patience: int = 3) -> str | None:
-    """The first failure in one line when the first `patience` trials all failed, else None."""
-    if len(finished) < patience or any(t.state is not TrialState.FAIL for t in finished):
-        return None
-    failure = finished[0].user_attrs.get("failure") or {}
-    return f"{failure.get('kind')}: {failure.get('detail')}"
-
-
-def _state(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("state", "interrupted"))
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,36 +1,55 @@
-"""The closing table in the terminal, and the table of pipelines."""
+"""What the terminal shows: the closing table, a diagnosis, and the list of pipelines."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+from rich.bar import Bar
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.results import MeasuredConfig, StudyResult
-from objectives.measurement import PipelineInfo
+from experiments.confirmation import AUTOTUNE
+from experiments.diagnosis import Diagnosis, stages
+from experiments.report.text import counts, of_the_limit, verdict
+from experiments.results import StudyRecord, StudyResult
+from objectives.measurement import Interval, PipelineInfo
+
+BAR_WIDTH = 30
 
 
-def print_results(console: Console, results: list[StudyResult]) -> None:
-    """Prints one row a pipeline, and what the numbers are not."""
-    table = _table("Best configuration of each pipeline, in examples/s with its 95 % interval")
+def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
+    """Prints one row a pipeline, then the verdicts in words."""
+    table = _table("Recommended for each pipeline, in examples/s with their 95 % interval")
     table.add_column("pipeline")
-    headings = ("batch", "prefetch", "map", "best", "AUTOTUNE", "no prefetch", "MiB")
-    for heading in headings:
+    for heading in ("batch", "prefetch", "map", "examples/s", "AUTOTUNE", "ratio", "limit", "MiB"):
         table.add_column(heading, justify="right")
-    for result in results:
-        table.add_row(*_row(result))
+    for record in records:
+        table.add_row(*_row(record.result))
     console.print(table)
-    for result in results:
-        console.print(_footnote(result), highlight=False, soft_wrap=True)
-    console.print(
-        "The best of many noisy trials is partly luck: a lead over AUTOTUNE that the\n"
-        "intervals could explain is none.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for record in records:
+        for line in _words(record):
+            console.print(line, highlight=False, soft_wrap=True)
 
 
-def print_pipelines(console: Console, infos: list[PipelineInfo]) -> None:
+def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> None:
+    """Prints a bar a stage, and one sentence on what to do."""
+    costs = stages(diagnosis.costs)
+    longest = max(cost.wall_s for cost in costs.values())
+    table = _table(f"{pipeline}: limited by {diagnosis.in_words}")
+    table.add_column("stage")
+    table.add_column("wall µs", justify="right")
+    table.add_column("CPU µs", justify="right")
+    table.add_column("per example")
+    for name, cost in costs.items():
+        bar = Bar(longest, 0, cost.wall_s, width=BAR_WIDTH)
+        table.add_row(name, f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar)
+    console.print(table)
+    console.print(diagnosis.advice, highlight=False, soft_wrap=True)
+
+
+def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
     """Prints what there is to tune."""
     table = _table("Pipelines")
     for heading in ("name", "element", "batch sizes", "searched", "what it is"):
@@ -50,35 +69,39 @@ def _table(title: str) -> Table:
 
 
 def _row(result: StudyResult) -> list[str]:
-    best = result.best
-    if best is None:
-        return [result.pipeline, "-", "-", "-", "no result", "-", "-", "-"]
+    chosen = result.recommended or result.best
+    if chosen is None:
+        return [result.pipeline, "-", "-", "-", "no result", "-", "-", "-", "-"]
+    autotune = result.baselines.get(AUTOTUNE)
+    speedup = result.speedup
     return [
         result.pipeline,
-        str(best.config.batch_size),
-        str(best.config.prefetch_buffer),
-        str(best.config.map_parallelism),
-        _rate(best),
-        _rate(result.baselines.get("autotune")),
-        _rate(result.baselines.get("no_prefetch")),
-        f"{best.host_peak_mib:,.0f}",
+        str(chosen.config.batch_size),
+        str(chosen.config.prefetch_buffer),
+        str(chosen.config.map_parallelism),
+        _rate(chosen.examples_per_s, chosen.ci),
+        _rate(autotune.examples_per_s, autotune.ci) if autotune else "-",
+        f"{speedup.ratio:.2f}" if speedup else "-",
+        f"{result.limit.fraction:.0%}" if result.limit else "-",
+        f"{chosen.host_peak_mib:,.0f}",
     ]
 
 
-def _rate(measured: MeasuredConfig | None) -> str:
-    if measured is None:
-        return "-"
-    half_width = (measured.ci.high - measured.ci.low) / 2
-    return f"{measured.examples_per_s:,.0f} ±{half_width:,.0f}"
+def _rate(examples_per_s: float, ci: Interval) -> str:
+    half_width = (ci.high - ci.low) / 2
+    around = f" ±{half_width:,.0f}" if math.isfinite(half_width) else ""
+    return f"{examples_per_s:,.0f}{around}"
 
 
-def _footnote(result: StudyResult) -> str:
-    counts = result.trials
+def _words(record: StudyRecord) -> list[str]:
+    """The verdict, what holds the pipeline back, and what was spent on finding out."""
+    result = record.result
+    lines = [verdict(record)]
+    if result.limit is not None:
+        lines.append(f"  at {of_the_limit(result.limit)}")
     share = result.measured_s / result.wall_s if result.wall_s else 0.0
-    parts = [f"{counts.complete} complete", f"{counts.pruned} pruned", f"{counts.failed} failed"]
-    if counts.infeasible:
-        parts.append(f"{counts.infeasible} over the memory limit")
-    return (
-        f"{result.pipeline}: {', '.join(parts)} on {result.device}, measuring {share:.0%} of "
-        f"{result.wall_s:.0f} s; study {result.study}"
+    lines.append(
+        f"  {counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
+        f"study {result.study}"
     )
+    return lines

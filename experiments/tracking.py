@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from mlflow import MlflowClient
@@ -37,7 +37,7 @@ STATUS = {
 
 
 class Tracker:
-    """Writes studies, trials and baselines as MLflow runs."""
+    """Writes studies, trials and confirmation rounds as MLflow runs."""
 
     def __init__(self, store: Store) -> None:
         """Connects, which creates the tables of a new local database.
@@ -77,9 +77,12 @@ class Tracker:
         params: Mapping[str, object],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        texts: Mapping[str, str],
     ) -> None:
-        """Writes a study's summary to its parent run and ends it."""
+        """Writes a study's summary to its parent run, `texts` as artifacts, and ends it."""
         with self._one_line():
+            for path, text in texts.items():
+                self._client.log_text(run_id, text, path)
             known = set(self._client.get_run(run_id).data.params)
             self._client.log_batch(
                 run_id,
@@ -99,16 +102,17 @@ class Tracker:
         state: str,
         tags: Mapping[str, str],
         began: float,
+        more: Mapping[str, float] | None = None,
     ) -> str:
-        """Writes one trial or baseline as a finished child run; returns its run id.
+        """Writes one trial or round of a candidate as a finished child run; returns its run id.
 
-        `began` is when the trial began (`time.time`).
+        `began` is when the trial began (`time.time`), `more` metrics beyond the measured ones.
 
         Everything is written after the trial, in one go: a study that is killed leaves no run
         that seems to be running, and nothing is logged while something is measured.
         """
         tags = {**tags, "state": state, PARENT: parent_id}
-        metrics: list[Metric] = []
+        metrics = _metrics(more or {})
         texts = {"spec.json": spec.to_json()}
         if isinstance(outcome, TrialFailure):
             detail = outcome.detail[:4_000]
@@ -116,7 +120,7 @@ class Tracker:
             tags[NOTE] = f"**{outcome.kind}**: {detail}"
             texts["output.txt"] = outcome.output
         else:
-            metrics = _measured(outcome)
+            metrics += _measured(outcome)
             tags |= {f"digest.{key}": value for key, value in outcome.digest.model_dump().items()}
             if outcome.output:
                 texts["output.txt"] = outcome.output
@@ -133,6 +137,34 @@ class Tracker:
             for path, text in texts.items():
                 self._client.log_text(run_id, text, path)
             self._client.set_terminated(run_id, STATUS[state])
+        return run_id
+
+    def log_selftest(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        ratios: Sequence[float],
+        document: str,
+    ) -> str:
+        """Writes a self-test as one run of the experiment `selftest`; returns its run id."""
+        now_ms = int(time.time() * 1_000)
+        series = [
+            Metric("selftest/ratio", ratio, now_ms, step) for step, ratio in enumerate(ratios)
+        ]
+        with self._one_line():
+            run = self._client.create_run(
+                self._experiment_id("selftest"), run_name=name, tags={**tags, "kind": "selftest"}
+            )
+            run_id = str(run.info.run_id)
+            self._client.log_batch(
+                run_id,
+                metrics=[*_metrics(metrics), *series[: BATCH - len(metrics)]],
+                params=[Param(key, str(value)) for key, value in params.items()],
+            )
+            self._client.log_text(run_id, document, "selftest.json")
+            self._client.set_terminated(run_id, "FINISHED")
         return run_id
 
     def children(self, parent_id: str) -> list[Run]:
@@ -225,6 +257,9 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "measurement/settled": float(measured.settled),
         "train/loss": measured.loss,
     }
+    if measured.ceilings is not None:
+        values["limit/producer_only"] = measured.ceilings.producer_only
+        values["limit/consumer_only"] = measured.ceilings.consumer_only
     for node in measured.autotune:
         values[f"autotune/{node.node}/{node.parameter}"] = node.value
         values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20

@@ -13,6 +13,8 @@ from objectives.measurement import (
     Interval,
     Measurement,
     PipelineInfo,
+    StageCost,
+    StageCosts,
     Stopped,
     TrialFailure,
     Window,
@@ -98,9 +100,31 @@ INFO = PipelineInfo(
     batch_sizes=[4, 8],
     has_transform=True,
     element="(float32[4], float32)",
+    element_spec="(tf.TensorSpec((4,), tf.float32), tf.TensorSpec((), tf.float32))",
+    padded=False,
     element_bytes=20,
     device="cpu",
     source_digest="c" * 64,
+)
+
+
+def cost(wall_us: float, cpu_us: float | None = None) -> StageCost:
+    """A stage's cost per example in microseconds; busy all the time if only one is given."""
+    return StageCost(wall_s=1e-6 * wall_us, cpu_s=1e-6 * (wall_us if cpu_us is None else cpu_us))
+
+
+# Dominated by the hand-over, with a map that profits from calls in flight.
+COSTS = StageCosts(
+    generator=cost(10.0),
+    from_generator=cost(200.0),
+    map=cost(100.0),
+    batch=cost(2.0),
+    step=cost(50.0),
+    batch_size=8,
+    step_s={4: 300e-6, 8: 400e-6},
+    map_speedup=2.0,
+    map_calls=8,
+    map_is_python=False,
 )
 
 
@@ -125,6 +149,7 @@ class FakeTracker(Tracker):
 
     def __init__(self) -> None:
         self.logged: list[tuple[str, str]] = []
+        self.more: list[Mapping[str, float]] = []
 
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         return "parent"
@@ -144,6 +169,8 @@ class FakeTracker(Tracker):
         state: str,
         tags: Mapping[str, str],
         began: float,
+        more: Mapping[str, float] | None = None,
     ) -> str:
         self.logged.append((name, state))
+        self.more.append(more or {})
         return f"run-{len(self.logged)}"

@@ -9,26 +9,24 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from experiments.diagnosis import diagnose
+from experiments.environment import usable_cores
 from experiments.errors import StudyError
+from experiments.prediction import predict, warm_start
+from experiments.record import Record, all_failed
 from experiments.results import TrialCounts
+from experiments.settings import StudySettings
 from experiments.space import SearchSpace
 from experiments.store import Store
-from experiments.study import PipelineStudy, StudySettings, all_failed, open_study
+from experiments.studies import load_study, open_study
+from experiments.study import PipelineStudy
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
-from objectives.spec import StopRule
 from pipelines.config import PipelineConfig
-from tests.fakes import INFO, FakeRunner, FakeTracker, measurement
+from tests.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
 
 FAILURE = TrialFailure(kind="generator", detail="KeyError: 'lost'", output="Traceback ...")
 SETTINGS = StudySettings(
-    name="s",
-    trials=10,
-    time_budget_s=None,
-    memory_limit_mib=100.0,
-    device="cpu",
-    seed=3,
-    trial_timeout_s=9.0,
-    stop=StopRule(),
+    name="s", trials=10, memory_limit_mib=100.0, device="cpu", seed=3, trial_timeout_s=9.0
 )
 
 
@@ -71,7 +69,7 @@ def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> Non
         TrialState.PRUNED,
         TrialState.FAIL,
     ]
-    assert bench.study.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
+    assert bench.study.record.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
     constraints = [list(t.constraints.values()) for t in bench.study.study.trials[:3]]
     assert constraints == [[-50.0], [0.5], [-50.0]]
 
@@ -81,7 +79,7 @@ def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None
     bench.study.run_trial()
     bench.study.run_trial()
 
-    best = bench.study.best
+    best = bench.study.record.best
 
     assert best is not None
     assert best.examples_per_s == 1_000.0
@@ -93,7 +91,7 @@ def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
     bench.study.run_trial()
 
     assert bench.study.study.trials[0].value == 500.0
-    assert bench.study.best is None
+    assert bench.study.record.best is None
 
 
 def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
@@ -111,8 +109,8 @@ def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
         bench.study.run_trial()
     bench.study.run_trial()
 
-    assert len(bench.study.finished) == 2
-    assert bench.study.counts == TrialCounts(complete=2)
+    assert len(bench.study.record.finished) == 2
+    assert bench.study.record.counts == TrialCounts(complete=2)
     assert len(bench.tracker.logged) == 2
 
 
@@ -125,7 +123,7 @@ def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     second.study.run_trial()
 
     assert second.study.run_id == "parent"
-    assert second.study.counts == TrialCounts(complete=2, failed=1)
+    assert second.study.record.counts == TrialCounts(complete=2, failed=1)
     assert second.runner.specs[0].best_examples_per_s == 800.0
     # Not the first suggestion over again.
     assert second.runner.specs[0].config != first.runner.specs[0].config
@@ -138,7 +136,7 @@ def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path:
     second = Bench(tmp_path)
 
     assert [t.state for t in second.study.study.trials] == [TrialState.FAIL]
-    assert second.study.finished == []
+    assert second.study.record.finished == []
 
 
 @pytest.mark.parametrize(
@@ -153,22 +151,78 @@ def test_a_study_is_not_continued_with_something_else(
     tmp_path: Path, info: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
     bench = Bench(tmp_path)
-    changed = StudySettings(**{**vars(SETTINGS), **settings})
+    changed = SETTINGS.model_copy(update=settings)
 
     with pytest.raises(StudyError, match=message):
         bench.open(changed, INFO.model_copy(update=info))
 
 
-def test_a_baseline_is_measured_once_and_never_pruned(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, measurement(5_000.0), measurement(700.0))
+def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(5_000.0), measurement(700.0), FAILURE)
     bench.study.run_trial()
 
-    first = bench.study.run_baseline("autotune", PipelineConfig.autotune(8))
-    again = bench.study.run_baseline("autotune", PipelineConfig.autotune(8))
+    config = PipelineConfig.autotune(8)
+    measured = bench.study.run_candidate("autotune", config, 3, ceilings=True)
+    failed = bench.study.run_candidate("autotune", config, 4, ceilings=False)
 
-    assert first == again
+    assert not isinstance(measured, TrialFailure)
+    assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
+    assert failed == FAILURE
     assert bench.runner.specs[1].best_examples_per_s is None
-    assert bench.tracker.logged[1:] == [("baseline autotune, batch 8", "complete")]
+    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, False]
+    title = "autotune: batch 8, prefetch auto, map auto"
+    assert bench.tracker.logged[1:] == [
+        (f"round 03 {title}", "complete"),
+        (f"round 04 {title}", "failed"),
+    ]
+
+
+def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *[measurement()] * 9)
+    bench.study.record.diagnosis = diagnose(COSTS)
+    bench.study.enqueue_predicted()
+    expected = warm_start(COSTS, bench.space, usable_cores())
+    for _ in range(len(expected) + 1):
+        bench.study.run_trial()
+    bench.open().enqueue_predicted()
+
+    rows = Record(bench.study.study).rows
+    assert [row.config for row in rows if row.warm_start] == expected
+    assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
+    predicted = predict(COSTS, expected[0], usable_cores())
+    assert rows[0].predicted_examples_per_s == predicted
+    assert bench.tracker.more[0] == {
+        "prediction/examples_per_s": predicted,
+        "prediction/error": predicted / 1_000.0 - 1.0,
+    }
+    assert not [t for t in bench.study.study.trials if t.state is TrialState.WAITING]
+
+
+def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(900.0), measurement(800.0))
+    record = bench.study.record
+    tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
+    record.nominate(tuned)
+    measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0, ceilings=False)
+    assert not isinstance(measured, TrialFailure)
+    record.add_round({"tuned-1": measured}, 2.5)
+
+    again = Record(load_study("s", bench.store))
+    assert again.candidates == tuned
+    assert again.rounds == [{"tuned-1": measured}]
+    assert again.rounds_s == 2.5
+    again.nominate(tuned)
+    assert len(again.rounds) == 1
+    again.nominate({"autotune": PipelineConfig.autotune(8)})
+    assert again.rounds == []
+    assert measured.mlflow_run_id in again.known_run_ids
+
+
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    with pytest.raises(StudyError, match=r"no study named 't' in .* \(there are: s\)"):
+        load_study("t", bench.store)
 
 
 def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
@@ -185,7 +239,7 @@ def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
     with pytest.raises(KeyboardInterrupt):
         bench.study.run_trial()
 
-    assert bench.study.counts == TrialCounts(complete=1)
+    assert bench.study.record.counts == TrialCounts(complete=1)
     assert len(bench.tracker.logged) == 1
 
 
@@ -194,6 +248,6 @@ def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) 
     reasons = []
     for _ in range(3):
         bench.study.run_trial()
-        reasons.append(all_failed(bench.study.finished))
+        reasons.append(all_failed(bench.study.record.finished))
 
     assert reasons == [None, None, "generator: KeyError: 'lost'"]

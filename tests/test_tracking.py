@@ -146,11 +146,13 @@ def test_a_study_can_be_finished_resumed_and_finished_again(
             params={"seed": 7},
             metrics={"trials/complete": 3.0 - interrupted},
             tags={"state": "done"},
+            texts={"report.md": "# done"},
         )
 
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["trials/complete"] == 3.0
+    assert [file.path for file in client.list_artifacts(parent)] == ["report.md"]
 
 
 def test_a_parent_that_is_gone_is_not_resumed(tracker: Tracker) -> None:

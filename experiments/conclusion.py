@@ -1,0 +1,72 @@
+"""From what a study keeps to what it found: the result, and all that a report is made of."""
+
+from __future__ import annotations
+
+import optuna
+
+from experiments.confirmation import Confirmation, conclude, is_baseline
+from experiments.environment import package_versions, usable_cores
+from experiments.limit import Limit
+from experiments.record import Record
+from experiments.results import StudyRecord, StudyResult
+
+
+def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
+    """The result as the record has it now.
+
+    Args:
+        record: of a study that was described, searched or not.
+        measured_s: seconds of measuring in this run.
+        wall_s: seconds of this run in all.
+    """
+    settings, info = record.settings, record.info
+    confirmation = conclude(
+        record.candidates,
+        record.rounds,
+        cores=usable_cores(),
+        tolerance=settings.tolerance,
+        memory_limit_mib=settings.memory_limit_mib,
+    )
+    return StudyResult(
+        pipeline=info.name,
+        device=info.device,
+        study=settings.name,
+        mlflow_run_id=record.run_id or "",
+        trials=record.counts,
+        baselines={c.candidate: c for c in confirmation.candidates if is_baseline(c.candidate)},
+        best=record.best,
+        diagnosis=record.diagnosis,
+        limit=_limit(confirmation),
+        confirmation=confirmation.candidates,
+        speedup=confirmation.speedup,
+        recommended=confirmation.recommended,
+        measured_s=measured_s,
+        wall_s=wall_s,
+    )
+
+
+def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
+    """All that a report needs, the importance of the axes included."""
+    record = Record(study)
+    return StudyRecord(
+        result=result,
+        info=record.info,
+        host=record.host,
+        versions=package_versions(),
+        seed=record.settings.seed,
+        trials=record.rows,
+        importance=_importance(study),
+    )
+
+
+def _limit(confirmation: Confirmation) -> Limit | None:
+    recommended = confirmation.recommended
+    found = recommended and confirmation.find(recommended.candidate)
+    return found.limit if found else None
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    try:
+        return dict(optuna.importance.get_param_importances(study))
+    except (RuntimeError, ValueError):  # too few trials completed to tell
+        return {}

@@ -1,0 +1,116 @@
+"""What limits a pipeline, read off the cost of its stages. Pure: costs in, a class out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from objectives.measurement import StageCost, StageCosts
+
+Bottleneck = Literal[
+    "generator-gil", "element-overhead", "blocking", "map-cpu", "map-gil", "step-bound"
+]
+StageName = Literal["generator", "from_generator", "map", "batch", "step"]
+
+# A stage that uses the processor for less of its time than this mostly waits for something.
+BUSY_SHARE = 0.5
+# A Python map that gains less than this from calls in flight is held by the GIL.
+SCALES = 1.3
+
+IN_WORDS: dict[Bottleneck, str] = {
+    "generator-gil": "the generator's own Python, under the GIL",
+    "element-overhead": "handing each element from Python to tf.data",
+    "blocking": "waiting in the {stage}, with the processor idle",
+    "map-cpu": "the map's computing",
+    "map-gil": "the map's Python, under the GIL",
+    "step-bound": "the training step; the data is ready before it",
+}
+ADVICE: dict[Bottleneck, str] = {
+    "generator-gil": (
+        "Neither prefetch nor more map calls make Python run faster: vectorise the generator, or "
+        "run it in several processes."
+    ),
+    "element-overhead": (
+        "Every element costs the same small price, whatever is prefetched: yield several examples "
+        "at once and take them apart in tf.data with unbatch or rebatch."
+    ),
+    "blocking": (
+        "The wait can be hidden by waiting for several elements at once: more map calls in "
+        "flight for a map, threads or processes for a generator."
+    ),
+    "map-cpu": (
+        "Use more map calls in flight up to the cores there are, then fewer or cheaper ops, or "
+        "the same ops on whole batches."
+    ),
+    "map-gil": (
+        "Its calls take turns whatever num_parallel_calls says: write it in TensorFlow ops, or "
+        "run it in several processes."
+    ),
+    "step-bound": (
+        "Nothing to gain from the input pipeline: any prefetch keeps this step busy, so spend "
+        "your time on the model."
+    ),
+}
+
+
+class Diagnosis(BaseModel):
+    """What limits a pipeline.
+
+    Attributes:
+        bottleneck: the class; `class` in JSON.
+        stage: the stage that it lies in.
+        advice: one sentence on what to do about it.
+        costs: what it was read off.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    bottleneck: Bottleneck = Field(alias="class")
+    stage: StageName
+    advice: str
+    costs: StageCosts
+
+    @property
+    def in_words(self) -> str:
+        """The bottleneck as the end of a sentence that begins with "limited by"."""
+        return IN_WORDS[self.bottleneck].format(stage=self.stage)
+
+
+def stages(costs: StageCosts) -> dict[StageName, StageCost]:
+    """The stages that there are, in the order in which an example passes them."""
+    found: dict[StageName, StageCost | None] = {
+        "generator": costs.generator,
+        "from_generator": costs.from_generator,
+        "map": costs.map,
+        "batch": costs.batch,
+        "step": costs.step,
+    }
+    return {name: cost for name, cost in found.items() if cost is not None}
+
+
+def producer_s(costs: StageCosts) -> float:
+    """Seconds per example of everything before the step, one stage after the other."""
+    return sum(cost.wall_s for name, cost in stages(costs).items() if name != "step")
+
+
+def diagnose(costs: StageCosts) -> Diagnosis:
+    """Names the bottleneck: the step if all else fits beside it, else the costliest stage."""
+    if costs.step.wall_s >= producer_s(costs):
+        return _diagnosis("step-bound", "step", costs)
+    before = {name: cost for name, cost in stages(costs).items() if name != "step"}
+    stage = max(before, key=lambda name: before[name].wall_s)
+    waits = before[stage].cpu_s < BUSY_SHARE * before[stage].wall_s
+    if stage in ("generator", "map") and waits:
+        return _diagnosis("blocking", stage, costs)
+    if stage == "generator":
+        return _diagnosis("generator-gil", stage, costs)
+    if stage == "map":
+        held = costs.map_is_python and costs.map_speedup < SCALES
+        return _diagnosis("map-gil" if held else "map-cpu", stage, costs)
+    # Batching costs that much only by its elements, too.
+    return _diagnosis("element-overhead", stage, costs)
+
+
+def _diagnosis(bottleneck: Bottleneck, stage: StageName, costs: StageCosts) -> Diagnosis:
+    return Diagnosis(bottleneck=bottleneck, stage=stage, advice=ADVICE[bottleneck], costs=costs)

@@ -1,0 +1,92 @@
+"""What the cost of its stages lets one expect of a configuration, and what to try first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from experiments.diagnosis import stages
+from experiments.space import SearchSpace
+from objectives.measurement import StageCosts
+from pipelines.config import PipelineConfig
+
+# Trials that are run ahead of the sampler's own.
+WARM_START = 5
+# Predictions closer than this are equal, so the leaner configuration goes first.
+EQUAL_SHARE = 0.03
+# Share of the shorter side's time that a single buffered batch leaves uncovered: whoever waits for
+# the other is woken late, and twice the buffer halves how often that happens.
+UNCOVERED = 0.2
+
+
+def predict(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
+    """Examples/s of a pinned configuration, by the slowest of what runs at the same time.
+
+    The generator's thread, the map's calls and the step each take their own time when a buffer
+    lies between them; without one the times add up. No configuration gets more than all cores.
+    """
+    step_s = step_seconds(costs, config.batch_size) / config.batch_size
+    before_s = produce_seconds(costs, int(config.map_parallelism))
+    buffer = int(config.prefetch_buffer)
+    if buffer == 0:
+        seconds = before_s + step_s
+    else:
+        seconds = max(before_s, step_s) + UNCOVERED * min(before_s, step_s) / buffer
+    cpu_s = sum(cost.cpu_s for name, cost in stages(costs).items() if name != "step")
+    cpu_s += costs.step.cpu_s * step_s / max(costs.step.wall_s, 1e-9)
+    return 1.0 / max(seconds, cpu_s / cores)
+
+
+def produce_seconds(costs: StageCosts, calls: int) -> float:
+    """Seconds per example up to the batch, with `calls` of the map in flight."""
+    feed_s = costs.generator.wall_s + costs.from_generator.wall_s
+    map_s = costs.map.wall_s if costs.map else 0.0
+    if calls == 1:
+        return feed_s + map_s + costs.batch.wall_s
+    # Measured with `map_calls` in flight; with fewer it cannot be more than their number.
+    speedup = min(float(calls), costs.map_speedup)
+    return max(feed_s, map_s / speedup, costs.batch.wall_s)
+
+
+def step_seconds(costs: StageCosts, batch_size: int) -> float:
+    """Seconds of a step; between and beyond the measured batch sizes along a straight line."""
+    sizes = sorted(costs.step_s)
+    times = [costs.step_s[size] for size in sizes]
+    if batch_size <= sizes[-1] or len(sizes) == 1:
+        inside = float(np.interp(batch_size, sizes, times))
+        return inside if batch_size >= sizes[0] else times[0]
+    slope = (times[-1] - times[-2]) / (sizes[-1] - sizes[-2])
+    return times[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
+
+
+def warm_start(costs: StageCosts, space: SearchSpace, cores: int) -> list[PipelineConfig]:
+    """The configurations to try first: the best predicted ones that differ in kind.
+
+    Of those that share batch size and map parallelism only one is taken, so that a wrong cost
+    does not spoil all of them.
+    """
+    ranked = sorted(space.grid(), key=lambda config: _rank(costs, config, cores))
+    chosen: dict[tuple[int, bool], PipelineConfig] = {}
+    for config in ranked:
+        kind = (config.batch_size, int(config.map_parallelism) > 1)
+        chosen.setdefault(kind, config)
+    return list(chosen.values())[:WARM_START]
+
+
+def relative_error(predicted: float, measured: float) -> float:
+    """How far a prediction was off, as a share of what was measured; above 0 is too high."""
+    return predicted / measured - 1.0
+
+
+def median_error(pairs: Iterable[tuple[float, float]]) -> float | None:
+    """Median size of the error over (predicted, measured); None without any."""
+    errors = [abs(relative_error(predicted, measured)) for predicted, measured in pairs]
+    return float(np.median(errors)) if errors else None
+
+
+def _rank(costs: StageCosts, config: PipelineConfig, cores: int) -> tuple[int, int, int]:
+    """Sorts by predicted rate in steps of `EQUAL_SHARE`, then by what the buffers hold."""
+    step = -int(np.log(predict(costs, config, cores)) / np.log1p(EQUAL_SHARE))
+    held = config.batch_size * int(config.prefetch_buffer) + int(config.map_parallelism)
+    return step, held, config.batch_size

@@ -1,0 +1,199 @@
+"""What is kept of a study in Optuna's storage beside the trials: the only place that names it.
+
+A study can be resumed, confirmed further and reported on from this alone, without MLflow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.confirmation import Round, RoundMeasurement
+from experiments.diagnosis import Diagnosis
+from experiments.results import MeasuredConfig, State, TrialCounts, TrialRow
+from experiments.settings import StudySettings
+from objectives.measurement import PipelineInfo, TrialFailure
+from pipelines.config import PipelineConfig
+
+Candidates = dict[str, PipelineConfig]
+
+
+class Record:
+    """Reads and writes the attributes of one study and its trials."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    # ---- the study
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the parent run in MLflow."""
+        return self._study.user_attrs.get("mlflow_run_id")
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self._study.set_user_attr("mlflow_run_id", run_id)
+
+    @property
+    def info(self) -> PipelineInfo:
+        return PipelineInfo.model_validate(self._study.user_attrs["info"])
+
+    @property
+    def settings(self) -> StudySettings:
+        """As of the latest run."""
+        return StudySettings.model_validate(self._study.user_attrs["settings"])
+
+    def describe(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
+        """Keeps what a later command needs to go on without being told again."""
+        self._study.set_user_attr("info", info.model_dump(mode="json"))
+        self._study.set_user_attr("settings", settings.model_dump(mode="json"))
+        self._study.set_user_attr("host", host)
+
+    @property
+    def host(self) -> str:
+        """The machine that measured, in words."""
+        return str(self._study.user_attrs.get("host", "unknown"))
+
+    @property
+    def is_described(self) -> bool:
+        """False for a study that something else put into the same storage."""
+        return "info" in self._study.user_attrs
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """Seconds of measuring and in all, of the latest run."""
+        measured_s, wall_s = self._study.user_attrs.get("spent", (0.0, 0.0))
+        return measured_s, wall_s
+
+    @spent.setter
+    def spent(self, seconds: tuple[float, float]) -> None:
+        self._study.set_user_attr("spent", list(seconds))
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        kept = self._study.user_attrs.get("diagnosis")
+        return None if kept is None else Diagnosis.model_validate(kept)
+
+    @diagnosis.setter
+    def diagnosis(self, diagnosis: Diagnosis) -> None:
+        self._study.set_user_attr("diagnosis", diagnosis.model_dump(mode="json", by_alias=True))
+
+    # ---- trials
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that ended on their own; an interrupted one counts for nothing."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if t.state.is_finished() and state_of(t) != "interrupted"]
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """The same for a report."""
+        return [_row(trial) for trial in self.finished]
+
+    @property
+    def complete(self) -> list[MeasuredConfig]:
+        """Feasible trials that were measured to their end."""
+        return [
+            MeasuredConfig.model_validate(t.user_attrs["measured"])
+            for t in self.finished
+            if state_of(t) == "complete"
+        ]
+
+    @property
+    def best(self) -> MeasuredConfig | None:
+        """The fastest of them; None before the first."""
+        return max(self.complete, key=lambda m: m.examples_per_s, default=None)
+
+    @property
+    def counts(self) -> TrialCounts:
+        """How the trials ended."""
+        states = Counter[str](state_of(trial) for trial in self.finished)
+        return TrialCounts(**{state: states[state] for state in TrialCounts.model_fields})
+
+    # ---- confirmation
+
+    @property
+    def candidates(self) -> Candidates:
+        """Of the latest confirmation; empty before the first."""
+        kept = self._study.user_attrs.get(f"confirmation/{self._latest}", {})
+        return {name: PipelineConfig.model_validate(config) for name, config in kept.items()}
+
+    def nominate(self, candidates: Candidates) -> None:
+        """Begins a new confirmation unless the latest one has just these candidates."""
+        if candidates != self.candidates:
+            kept = {name: config.model_dump() for name, config in candidates.items()}
+            self._study.set_user_attr(f"confirmation/{self._latest + 1}", kept)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """Whole rounds of the latest confirmation, in order."""
+        return [
+            {name: RoundMeasurement.model_validate(m) for name, m in kept["measured"].items()}
+            for kept in self._kept_rounds
+        ]
+
+    @property
+    def rounds_s(self) -> float:
+        """Seconds that those rounds took."""
+        return float(sum(kept["seconds"] for kept in self._kept_rounds))
+
+    def add_round(self, measured: Round, seconds: float) -> None:
+        """Keeps a whole round; one that was broken off is not kept and measured again."""
+        key = f"round/{self._latest}/{len(self._kept_rounds):04d}"
+        dumped = {name: m.model_dump(mode="json") for name, m in measured.items()}
+        self._study.set_user_attr(key, {"measured": dumped, "seconds": seconds})
+
+    @property
+    def known_run_ids(self) -> set[str | None]:
+        """Every MLflow run of a trial or a whole round, also of earlier confirmations."""
+        known = {t.user_attrs.get("mlflow_run_id") for t in self._study.get_trials(deepcopy=False)}
+        for key, kept in self._study.user_attrs.items():
+            if key.startswith("round/"):
+                known.update(m["mlflow_run_id"] for m in kept["measured"].values())
+        return known
+
+    @property
+    def _latest(self) -> int:
+        numbers = [key for key in self._study.user_attrs if key.startswith("confirmation/")]
+        return len(numbers)
+
+    @property
+    def _kept_rounds(self) -> list[dict[str, Any]]:
+        attrs = self._study.user_attrs
+        prefix = f"round/{self._latest}/"
+        return [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
+
+
+def state_of(trial: FrozenTrial) -> State:
+    """How a trial ended, in this project's words."""
+    state: State = trial.user_attrs.get("state", "interrupted")
+    return state
+
+
+def all_failed(finished: Iterable[FrozenTrial], patience: int = 3) -> str | None:
+    """The first failure in one line when the first `patience` trials all failed, else None."""
+    trials = list(finished)
+    if len(trials) < patience or any(t.state is not TrialState.FAIL for t in trials):
+        return None
+    failure = trials[0].user_attrs.get("failure") or {}
+    return f"{failure.get('kind')}: {failure.get('detail')}"
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    attrs = trial.user_attrs
+    measured, failure = attrs.get("measured"), attrs.get("failure")
+    return TrialRow(
+        number=trial.number,
+        config=PipelineConfig.model_validate(attrs["config"]),
+        state=state_of(trial),
+        measured=None if measured is None else MeasuredConfig.model_validate(measured),
+        failure=None if failure is None else TrialFailure.model_validate(failure),
+        predicted_examples_per_s=attrs.get("predicted"),
+        warm_start=bool(attrs.get("warm_start", False)),
+    )

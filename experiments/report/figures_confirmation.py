@@ -1,0 +1,97 @@
+"""The figure of the confirmation: every candidate with its interval and its limit."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from experiments.confirmation import Confirmed, is_baseline
+from experiments.report.points import is_recommended
+from experiments.report.style import (
+    BASELINE,
+    LIMIT,
+    RATE,
+    RECOMMENDED,
+    TUNED,
+    Look,
+    dots,
+    figure,
+    hover,
+    label,
+    rate_axis,
+    whiskers,
+)
+from experiments.report.text import between, memory, rate, settings, share
+from experiments.results import StudyRecord
+from pipelines.config import PipelineConfig
+
+
+def confirmation(record: StudyRecord) -> list[go.Figure]:
+    """Median rate of each candidate with its interval, and its limit as a tick."""
+    found = record.result.confirmation
+    if not found:
+        return []
+    sizes = {c.config.batch_size for c in found}
+    title = f"{RATE} at batch size {min(sizes):,}" if len(sizes) == 1 else RATE
+    names = [c.candidate for c in found]
+    chart = figure(
+        110 + 52 * len(found),
+        xaxis=rate_axis(title),
+        yaxis={
+            "tickvals": names,
+            "ticktext": [_name(c.config, record, with_size=len(sizes) > 1) for c in found],
+            "categoryorder": "array",
+            "categoryarray": names[::-1],
+        },
+        legend={"itemsizing": "constant"},  # the tick of the limit is taller than a line of text
+    )
+    groups: dict[str, list[Confirmed]] = {"recommended": [], "tuned": [], "baseline": []}
+    for candidate in found:
+        groups[_group(candidate, record)].append(candidate)
+    looks = (RECOMMENDED, TUNED, BASELINE)
+    for (name, members), look in zip(groups.items(), looks, strict=True):
+        if members:
+            chart.add_trace(_medians(name, look, members, record))
+    if any(c.limit for c in found):
+        chart.add_trace(_limits(found))
+    return [chart]
+
+
+def _medians(name: str, look: Look, found: list[Confirmed], record: StudyRecord) -> go.Scatter:
+    rates = [c.examples_per_s for c in found]
+    texts = [
+        hover(
+            settings(c.config, record.info),
+            f"median {rate(c.examples_per_s)} {RATE} over {c.rounds} rounds",
+            f"95 % interval {between(c.ci)}",
+            f"peak {memory(c.host_peak_mib, c.device_peak_mib)}",
+        )
+        for c in found
+    ]
+    intervals = whiskers(rates, [c.ci for c in found])
+    return dots(name, look, rates, [c.candidate for c in found], texts, error_x=intervals)
+
+
+def _limits(found: list[Confirmed]) -> go.Scatter:
+    limits = {c.candidate: c.limit for c in found if c.limit}
+    texts = [
+        hover(
+            f"limit {rate(limit.examples_per_s)} {RATE}, set by {limit.binding.replace('_', ' ')}",
+            f"{share(limit.fraction)} of it was reached",
+        )
+        for limit in limits.values()
+    ]
+    rates = [limit.examples_per_s for limit in limits.values()]
+    trace = dots("limit", Look(LIMIT, "line-ns", 22), rates, list(limits), texts)
+    return trace.update(marker_line={"color": LIMIT, "width": 3})
+
+
+def _name(config: PipelineConfig, record: StudyRecord, *, with_size: bool) -> str:
+    """One setting a line, since a phone has no room for all in one."""
+    size, *rest = settings(config, record.info).split(", ")
+    return "<br>".join(label(line) for line in (*rest, *([size] if with_size else [])))
+
+
+def _group(found: Confirmed, record: StudyRecord) -> str:
+    if is_recommended(found.config, record):
+        return "recommended"
+    return "baseline" if is_baseline(found.candidate) else "tuned"

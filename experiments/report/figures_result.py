@@ -1,0 +1,134 @@
+"""Figures of what came out: memory, stage costs, and each batch size."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from experiments.diagnosis import StageName, stages
+from experiments.report.points import Point, best_by_batch_size, is_recommended, pareto, points
+from experiments.report.style import (
+    BASELINE,
+    BLUE,
+    INK,
+    ONE_TRIAL,
+    OVER_LIMIT,
+    PALE_BLUE,
+    RATE,
+    RECOMMENDED,
+    TUNED,
+    Look,
+    bars,
+    dots,
+    figure,
+    hover,
+    rate_axis,
+    whiskers,
+)
+from experiments.report.text import between, rate, settings
+from experiments.results import StudyRecord
+
+STAGES: dict[StageName, str] = {
+    "generator": "generator",
+    "from_generator": "hand-over to tf.data",
+    "map": "map",
+    "batch": "batch",
+    "step": "training step",
+}
+
+
+def throughput_and_memory(record: StudyRecord) -> list[go.Figure]:
+    """Rate against peak host memory, with the front that no configuration beats in both."""
+    measured = points(record)
+    if not measured:
+        return []
+    xaxis = {"title": {"text": "peak host memory, MiB"}, "tickformat": ",", "nticks": 8}
+    chart = figure(420, xaxis=xaxis, yaxis=rate_axis())
+    front = pareto(measured)
+    chart.add_trace(
+        go.Scatter(
+            x=[p.host_peak_mib for p in front],
+            y=[p.examples_per_s for p in front],
+            mode="lines",
+            line={"color": INK, "width": 1.5, "shape": "hv", "dash": "dot"},
+            name="Pareto front",
+            hoverinfo="skip",
+        )
+    )
+    groups: dict[str, tuple[Look, list[Point]]] = {
+        "one trial": (ONE_TRIAL, [p for p in measured if p.fits and not p.confirmed]),
+        "over limit": (OVER_LIMIT, [p for p in measured if not p.fits]),
+        "baseline": (BASELINE, [p for p in measured if not p.tuned]),
+        "confirmed": (TUNED, [p for p in measured if p.confirmed and p.tuned]),
+        "recommended": (RECOMMENDED, [p for p in measured if is_recommended(p.config, record)]),
+    }
+    for name, (look, members) in groups.items():
+        if members:
+            x, y = [p.host_peak_mib for p in members], [p.examples_per_s for p in members]
+            chart.add_trace(dots(name, look, x, y, [_words(p, record) for p in members]))
+    return [chart]
+
+
+def stage_costs(record: StudyRecord) -> list[go.Figure]:
+    """Wall and CPU time of each stage per example; the stage that limits in bold."""
+    diagnosis = record.result.diagnosis
+    if diagnosis is None:
+        return []
+    costs = {STAGES[name]: cost for name, cost in stages(diagnosis.costs).items()}
+    limiting = STAGES[diagnosis.stage]
+    chart = figure(
+        110 + 56 * len(costs),
+        xaxis={"title": {"text": "µs per example"}, "tickformat": ",", "nticks": 8},
+        yaxis={
+            "tickvals": list(costs),
+            "ticktext": [f"<b>{name}</b>" if name == limiting else name for name in costs],
+            "autorange": "reversed",
+        },
+        barmode="group",
+        bargap=0.3,
+        bargroupgap=0.05,
+    )
+    for name, colour, values in (
+        ("wall time", BLUE, {name: 1e6 * cost.wall_s for name, cost in costs.items()}),
+        ("CPU time", PALE_BLUE, {name: 1e6 * cost.cpu_s for name, cost in costs.items()}),
+    ):
+        texts = [f"{value:,.1f} µs" for value in values.values()]
+        chart.add_trace(bars(name, colour, values, texts))
+    return [chart]
+
+
+def batch_sizes(record: StudyRecord) -> list[go.Figure]:
+    """The best rate at each batch size; paler where a single trial is all there is."""
+    best = best_by_batch_size(record)
+    if not best:
+        return []
+    rates = [p.examples_per_s for p in best]
+    xaxis = {"title": {"text": "batch size, examples"}, "type": "category"}
+    chart = figure(320, xaxis=xaxis, yaxis=rate_axis(), bargap=0.45)
+    confirmed = {True: TUNED.colour, False: ONE_TRIAL.colour}
+    chart.add_trace(
+        go.Bar(
+            x=[f"{p.config.batch_size:,}" for p in best],
+            y=rates,
+            marker={
+                "color": [
+                    RECOMMENDED.colour
+                    if is_recommended(p.config, record)
+                    else confirmed[p.confirmed]
+                    for p in best
+                ]
+            },
+            error_y=whiskers(rates, [p.ci for p in best]),
+            hovertext=[_words(p, record) for p in best],
+            hoverinfo="text",
+            showlegend=False,
+        )
+    )
+    return [chart]
+
+
+def _words(point: Point, record: StudyRecord) -> str:
+    return hover(
+        settings(point.config, record.info),
+        f"{rate(point.examples_per_s)} {RATE}, 95 % interval {between(point.ci)}",
+        f"peak {point.host_peak_mib:,.0f} MiB; {point.source}",
+    )

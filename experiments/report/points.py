@@ -1,0 +1,99 @@
+"""Every configuration that a study measured, as a point of rate and memory. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from experiments.confirmation import Confirmed, is_baseline
+from experiments.results import MeasuredConfig, StudyRecord, TrialRow
+from objectives.measurement import Interval
+from pipelines.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration and what it reached, confirmed over rounds or in a single trial.
+
+    Attributes:
+        source: where the number comes from, in words.
+        tuned: False for a baseline.
+        fits: False where it is over the memory limit.
+    """
+
+    config: PipelineConfig
+    examples_per_s: float
+    ci: Interval
+    host_peak_mib: float
+    source: str
+    confirmed: bool
+    tuned: bool = True
+    fits: bool = True
+
+
+def points(record: StudyRecord) -> list[Point]:
+    """Every configuration that was measured to its end, once: confirmed rather than by a trial."""
+    confirmed = [_of_rounds(c) for c in record.result.confirmation]
+    known = {point.config for point in confirmed}
+    trials = [
+        _of_trial(trial, trial.measured)
+        for trial in record.trials
+        if trial.measured and trial.state in ("complete", "infeasible")
+    ]
+    return confirmed + [point for point in trials if point.config not in known]
+
+
+def pareto(measured: Iterable[Point]) -> list[Point]:
+    """Those that no other beats in both memory and rate, by rising memory."""
+    front: list[Point] = []
+    fitting = [point for point in measured if point.fits]
+    for point in sorted(fitting, key=lambda p: (p.host_peak_mib, -p.examples_per_s)):
+        if not front or point.examples_per_s > front[-1].examples_per_s:
+            front.append(point)
+    return front
+
+
+def best_by_batch_size(record: StudyRecord) -> list[Point]:
+    """The fastest tuned configuration of each batch size; a confirmed one goes before a trial."""
+    best: dict[int, Point] = {}
+    for point in points(record):
+        size = point.config.batch_size
+        if not (point.tuned and point.fits):
+            continue
+        if size not in best or _rank(point) > _rank(best[size]):
+            best[size] = point
+    return [best[size] for size in sorted(best)]
+
+
+def is_recommended(config: PipelineConfig, record: StudyRecord) -> bool:
+    """Whether this is the configuration to use."""
+    recommended = record.result.recommended
+    return recommended is not None and recommended.config == config
+
+
+def _of_rounds(found: Confirmed) -> Point:
+    return Point(
+        found.config,
+        found.examples_per_s,
+        found.ci,
+        found.host_peak_mib,
+        f"{found.rounds} rounds",
+        confirmed=True,
+        tuned=not is_baseline(found.candidate),
+    )
+
+
+def _of_trial(trial: TrialRow, measured: MeasuredConfig) -> Point:
+    return Point(
+        measured.config,
+        measured.examples_per_s,
+        measured.ci,
+        measured.host_peak_mib,
+        f"trial {trial.number}, unconfirmed",
+        confirmed=False,
+        fits=trial.state == "complete",
+    )
+
+
+def _rank(point: Point) -> tuple[bool, float]:
+    return point.confirmed, point.examples_per_s

@@ -1,0 +1,168 @@
+"""The tables of a report: rows of words, the same for HTML and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from experiments.confirmation import Confirmed
+from experiments.diagnosis import stages
+from experiments.report.points import best_by_batch_size, pareto, points
+from experiments.report.text import between, changes, counts, rate, settings, share
+from experiments.results import MeasuredConfig, StudyRecord, TrialRow
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings, rows of words, and a letter for each column.
+
+    Attributes:
+        align: `l` left, `r` right, `w` left and wrapped where a page is narrow.
+    """
+
+    headings: Sequence[str]
+    align: str
+    rows: Sequence[Sequence[str]]
+
+
+def confirmation_table(record: StudyRecord) -> Table:
+    """Candidates against AUTOTUNE, fastest first."""
+    headings = ["configuration", "examples/s", "95 % interval", "against AUTOTUNE", "verdict"]
+    headings += ["CV", "MiB", "of limit"]
+    rows = [
+        (
+            settings(c.config, record.info),
+            rate(c.examples_per_s),
+            between(c.ci),
+            *_against_autotune(c),
+            "" if c.cv is None else share(c.cv, 1),
+            f"{c.host_peak_mib:,.0f}",
+            "" if c.limit is None else share(c.limit.fraction),
+        )
+        for c in record.result.confirmation
+    ]
+    return Table(headings, "wrrrwrrr", rows)
+
+
+def pareto_table(record: StudyRecord) -> Table:
+    """What more memory buys."""
+    rows = [
+        (
+            f"{point.host_peak_mib:,.0f}",
+            rate(point.examples_per_s),
+            settings(point.config, record.info),
+            point.source,
+        )
+        for point in pareto(points(record))
+    ]
+    return Table(("peak MiB", "examples/s", "configuration", "measured"), "rrww", rows)
+
+
+def stages_table(record: StudyRecord) -> Table:
+    """Cost of each stage in microseconds per example."""
+    diagnosis = record.result.diagnosis
+    rows = [
+        (name, f"{cost.wall_s * 1e6:,.1f}", f"{cost.cpu_s * 1e6:,.1f}")
+        for name, cost in (stages(diagnosis.costs) if diagnosis else {}).items()
+    ]
+    return Table(("stage", "wall, µs/example", "CPU, µs/example"), "lrr", rows)
+
+
+def batch_sizes_table(record: StudyRecord) -> Table:
+    """The best configuration for each batch size."""
+    rows = [
+        (
+            f"{point.config.batch_size:,}",
+            str(point.config.prefetch_buffer),
+            str(point.config.map_parallelism) if record.info.has_transform else "none",
+            rate(point.examples_per_s),
+            between(point.ci),
+            f"{point.host_peak_mib:,.0f}",
+            point.source,
+        )
+        for point in best_by_batch_size(record)
+    ]
+    headings = ("batch", "prefetch", "map", "examples/s", "95 % interval", "peak MiB", "measured")
+    return Table(headings, "rrrrrrl", rows)
+
+
+def trials_table(record: StudyRecord) -> Table:
+    """Every trial that ended on its own."""
+    rows = [
+        (
+            str(trial.number),
+            settings(trial.config, record.info),
+            trial.state + (" (predicted start)" if trial.warm_start else ""),
+            rate(trial.measured.examples_per_s) if trial.measured else "",
+            between(trial.measured.ci) if trial.measured else "",
+            rate(trial.predicted_examples_per_s) if trial.predicted_examples_per_s else "",
+            f"{trial.measured.host_peak_mib:,.0f}" if trial.measured else "",
+        )
+        for trial in record.trials
+    ]
+    headings = ("trial", "configuration", "state", "examples/s", "95 % interval", "predicted")
+    return Table((*headings, "peak MiB"), "rwwrrrr", rows)
+
+
+def importance_table(record: StudyRecord) -> Table:
+    """Share of the variation that each axis explains, largest first."""
+    ranked = sorted(record.importance.items(), key=lambda item: -item[1])
+    rows = [(axis, share(explained)) for axis, explained in ranked]
+    return Table(("axis", "share of the variation"), "lr", rows)
+
+
+def failures_table(record: StudyRecord) -> Table:
+    """What gave no full measurement and why; real failures before early stops."""
+    order = ("failed", "interrupted", "infeasible", "pruned")
+    ended = sorted(
+        (trial for trial in record.trials if trial.state in order),
+        key=lambda trial: (order.index(trial.state), trial.number),
+    )
+    rows = [
+        (str(t.number), settings(t.config, record.info), t.state, *_why(t, t.measured))
+        for t in ended
+    ]
+    return Table(("trial", "configuration", "state", "kind", "detail"), "rwllw", rows)
+
+
+def environment_table(record: StudyRecord) -> Table:
+    """Where and with what it was measured."""
+    return Table(("what", "value"), "lw", list(_environment(record)))
+
+
+def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
+    result, info = record.result, record.info
+    yield "pipeline", f"{info.name} ({info.target})"
+    yield "element", info.element
+    yield "study", result.study
+    yield "seed", str(record.seed)
+    yield "host", record.host
+    yield "device", info.device
+    yield from record.versions.items()
+    yield "MLflow run", result.mlflow_run_id
+    yield "trials", counts(result)
+    rounds = max((c.rounds for c in result.confirmation), default=0)
+    yield "confirmation", f"{rounds} rounds" if rounds else "none"
+    yield "time", f"{result.measured_s:,.0f} s of training steps in {result.wall_s:,.0f} s in all"
+
+
+def _against_autotune(found: Confirmed) -> tuple[str, str]:
+    if found.ratio is None:
+        return "", ""
+    if not math.isfinite(found.ratio.ci.high):
+        return f"{changes(found.ratio.ratio - 1.0)[0]} (no interval)", ""
+    ratio, ci = found.ratio.ratio, found.ratio.ci
+    by, low, high = changes(ratio - 1.0, ci.low - 1.0, ci.high - 1.0)
+    return f"{by} ({low} to {high})", found.ratio.verdict
+
+
+def _why(trial: TrialRow, measured: MeasuredConfig | None) -> tuple[str, str]:
+    if trial.failure is not None:
+        return trial.failure.kind, trial.failure.detail
+    if trial.state == "infeasible" and measured is not None:
+        return "memory limit", f"peak of {measured.host_peak_mib:,.0f} MiB is over the limit"
+    if trial.state == "pruned":
+        reached = f"{rate(measured.examples_per_s)} examples/s is " if measured else ""
+        return "stopped early", f"{reached}clearly worse than the best so far"
+    return "", ""

@@ -1,0 +1,156 @@
+"""What a report says in words: the verdict, the recommendation and the numbers. Pure strings."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.confirmation import AUTOTUNE, Confirmed, Speedup
+from experiments.limit import IN_WORDS, Limit
+from experiments.results import StudyRecord, StudyResult
+from objectives.measurement import Interval, PipelineInfo
+from pipelines.config import PipelineConfig
+
+# Above this share of the limit either side was measured wrong; see experiments.limit.Limit.
+BEYOND_THE_LIMIT = 1.05
+
+
+def rate(examples_per_s: float) -> str:
+    """Examples/s without their unit; a slow pipeline keeps the digit that tells it apart."""
+    return f"{examples_per_s:,.0f}" if examples_per_s >= 100.0 else f"{examples_per_s:,.1f}"
+
+
+def between(ci: Interval) -> str:
+    """An interval of rates, without its unit; of a single round there is none."""
+    return f"{rate(ci.low)} to {rate(ci.high)}" if math.isfinite(ci.high) else "no interval"
+
+
+def memory(host_mib: float, device_mib: float | None) -> str:
+    """Peak memory with its unit."""
+    device = "" if device_mib is None else f", {device_mib:,.0f} MiB on the device"
+    return f"{host_mib:,.0f} MiB{device}"
+
+
+def settings(config: PipelineConfig, info: PipelineInfo) -> str:
+    """A configuration as it is written in the chain; the map is left out where there is none."""
+    if config.is_autotune:
+        return f"batch {config.batch_size}, AUTOTUNE"
+    words = [f"batch {config.batch_size}"]
+    words.append(f"prefetch {config.prefetch_buffer}" if config.prefetch_buffer else "no prefetch")
+    if info.has_transform:
+        calls = config.map_parallelism
+        words.append("sequential map" if calls == 1 else f"map {calls}")
+    return ", ".join(words)
+
+
+def verdict(record: StudyRecord) -> str:
+    """The one sentence to remember, with its uncertainty."""
+    result = record.result
+    if result.speedup is not None:
+        return f"{record.info.name}: {_compared(result.speedup, result)}."
+    if result.recommended is not None:
+        use = settings(result.recommended.config, record.info)
+        return f"{record.info.name}: use {use}: {result.recommended.reason}."
+    if result.best is None:
+        return f"{record.info.name}: no result; none of {result.trials.total} trials completed."
+    return (
+        f"{record.info.name}: unconfirmed. The best is the luckiest of {result.trials.complete} "
+        "noisy trials and was not held against AUTOTUNE."
+    )
+
+
+def tone(result: StudyResult) -> str:
+    """How sure the verdict is: the colour of its box."""
+    if result.recommended is None:
+        return "bad" if result.best is None else "unsure"
+    won = result.speedup is not None and result.speedup.verdict == "faster"
+    return "good" if won else "neutral"
+
+
+def choice(record: StudyRecord) -> list[tuple[str, str]]:
+    """The configuration to use as (what, words); empty if there is none."""
+    result = record.result
+    chosen = result.recommended or result.best
+    if chosen is None:
+        return []
+    reason = f"fastest of {result.trials.complete} complete trials, not confirmed"
+    if result.recommended is not None:
+        reason = result.recommended.reason
+    interval = "no interval from a single round"
+    if math.isfinite(chosen.ci.high):
+        interval = f"95 % interval {between(chosen.ci)}"
+    return [
+        ("Configuration", settings(chosen.config, record.info)),
+        ("Throughput", f"{rate(chosen.examples_per_s)} examples/s ({interval})"),
+        ("Peak memory", memory(chosen.host_peak_mib, chosen.device_peak_mib)),
+        ("Why this one", reason),
+    ]
+
+
+def findings(result: StudyResult) -> list[tuple[str, str]]:
+    """What holds the pipeline back and how near it came to the limit, as (what, words)."""
+    found = []
+    if result.diagnosis is not None:
+        found.append(("Limited by", result.diagnosis.in_words))
+        found.append(("What to do", result.diagnosis.advice))
+    if result.limit is not None:
+        found.append(("Reached", of_the_limit(result.limit)))
+    return found
+
+
+def of_the_limit(limit: Limit) -> str:
+    """How near a configuration came to what the machine allows, and what sets that."""
+    words = (
+        f"{share(limit.fraction)} of the limit, {rate(limit.examples_per_s)} examples/s, "
+        f"set by {IN_WORDS[limit.binding]}"
+    )
+    if limit.fraction > BEYOND_THE_LIMIT:
+        words += "; more than all cannot be, so one of the two was measured wrong"
+    return words
+
+
+def counts(result: StudyResult) -> str:
+    """How the trials ended."""
+    ended = result.trials
+    parts = [f"{ended.complete} complete", f"{ended.pruned} pruned", f"{ended.failed} failed"]
+    if ended.infeasible:
+        parts.append(f"{ended.infeasible} over the memory limit")
+    return f"{ended.total} trials: {', '.join(parts)}"
+
+
+def share(of_one: float, digits: int = 0) -> str:
+    """A share as a percentage."""
+    return f"{100.0 * of_one:,.{digits}f} %"
+
+
+def changes(*shares: float) -> list[str]:
+    """Signed percentages, with a decimal if the smallest of them would be lost without."""
+    digits = 1 if min(abs(change) for change in shares) < 0.02 else 0
+    return [f"{100.0 * change:+,.{digits}f} %" for change in shares]
+
+
+def _compared(speedup: Speedup, result: StudyResult) -> str:
+    size = _batch_size(speedup.candidate, result.confirmation)
+    at = "" if size is None else f" at batch size {size:,}"
+    advice = _advice(result)
+    if not math.isfinite(speedup.ci.high):
+        return f"a single round says nothing about AUTOTUNE{at} (ratio {speedup.ratio:.2f}){advice}"
+    if speedup.verdict == "no significant difference":
+        interval = f"95 % interval {speedup.ci.low:.2f} to {speedup.ci.high:.2f}"
+        return (
+            f"no significant difference from AUTOTUNE{at} "
+            f"(ratio {speedup.ratio:.2f}, {interval}){advice}"
+        )
+    by, low, high = changes(speedup.ratio - 1.0, speedup.ci.low - 1.0, speedup.ci.high - 1.0)
+    words = f"{speedup.verdict} than AUTOTUNE by {by[1:]} (95 % interval {low} to {high}){at}"
+    return words if speedup.verdict == "faster" else words + advice
+
+
+def _advice(result: StudyResult) -> str:
+    chosen = result.recommended
+    if chosen is None:
+        return ""
+    return ": keep AUTOTUNE" if chosen.candidate == AUTOTUNE else f": {chosen.reason}"
+
+
+def _batch_size(candidate: str, confirmation: list[Confirmed]) -> int | None:
+    return next((c.config.batch_size for c in confirmation if c.candidate == candidate), None)

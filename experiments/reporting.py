@@ -1,0 +1,145 @@
+"""From a run to the terminal: runs it, prints what it found, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from experiments.conclusion import result_of, study_record
+from experiments.diagnosis import Diagnosis, diagnose
+from experiments.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_RESULT,
+    EXIT_OK,
+    StoreError,
+    StudyError,
+    first_line,
+)
+from experiments.record import Record
+from experiments.report.document import write_report
+from experiments.results import write_json
+from experiments.settings import TuneRequest
+from experiments.store import Store
+from experiments.studies import load_study
+from experiments.summary import print_diagnosis, print_results
+from experiments.tracking import ui_command
+from experiments.tuning import Tuning
+from objectives.isolation import TrialRunner
+from objectives.measurement import TrialFailure
+from objectives.spec import Device
+from pipelines.source import PipelineError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def tune_and_report(
+    request: TuneRequest, store: Store, runner: TrialRunner, json_file: Path | None, began: float
+) -> int:
+    """Runs a request and prints what it found; returns the exit code.
+
+    0: every pipeline has a result; 1: one has none; 130: interrupted, what was measured is kept.
+    """
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    tuning = Tuning(store, runner, notes)
+    code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
+    if code == EXIT_INTERRUPTED and tuning.records:
+        result = tuning.records[-1].result
+        selector = tuning.selectors[result.pipeline]
+        trials = f" --trials {request.trials}" if request.trials else ""
+        notes.print(
+            f"To go on with it, give the same options and its name: prefetch-tune tune {selector}"
+            f"{trials} --study {result.study}"
+        )
+    return code
+
+
+def confirm_and_report(
+    study: str, more: int, store: Store, runner: TrialRunner, json_file: Path | None, began: float
+) -> int:
+    """Adds rounds to a study and prints what they change; the same exit codes."""
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    tuning = Tuning(store, runner, notes)
+    return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
+
+
+def write_report_of(study: str, store: Store, folder: Path) -> int:
+    """Writes the report of a study that is kept in the store; measures nothing."""
+    found = load_study(study, store)
+    record = Record(found)
+    if not record.is_described:
+        raise StudyError(f"study {study!r} was not made by prefetch-tune; there is no report")
+    result = result_of(record, *record.spent)
+    for path in write_report(study_record(found, result), folder):
+        print(path)  # noqa: T201 - the command's output
+    return EXIT_OK
+
+
+def diagnose_and_report(
+    targets: Sequence[str],
+    seed: int,
+    device: Device,
+    runner: TrialRunner,
+    json_file: Path | None,
+) -> int:
+    """Measures the stages of each pipeline and prints what limits it."""
+    found: dict[str, Diagnosis] = {}
+    for target in targets:
+        info = runner.inspect(target, seed, device)
+        if isinstance(info, TrialFailure):
+            raise PipelineError(info.detail)
+        costs = runner.measure_stages(target, seed, device)
+        if isinstance(costs, TrialFailure):
+            raise PipelineError(costs.detail)
+        found[info.name] = diagnose(costs)
+        print_diagnosis(Console(), info.name, found[info.name])
+    if json_file is not None:
+        write_json(found, json_file)
+    return EXIT_OK
+
+
+def _run(
+    tuning: Tuning,
+    store: Store,
+    json_file: Path | None,
+    notes: Console,
+    work: Callable[[], None],
+) -> int:
+    interrupted = False
+    try:
+        work()
+    except KeyboardInterrupt:
+        interrupted = True
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = first_line(error)
+        raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from error
+    finally:
+        # Also before an error goes on: what was measured until then is not its fault.
+        _report(tuning, json_file, notes)
+    if interrupted:
+        return EXIT_INTERRUPTED
+    _print_where(store, notes)
+    return EXIT_OK if all(record.result.best for record in tuning.records) else EXIT_NO_RESULT
+
+
+def _report(tuning: Tuning, json_file: Path | None, notes: Console) -> None:
+    if tuning.records:
+        print_results(Console(), tuning.records)
+        if json_file is not None:
+            write_json([record.result for record in tuning.records], json_file)
+    for problem in tuning.problems:
+        notes.print(f"warning: {problem}", style="yellow", markup=False)
+
+
+def _print_where(store: Store, notes: Console) -> None:
+    """How to open what was written."""
+    if store.artifacts is None:
+        notes.print(f"Every trial and the reports are in MLflow at {store.tracking_uri}")
+        return
+    shortcut = "make ui, or\n  " if Path.cwd() == PROJECT else "\n  "
+    notes.print(
+        f"Every trial and the reports are in MLflow: {shortcut}{ui_command(store.tracking_uri)}"
+    )

@@ -1,0 +1,86 @@
+"""What a study is asked to do: one set of options from the command line to the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from objectives.spec import Device, StopRule
+
+# Together with the confirmation these keep the default run of the three built-in pipelines well
+# under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.
+DEFAULT_TRIALS = 24
+DEFAULT_TIME_BUDGET_S = 32.0
+DEFAULT_CONFIRM_BUDGET_S = 110.0
+# Fewer give an interval that is hardly one, and a median that one slow round moves.
+LEAST_ROUNDS = 9
+
+
+class Options(BaseModel):
+    """How pipelines are searched and confirmed.
+
+    Attributes:
+        trials: how many in total, those of an earlier run included; None for the default number
+            within the default time.
+        time_budget_s: search no longer than this; None for no limit.
+        batch_size: search at this one only.
+        memory_limit_mib: peak host memory above which a configuration is infeasible.
+        trial_timeout_s: wall time after which a trial is killed.
+        rounds: least number of the confirmation's rounds; 0 leaves it out.
+        confirm_budget_s: rounds beyond the least number begin only within this time.
+        tolerance: share of the best rate that may be given up for less memory.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trials: int | None = None
+    time_budget_s: float | None = None
+    batch_size: int | None = None
+    memory_limit_mib: float | None = None
+    device: Device = "auto"
+    seed: int = 0
+    trial_timeout_s: float = 90.0
+    stop: StopRule = StopRule()
+    rounds: int = LEAST_ROUNDS
+    confirm_budget_s: float = DEFAULT_CONFIRM_BUDGET_S
+    tolerance: float = 0.02
+
+    @property
+    def most_trials(self) -> int:
+        """The number of trials that ends the search."""
+        return self.trials or DEFAULT_TRIALS
+
+    @property
+    def search_budget_s(self) -> float | None:
+        """The time that ends the search; a number of trials alone is not cut short."""
+        if self.time_budget_s is None and self.trials is None:
+            return DEFAULT_TIME_BUDGET_S
+        return self.time_budget_s
+
+
+class TuneRequest(Options):
+    """A run of `prefetch-tune tune`.
+
+    Attributes:
+        pipelines: names or `module:attribute`; empty for all built-in ones.
+        study: base name; None makes one from the pipeline and the time.
+    """
+
+    pipelines: Sequence[str] = ()
+    study: str | None = None
+
+
+class StudySettings(Options):
+    """One study's options and its name; the same name continues it."""
+
+    name: str
+
+    @classmethod
+    def of(cls, request: TuneRequest, pipeline: str, stamp: str, *, several: bool) -> StudySettings:
+        """A pipeline's part of a request; an unnamed study takes its name from the time."""
+        name = request.study or f"{pipeline}-{stamp}"
+        if request.study and several:
+            name = f"{request.study}-{pipeline}"
+        options = {field: getattr(request, field) for field in Options.model_fields}
+        return cls(name=name, **options)

@@ -1,0 +1,111 @@
+"""The bottleneck's class: from costs that are made up, and on pipelines where it was planted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.diagnosis import ADVICE, IN_WORDS, diagnose
+from objectives.isolation import TrialRunner
+from objectives.measurement import StageCosts, TrialFailure
+from tests.fakes import COSTS, cost
+
+
+def costs(**changes: Any) -> StageCosts:
+    return COSTS.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bottleneck", "stage"),
+    [
+        ({}, "element-overhead", "from_generator"),
+        ({"generator": cost(400)}, "generator-gil", "generator"),
+        ({"generator": cost(400, 20)}, "blocking", "generator"),
+        ({"map": cost(400)}, "map-cpu", "map"),
+        ({"map": cost(400, 20)}, "blocking", "map"),
+        ({"map": cost(400), "map_is_python": True, "map_speedup": 1.1}, "map-gil", "map"),
+        # numpy lets go of the GIL while it computes.
+        ({"map": cost(400), "map_is_python": True, "map_speedup": 1.8}, "map-cpu", "map"),
+        ({"map": None}, "element-overhead", "from_generator"),
+        ({"step": cost(312)}, "step-bound", "step"),
+        ({"step": cost(311)}, "element-overhead", "from_generator"),
+        ({"batch": cost(400)}, "element-overhead", "batch"),
+    ],
+)
+def test_the_class_follows_from_the_costs(
+    changes: dict[str, Any], bottleneck: str, stage: str
+) -> None:
+    found = diagnose(costs(**changes))
+
+    assert (found.bottleneck, found.stage) == (bottleneck, stage)
+    assert found.advice == ADVICE[found.bottleneck]
+
+
+def test_every_class_has_words_and_advice() -> None:
+    assert IN_WORDS.keys() == ADVICE.keys()
+    assert diagnose(costs(map=cost(400, 20))).in_words == (
+        "waiting in the map, with the processor idle"
+    )
+
+
+def test_json_calls_it_class() -> None:
+    found = diagnose(COSTS)
+    document = found.model_dump(mode="json", by_alias=True)
+
+    assert document["class"] == "element-overhead"
+    assert document["costs"]["generator"]["wall_s"] == pytest.approx(10e-6)
+    assert type(found).model_validate(document) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "bottleneck", "stage"),
+    [
+        ("SleepingGenerator", "blocking", "generator"),
+        ("BusyGenerator", "generator-gil", "generator"),
+        ("BareElements", "element-overhead", "from_generator"),
+        ("BlockingMap", "blocking", "map"),
+        ("BusyMap", "map-cpu", "map"),
+        ("PythonMap", "map-gil", "map"),
+        ("HeavyModel", "step-bound", "step"),
+    ],
+)
+def test_a_planted_bottleneck_is_found(
+    runner: TrialRunner, name: str, bottleneck: str, stage: str
+) -> None:
+    measured = runner.measure_stages(f"tests.planted_costs:{name}", 0, "cpu")
+    assert isinstance(measured, StageCosts), measured
+
+    found = diagnose(measured)
+
+    assert (found.bottleneck, found.stage) == (bottleneck, stage), measured
+
+
+def test_what_was_planted_is_measured(runner: TrialRunner) -> None:
+    sleeping = runner.measure_stages("tests.planted_costs:SleepingGenerator", 0, "cpu")
+    blocking = runner.measure_stages("tests.planted_costs:BlockingMap", 0, "cpu")
+    assert isinstance(sleeping, StageCosts)
+    assert isinstance(blocking, StageCosts)
+    assert blocking.map is not None
+
+    # Sleeps take a little longer than asked, never less.
+    assert 0.003 <= sleeping.generator.wall_s < 0.006
+    assert sleeping.generator.cpu_s < 0.001
+    assert sleeping.map is None
+    assert 0.0035 < blocking.map.wall_s < 0.008
+    assert blocking.map_is_python
+    assert blocking.map_speedup > 1.3
+    assert sleeping.step_s.keys() == {8}
+
+
+@pytest.mark.parametrize("name", ["Ragged", "Finite", "Slow", "OwnStep"])
+def test_any_pipeline_can_be_diagnosed(runner: TrialRunner, name: str) -> None:
+    assert isinstance(runner.measure_stages(f"tests.planted:{name}", 0, "cpu"), StageCosts)
+
+
+def test_a_pipeline_that_fails_is_one_line(runner: TrialRunner) -> None:
+    found = runner.measure_stages("tests.planted:Faulty", 0, "cpu")
+
+    assert isinstance(found, TrialFailure)
+    assert "KeyError: 'lost sample 50'" in found.detail
+    assert "\n" not in found.detail

@@ -1,0 +1,84 @@
+"""What the costs of the stages predict, against sums done by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.prediction import (
+    UNCOVERED,
+    WARM_START,
+    median_error,
+    predict,
+    step_seconds,
+    warm_start,
+)
+from experiments.space import SearchSpace
+from pipelines.config import PipelineConfig
+from tests.fakes import COSTS, INFO, cost
+
+MANY_CORES = 64
+
+
+def rate(buffer: int, calls: int, batch_size: int = 8, **changes: Any) -> float:
+    config = PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=calls)
+    return predict(COSTS.model_copy(update=changes), config, MANY_CORES)
+
+
+def test_without_look_ahead_all_stages_add_up() -> None:
+    # 10 + 200 + 100 + 2 before the step of 400 for 8 examples.
+    assert rate(0, 1) == pytest.approx(1e6 / (312 + 50))
+
+
+def test_a_buffer_lets_the_step_overlap() -> None:
+    assert rate(4, 1) == pytest.approx(1e6 / (312 + UNCOVERED * 50 / 4))
+    assert rate(64, 1) > rate(1, 1)
+
+
+def test_calls_in_flight_take_the_map_off_the_generators_thread() -> None:
+    assert rate(64, 2) == pytest.approx(1e6 / (210 + UNCOVERED * 50 / 64))
+
+
+def test_a_map_is_never_faster_than_was_measured() -> None:
+    slow_map = cost(1_000.0)
+
+    assert rate(64, 64, map=slow_map) == rate(64, 2, map=slow_map)
+    assert rate(64, 8, map=slow_map, map_speedup=0.8) < rate(64, 1, map=slow_map)
+
+
+def test_a_step_that_takes_longest_decides() -> None:
+    assert rate(64, 1, batch_size=4, step_s={4: 4e-3}) == pytest.approx(
+        1e6 / (1_000 + UNCOVERED * 312 / 64)
+    )
+
+
+def test_nothing_gets_more_than_all_cores() -> None:
+    config = PipelineConfig(batch_size=8, prefetch_buffer=64, map_parallelism=2)
+
+    # 10 + 200 + 100 + 2 + 50 of processor time, on a single core.
+    assert predict(COSTS, config, 1) == pytest.approx(1e6 / 362)
+
+
+def test_a_step_between_and_beyond_the_measured_sizes_lies_on_a_line() -> None:
+    assert step_seconds(COSTS, 6) == pytest.approx(350e-6)
+    assert step_seconds(COSTS, 16) == pytest.approx(600e-6)
+    assert step_seconds(COSTS, 2) == pytest.approx(300e-6)
+
+
+def test_the_warm_start_is_the_best_predicted_in_different_kinds() -> None:
+    space = SearchSpace.for_pipeline(INFO)
+    found = warm_start(COSTS, space, MANY_CORES)
+
+    assert len(found) <= WARM_START
+    kinds = [(config.batch_size, int(config.map_parallelism) > 1) for config in found]
+    assert len(set(kinds)) == len(kinds)
+    best = max(predict(COSTS, config, MANY_CORES) for config in space.grid())
+    assert predict(COSTS, found[0], MANY_CORES) > 0.95 * best
+    # Of equal ones the leanest: more calls than the map gains from are not tried first.
+    assert found[0].map_parallelism == 2
+
+
+def test_the_error_is_the_median_of_its_sizes() -> None:
+    assert median_error([(110.0, 100.0), (80.0, 100.0), (100.0, 100.0)]) == pytest.approx(0.1)
+    assert median_error([]) is None

@@ -1,0 +1,151 @@
+"""Who is confirmed, and in which rounds, with a fake runner and real Optuna."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.progress import Steps
+from experiments.results import MeasuredConfig
+from experiments.rounds import CEILINGS_EVERY, Confirmer, candidates_of
+from experiments.settings import StudySettings
+from objectives.measurement import Measurement, TrialFailure
+from pipelines.config import PipelineConfig
+from tests.fakes import FakeRunner, measurement
+from tests.test_study import FAILURE, SETTINGS, Bench
+
+
+def complete(rate: float, batch_size: int, buffer: int) -> MeasuredConfig:
+    config = PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=1)
+    return MeasuredConfig.of(config, measurement(rate), "run")
+
+
+def test_the_best_three_at_the_best_batch_size_meet_the_baselines_at_it() -> None:
+    found = candidates_of(
+        [complete(1_000 + buffer, 8, buffer) for buffer in (1, 2, 4, 8)] + [complete(900, 4, 1)]
+    )
+
+    assert list(found) == ["tuned-1", "tuned-2", "tuned-3", "autotune", "no_prefetch"]
+    assert [found[f"tuned-{rank}"].prefetch_buffer for rank in (1, 2, 3)] == [8, 4, 2]
+    assert found["autotune"] == PipelineConfig.autotune(8)
+    assert found["no_prefetch"] == PipelineConfig.no_prefetch(8)
+
+
+def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
+    lucky = [complete(1_300, 4, 1), complete(700, 4, 2), complete(700, 4, 4)]
+    steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]
+
+    assert candidates_of(lucky + steady)["autotune"].batch_size == 8
+
+
+def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:
+    found = candidates_of(
+        [complete(rate, 8, 1) for rate in (2_000, 900, 900)] + [complete(1_000, 8, 2)]
+    )
+
+    assert [found[f"tuned-{rank}"].prefetch_buffer for rank in (1, 2)] == [2, 1]
+    assert "tuned-3" not in found
+
+
+def test_settings_of_another_batch_size_fill_the_places() -> None:
+    found = candidates_of([complete(1_000, 8, 1), complete(900, 4, 2), complete(800, 4, 1)])
+
+    tuned = [config for name, config in found.items() if name.startswith("tuned")]
+    assert [(c.batch_size, c.prefetch_buffer) for c in tuned] == [(8, 1), (8, 2)]
+
+
+def test_nothing_complete_nominates_nothing() -> None:
+    assert candidates_of([]) == {}
+
+
+CANDIDATES = {
+    "tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1),
+    "autotune": PipelineConfig.autotune(8),
+}
+
+
+NOISY = [500.0, 1_500.0, 900.0, 1_300.0, 700.0]
+
+
+class RatedRunner(FakeRunner):
+    """Measures the tuned configuration at 1,000 and AUTOTUNE in turn from a list."""
+
+    def __init__(self, autotune: list[float], failing: PipelineConfig | None = None) -> None:
+        super().__init__([])
+        self.autotune = autotune
+        self.failing = failing
+
+    def measure(self, spec: object) -> Measurement | TrialFailure:
+        self.specs.append(spec)  # type: ignore[arg-type]
+        config = self.specs[-1].config
+        if config == self.failing:
+            return FAILURE
+        if config.is_autotune:
+            return measurement(self.autotune[len(self.specs) % len(self.autotune)])
+        return measurement(1_000.0)
+
+
+def confirm(
+    folder: Path, runner: RatedRunner, more: int | None = None, budget_s: float = 1e9
+) -> tuple[Bench, Confirmer]:
+    bench = Bench(folder)
+    bench.study.settings = StudySettings(**{**SETTINGS.model_dump(), "confirm_budget_s": budget_s})
+    bench.study._runner = runner
+    bench.study.record.nominate(CANDIDATES)
+    confirmer = Confirmer(bench.study)
+    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), more)
+    return bench, confirmer
+
+
+def test_nine_rounds_are_the_least_and_enough_for_a_clear_ratio(tmp_path: Path) -> None:
+    runner = RatedRunner([900.0])
+    bench, _ = confirm(tmp_path, runner)
+
+    assert len(bench.study.record.rounds) == 9
+    orders = [
+        tuple(spec.config.is_autotune for spec in runner.specs[i : i + 2]) for i in range(0, 18, 2)
+    ]
+    assert set(orders) == {(True, False), (False, True)}
+    assert all(set(found) == set(CANDIDATES) for found in bench.study.record.rounds)
+    with_ceilings = [number for number in range(9) if runner.specs[2 * number].ceilings]
+    assert with_ceilings == list(range(0, 9, CEILINGS_EVERY))
+
+
+def test_an_unclear_ratio_gets_no_more_rounds_than_the_budget_allows(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner(NOISY), budget_s=0.0)
+
+    assert len(bench.study.record.rounds) == 9
+
+
+def test_an_unclear_ratio_gets_rounds_until_it_is_clear(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([*NOISY * 3, *[1_000.0] * 300]))
+
+    assert 9 < len(bench.study.record.rounds) < 150
+
+
+def test_more_rounds_can_be_asked_for(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([900.0]), more=4)
+    assert len(bench.study.record.rounds) == 4
+
+    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), 3)
+    assert len(bench.study.record.rounds) == 7
+
+
+def test_a_candidate_that_fails_twice_is_left_out(tmp_path: Path) -> None:
+    runner = RatedRunner([900.0], failing=CANDIDATES["autotune"])
+    bench, confirmer = confirm(tmp_path, runner)
+
+    counts = Counter(spec.config.is_autotune for spec in runner.specs)
+    assert counts == {True: 2, False: 9}
+    assert confirmer.problems[0] == (
+        "mapped: autotune failed in round 0, generator: KeyError: 'lost'"
+    )
+    assert len(bench.study.record.rounds) == 9
+
+
+def test_without_a_tuned_candidate_there_is_nothing_to_confirm(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([900.0], failing=CANDIDATES["tuned-1"]))
+
+    assert len(bench.study.record.rounds) == 2
