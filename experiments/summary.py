@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from rich.bar import Bar
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from experiments.confirmation import AUTOTUNE
@@ -29,8 +31,9 @@ def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
         table.add_row(*_row(record.result))
     console.print(table)
     for record in records:
-        for line in _words(record):
-            console.print(line, highlight=False, soft_wrap=True)
+        console.print(verdict(record), highlight=False, markup=False)
+        for line in _details(record.result):
+            console.print(Padding(escape(line), (0, 0, 0, 2)), highlight=False)
 
 
 def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> None:
@@ -46,7 +49,7 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
         bar = Bar(longest, 0, cost.wall_s, width=BAR_WIDTH)
         table.add_row(name, f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar)
     console.print(table)
-    console.print(diagnosis.advice, highlight=False, soft_wrap=True)
+    console.print(diagnosis.advice, highlight=False, soft_wrap=False)
 
 
 def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
@@ -93,15 +96,11 @@ def _rate(examples_per_s: float, ci: Interval) -> str:
     return f"{examples_per_s:,.0f}{around}"
 
 
-def _words(record: StudyRecord) -> list[str]:
-    """The verdict, what holds the pipeline back, and what was spent on finding out."""
-    result = record.result
-    lines = [verdict(record)]
-    if result.limit is not None:
-        lines.append(f"  at {of_the_limit(result.limit)}")
+def _details(result: StudyResult) -> list[str]:
+    """How near the limit it came, and what was spent on finding out."""
     share = result.measured_s / result.wall_s if result.wall_s else 0.0
-    lines.append(
-        f"  {counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
+    spent = (
+        f"{counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
         f"study {result.study}"
     )
-    return lines
+    return [*([f"at {of_the_limit(result.limit)}"] if result.limit else []), spent]

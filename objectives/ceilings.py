@@ -14,6 +14,7 @@ from objectives import steady_state
 from objectives.buffers import ready_batches
 from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
+from objectives.steady_state import Clock
 from objectives.training import TrainingFeed
 from pipelines.config import PipelineConfig
 
@@ -50,7 +51,11 @@ class Alone:
 
 
 def measure_ceilings(
-    feed: TrainingFeed, config: PipelineConfig, nodes: list[AutotuneNode], rule: StopRule
+    feed: TrainingFeed,
+    config: PipelineConfig,
+    nodes: list[AutotuneNode],
+    rule: StopRule,
+    batch_s: float,
 ) -> Ceilings:
     """Goes on with the iterator of a finished measurement, first without the step.
 
@@ -59,17 +64,30 @@ def measure_ceilings(
         config: what `feed` runs.
         nodes: what AUTOTUNE chose, if it did.
         rule: of the measurement; its windows are taken, a few of them.
+        batch_s: seconds a batch took in the measurement.
     """
     begin, size = time.perf_counter(), feed.examples_per_batch
-    # Batches that lie ready were made while the step ran: they would be free.
-    for _ in range(ready_batches(config, nodes)):
-        feed.next_batch()
+    drain(feed.next_batch, ready_batches(config, nodes), batch_s, time.perf_counter)
     producer = _rate(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
     batch = feed.first_batches[0]
     step = Alone(size, lambda: batch, feed.step, feed.synchronise)
     consumer = _rate(step, few_windows(rule, CONSUMER_WINDOWS))
     measured_s = time.perf_counter() - begin
     return Ceilings(producer_only=producer, consumer_only=consumer, measured_s=measured_s)
+
+
+def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
+    """Takes the batches that lie ready, `most` at most; returns how many it took.
+
+    They were made while the step ran and would be free. One that took half as long as a batch
+    takes in the loop was waited for, so nothing lies ready any more.
+    """
+    for taken in range(most):
+        begin = clock()
+        next_batch()
+        if clock() - begin > batch_s / 2:
+            return taken + 1
+    return most
 
 
 def few_windows(rule: StopRule, count: int) -> StopRule:

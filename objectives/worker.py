@@ -87,7 +87,8 @@ class Trial:
         device_peak = device_peak_mib(device)
         ceilings = None
         if spec.ceilings:  # last, so that neither peak has anything of it
-            ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop)
+            batch_s = seconds / len(state.step_s)
+            ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop, batch_s)
         return Measurement(
             examples_per_s=steady_state.mean_rate(state.windows),
             ci=steady_state.interval(state.windows),

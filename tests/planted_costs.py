@@ -104,10 +104,22 @@ class HeavyModel(Planted):
     """A step of some twenty milliseconds behind a generator of nothing."""
 
     name = "heavy_model"
-    batch_sizes = (8, 16)
+    batch_sizes: Any = (8, 16)
 
     def build_model(self) -> Any:
         layers = [keras.layers.Dense(1_536, activation="relu") for _ in range(4)]
         model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(1)])
         model.compile(optimizer=keras.optimizers.SGD(1e-4), loss="mse", jit_compile=False)
         return model
+
+
+class SlowHeavy(HeavyModel):
+    """Five milliseconds an element, and a step that takes longer than one."""
+
+    name = "slow_heavy"
+    batch_sizes = (1,)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(0.005)
+            yield element

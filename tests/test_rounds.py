@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from experiments.progress import Steps
@@ -149,3 +150,17 @@ def test_without_a_tuned_candidate_there_is_nothing_to_confirm(tmp_path: Path) -
     bench, _ = confirm(tmp_path, RatedRunner([900.0], failing=CANDIDATES["tuned-1"]))
 
     assert len(bench.study.record.rounds) == 2
+
+
+def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
+    class Interrupted(RatedRunner):
+        def measure(self, spec: object) -> Measurement | TrialFailure:
+            if len(self.specs) == 5:
+                raise KeyboardInterrupt
+            return super().measure(spec)
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm(tmp_path, Interrupted([900.0]))
+    bench, _ = confirm(tmp_path, RatedRunner([900.0]))
+
+    assert [len(found) for found in bench.study.record.rounds] == [2] * 9

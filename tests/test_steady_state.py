@@ -151,7 +151,7 @@ def test_autotune_gets_its_warm_up_even_if_it_never_changes_its_mind() -> None:
     feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
     feed.choice = lambda now: "as before"
 
-    state = run(feed, RULE.model_copy(update={"warmup_max_s": 9.0}))
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
 
     assert state.startup_s == pytest.approx(3.0, abs=0.2)
 

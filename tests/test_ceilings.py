@@ -1,0 +1,90 @@
+"""What each half of the loop reaches alone, on real pipelines of known speed."""
+
+from __future__ import annotations
+
+import pytest
+
+from objectives.buffers import ready_batches
+from objectives.ceilings import drain
+from objectives.isolation import TrialRunner
+from objectives.measurement import AutotuneNode, Measurement
+from objectives.spec import StopRule, TrialSpec
+from pipelines.config import PipelineConfig
+from tests.fakes import FakeClock
+
+RULE = StopRule(window_s=0.05, startup_s=0.1, min_windows=4, max_s=0.4, warmup_max_s=2.0)
+
+
+def measured(runner: TrialRunner, name: str, config: PipelineConfig) -> Measurement:
+    result = runner.measure(
+        TrialSpec(pipeline=f"tests.{name}", config=config, device="cpu", stop=RULE, ceilings=True)
+    )
+    assert isinstance(result, Measurement), result
+    assert result.ceilings is not None
+    return result
+
+
+def config(batch_size: int, buffer: int) -> PipelineConfig:
+    return PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=1)
+
+
+def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> None:
+    found = measured(runner, "planted:Slow", config(4, 2))
+
+    assert found.ceilings is not None
+    assert 100 < found.ceilings.producer_only <= 200
+    assert found.ceilings.consumer_only > 2_000
+    assert found.examples_per_s <= 1.05 * found.ceilings.producer_only
+
+
+def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
+    """A buffer of 64 batches is full behind a heavy step; the generator makes 200 elements/s."""
+    found = measured(runner, "planted_costs:SlowHeavy", config(1, 64))
+
+    assert found.ceilings is not None
+    assert found.ceilings.producer_only <= 220
+
+
+def test_a_heavy_step_is_what_the_consumer_reaches(runner: TrialRunner) -> None:
+    found = measured(runner, "planted_costs:HeavyModel", config(8, 4))
+
+    assert found.ceilings is not None
+    assert found.ceilings.consumer_only < found.ceilings.producer_only
+    assert found.examples_per_s == pytest.approx(found.ceilings.consumer_only, rel=0.4)
+    assert found.measured_s > found.ceilings.measured_s + found.startup_s
+
+
+@pytest.mark.parametrize(
+    ("ready", "most", "taken"),
+    [(5, 8, 6), (8, 8, 8), (20, 8, 8), (0, 8, 1), (3, 0, 0)],
+)
+def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -> None:
+    """Batches that lie ready take 1 ms, others the 20 ms that they take in the loop."""
+    clock = FakeClock()
+    left = ready
+
+    def next_batch() -> None:
+        nonlocal left
+        clock.now += 0.001 if left > 0 else 0.02
+        left -= 1
+
+    assert drain(next_batch, most, 0.02, clock) == taken
+
+
+def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
+    spec = TrialSpec(pipeline="tests.planted:Mapped", config=config(4, 1), stop=RULE, device="cpu")
+    result = runner.measure(spec)
+
+    assert isinstance(result, Measurement)
+    assert result.ceilings is None
+
+
+def test_what_may_lie_ready_is_told_or_chosen() -> None:
+    nodes = [
+        AutotuneNode(node="Prefetch", parameter="buffer_size", value=3.0, buffered_bytes=0),
+        AutotuneNode(node="ParallelMap", parameter="parallelism", value=4.0, buffered_bytes=0),
+    ]
+
+    assert ready_batches(config(8, 5), []) == 5
+    assert ready_batches(PipelineConfig.no_prefetch(8), []) == 0
+    assert ready_batches(PipelineConfig.autotune(8), nodes) == 4

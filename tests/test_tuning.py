@@ -1,0 +1,177 @@
+"""A whole tuning in this process on a real pipeline: diagnosis, search, confirmation, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from rich.console import Console
+
+from experiments.results import write_json
+from experiments.settings import TuneRequest
+from experiments.store import Store
+from experiments.tuning import STEP_BOUND_TRIALS, Tuning
+from objectives.isolation import TrialRunner
+from objectives.spec import StopRule
+from tests.test_cli import prefetch_tune
+
+RULE = StopRule(window_s=0.08, startup_s=0.1, warmup_max_s=2.0, min_windows=3, max_s=0.24)
+
+
+class Tuned:
+    """A folder in which the pipeline with the heavy model was tuned."""
+
+    def __init__(self, folder: Path, runner: TrialRunner) -> None:
+        self.folder = folder
+        self.store = Store.choose(folder, None, None)
+        self.console = Console(record=True, width=80, file=StringIO())
+        tuning = Tuning(self.store, runner, self.console)
+        request = TuneRequest(
+            pipelines=["tests.planted_costs:HeavyModel"],
+            device="cpu",
+            stop=RULE,
+            study="heavy",
+            confirm_budget_s=1.0,
+        )
+        tuning.tune(request, time.monotonic())
+        [self.record] = tuning.records
+        self.problems = tuning.problems
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.store.tracking_uri)
+
+    def runs(self, kind: str) -> list[Run]:
+        found = self.client.get_experiment_by_name("heavy_model")
+        assert found is not None
+        runs = self.client.search_runs([found.experiment_id])
+        return [run for run in runs if run.data.tags["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, runner: TrialRunner) -> Tuned:
+    return Tuned(tmp_path_factory.mktemp("tuned"), runner)
+
+
+def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
+    result = tuned.record.result
+
+    assert tuned.problems == []
+    assert result.diagnosis is not None
+    assert result.diagnosis.bottleneck == "step-bound"
+    assert result.speedup is not None
+    assert result.speedup.verdict == "no significant difference"
+    assert result.recommended is not None
+    assert result.recommended.config.is_autotune
+    assert result.limit is not None
+    assert result.limit.binding in ("consumer_only", "cpu")
+
+
+def test_a_step_bound_pipeline_gets_a_short_search_and_is_told(tuned: Tuned) -> None:
+    assert tuned.record.result.trials.total == STEP_BOUND_TRIALS
+    log = tuned.console.export_text(clear=False)
+    assert "heavy_model: limited by the training step" in log
+    assert f"heavy_model: a short search of {STEP_BOUND_TRIALS} trials will do" in log
+
+
+def test_the_record_says_what_was_predicted(tuned: Tuned) -> None:
+    rows = tuned.record.trials
+
+    assert rows[0].warm_start
+    assert all(row.predicted_examples_per_s for row in rows)
+    runs = {run.data.tags["trial_number"]: run for run in tuned.runs("trial")}
+    for row in rows:
+        metrics = runs[str(row.number)].data.metrics
+        assert metrics["prediction/examples_per_s"] == row.predicted_examples_per_s
+        assert ("warm_start" in runs[str(row.number)].data.tags) == row.warm_start
+
+
+def test_every_round_of_every_candidate_is_a_run(tuned: Tuned) -> None:
+    runs = tuned.runs("confirmation")
+    confirmed = tuned.record.result.confirmation
+
+    assert len(confirmed) >= 4
+    assert {(run.data.tags["candidate"], run.data.tags["round"]) for run in runs} == {
+        (c.candidate, str(number)) for c in confirmed for number in range(c.rounds)
+    }
+    terms = [run.data.metrics for run in runs if run.data.tags["round"] == "0"]
+    assert all({"limit/producer_only", "limit/consumer_only"} <= set(m) for m in terms)
+    assert all(c.limit is not None for c in confirmed)
+    assert len({c.config.batch_size for c in confirmed}) == 1
+
+
+def test_the_parent_run_has_the_verdict_and_the_report(tuned: Tuned) -> None:
+    [parent] = tuned.runs("study")
+    result = tuned.record.result
+
+    assert parent.data.tags["verdict"] == "no significant difference"
+    assert parent.data.tags["diagnosis.class"] == "step-bound"
+    metrics = parent.data.metrics
+    assert result.limit is not None
+    assert result.speedup is not None
+    assert metrics["limit/fraction"] == result.limit.fraction
+    assert metrics["limit/cpu"] == result.limit.terms.cpu
+    assert metrics["speedup/ratio"] == result.speedup.ratio
+    assert metrics["diagnosis/step/wall_us"] > metrics["diagnosis/generator/wall_us"]
+    files = {file.path for file in tuned.client.list_artifacts(parent.info.run_id)}
+    assert files == {"report.html", "report.md", "snippet.py"}
+    assert "no significant difference" in parent.data.tags["mlflow.note.content"]
+
+
+def test_json_has_what_was_promised(tuned: Tuned, tmp_path: Path) -> None:
+    write_json([tuned.record.result], tmp_path / "r.json")
+    [entry] = json.loads((tmp_path / "r.json").read_text())
+
+    assert entry["diagnosis"]["class"] == "step-bound"
+    assert entry["diagnosis"]["costs"]["step"].keys() == {"wall_s", "cpu_s"}
+    assert entry["limit"].keys() == {"examples_per_s", "fraction", "binding", "terms"}
+    assert entry["speedup"].keys() >= {"ratio", "ci", "verdict", "baseline"}
+    keys = {"config", "examples_per_s", "ci", "host_peak_mib", "device_peak_mib"}
+    assert entry["recommended"].keys() >= keys
+    for candidate in entry["confirmation"]:
+        assert candidate.keys() >= {"config", "rounds", "examples_per_s", "ci"}
+    assert entry["baselines"]["autotune"]["config"]["prefetch_buffer"] == "auto"
+
+
+def test_the_report_can_be_written_again(tuned: Tuned, tmp_path: Path) -> None:
+    done = prefetch_tune(tuned.folder, "report", "heavy", "--out", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    [parent] = tuned.runs("study")
+    for name in ("report.md", "snippet.py"):
+        logged = tuned.client.download_artifacts(parent.info.run_id, name, str(tmp_path / "logged"))
+        assert (tmp_path / name).read_text() == Path(logged).read_text()
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def test_more_rounds_join_those_that_there_are(tuned: Tuned, runner: TrialRunner) -> None:
+    again = Tuning(tuned.store, runner, Console(quiet=True))
+    again.confirm("heavy", 1, time.monotonic())
+
+    [record] = again.records
+    before = {c.candidate: c.rounds for c in tuned.record.result.confirmation}
+    after = {c.candidate: c.rounds for c in record.result.confirmation}
+    assert after == {name: rounds + 1 for name, rounds in before.items()}
+    assert len(tuned.runs("study")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["confirm", "nobody"], "no study named 'nobody' in sqlite:///"),
+        (["report", "nobody"], "no study named 'nobody' in sqlite:///"),
+        (["report", "heavy", "--out", "mlruns/optuna.db"], "cannot write the report into"),
+        (["confirm", "heavy", "--rounds", "3"], "--rounds: must be from 9 to 10000, not 3"),
+    ],
+)
+def test_misuse_is_one_line(tuned: Tuned, arguments: list[str], message: str) -> None:
+    done = prefetch_tune(tuned.folder, *arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
