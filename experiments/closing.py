@@ -77,6 +77,8 @@ def result_metrics(record: StudyRecord) -> dict[str, float]:
         metrics[f"{name}/ci_low"] = candidate.ci.low
         metrics[f"{name}/ci_high"] = candidate.ci.high
         metrics[f"{name}/rounds"] = float(candidate.rounds)
+        if candidate.cv is not None:
+            metrics[f"{name}/cv"] = candidate.cv
         if candidate.limit is not None:
             metrics[f"{name}/limit_fraction"] = candidate.limit.fraction
     if result.speedup is not None:

@@ -40,7 +40,6 @@ class RoundMeasurement(BaseModel):
     device_peak_mib: float | None
     cpu_s_per_example: float
     ceilings: Ceilings | None
-    host_speed_index: float
     mlflow_run_id: str
 
     @classmethod
@@ -52,7 +51,6 @@ class RoundMeasurement(BaseModel):
             device_peak_mib=measured.device_peak_mib,
             cpu_s_per_example=measured.cpu_seconds_per_1k_examples / 1_000.0,
             ceilings=measured.ceilings,
-            host_speed_index=measured.host_speed_index,
             mlflow_run_id=run_id,
         )
 

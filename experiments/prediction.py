@@ -23,6 +23,24 @@ UNCOVERED = 0.2
 def predict(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
     """Examples/s of a pinned configuration, by the slowest of what runs at the same time.
 
+    What threads that share a GIL and the cores cost each other cannot be seen in stages that run
+    alone. It is read off the loops that were measured whole: as a factor at the largest batch, with
+    and without parallel map calls, and as a price of each batch from the smallest.
+    """
+    largest, smallest = max(costs.step_s), min(costs.step_s)
+    factor = _factor(costs, largest, int(config.map_parallelism), cores)
+    seconds = factor * stage_seconds(costs, config, cores)
+    if smallest < largest:
+        small = _factor(costs, smallest, 1, cores) - _factor(costs, largest, 1, cores)
+        at_smallest = stage_seconds(costs, _looped(smallest, 1), cores)
+        batch_s = max(small, 0.0) * at_smallest / (1.0 / smallest - 1.0 / largest)
+        seconds += batch_s * max(1.0 / config.batch_size - 1.0 / largest, 0.0)
+    return 1.0 / seconds
+
+
+def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
+    """Seconds per example by the stages' own costs.
+
     The generator's thread, the map's calls and the step each take their own time when a buffer
     lies between them; without one the times add up. No configuration gets more than all cores.
     """
@@ -35,7 +53,7 @@ def predict(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
         seconds = max(before_s, step_s) + UNCOVERED * min(before_s, step_s) / buffer
     cpu_s = sum(cost.cpu_s for name, cost in stages(costs).items() if name != "step")
     cpu_s += costs.step.cpu_s * step_s / max(costs.step.wall_s, 1e-9)
-    return 1.0 / max(seconds, cpu_s / cores)
+    return max(seconds, cpu_s / cores)
 
 
 def produce_seconds(costs: StageCosts, calls: int) -> float:
@@ -72,6 +90,22 @@ def warm_start(costs: StageCosts, space: SearchSpace, cores: int) -> list[Pipeli
         kind = (config.batch_size, int(config.map_parallelism) > 1)
         chosen.setdefault(kind, config)
     return list(chosen.values())[:WARM_START]
+
+
+def _factor(costs: StageCosts, batch_size: int, calls: int, cores: int) -> float:
+    """Measured over expected time of the loop that is most like these settings; 1 if there is none.
+
+    Of loops with a parallel map one stands for all: how the map scales is in its cost.
+    """
+    for loop in costs.loops:
+        if loop.batch_size == batch_size and (loop.map_parallelism > 1) == (calls > 1):
+            config = _looped(batch_size, loop.map_parallelism, loop.prefetch_buffer)
+            return loop.wall_s / stage_seconds(costs, config, cores)
+    return 1.0
+
+
+def _looped(batch_size: int, calls: int, buffer: int = 4) -> PipelineConfig:
+    return PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=calls)
 
 
 def relative_error(predicted: float, measured: float) -> float:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments.confirmation import Ratio, ratio_to
 from experiments.environment import environment_tags
-from experiments.errors import EXIT_NO_RESULT, EXIT_OK
+from experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from experiments.noise import host_warnings, steal_warning, stolen_s
 from experiments.progress import Steps
 from experiments.results import write_json
@@ -74,8 +74,11 @@ def self_test(
 ) -> SelfTest:
     """Compares a middling configuration with itself, in the way that a confirmation does.
 
+    Ctrl-C ends it with the comparisons that there are.
+
     Raises:
         PipelineError: a run failed; there is nothing to compare then.
+        KeyboardInterrupt: before the first comparison was done.
     """
     config, rounds = middling(info), request.rounds
     spec = TrialSpec(
@@ -90,11 +93,15 @@ def self_test(
     order = random.Random(request.seed)  # noqa: S311 - which side runs first, no secret
     ratios: list[Ratio] = []
     pairs: list[tuple[float, float]] = []
-    for _ in range(request.comparisons):
-        own = [_pair(runner, spec, order) for _ in range(rounds)]
-        pairs += own
-        ratios.append(ratio_to([a for a, _ in own], [b for _, b in own]))
-        progress(ratios[-1])
+    try:
+        for _ in range(request.comparisons):
+            own = [_pair(runner, spec, order) for _ in range(rounds)]
+            pairs += own
+            ratios.append(ratio_to([a for a, _ in own], [b for _, b in own]))
+            progress(ratios[-1])
+    except KeyboardInterrupt:
+        if not ratios:
+            raise
     wall_s = time.monotonic() - begin
     stolen_line = steal_warning(stolen, stolen_s(), wall_s)
     false = [ratio for ratio in ratios if ratio.verdict != "no significant difference"]
@@ -165,6 +172,8 @@ def selftest_and_report(
         Console(highlight=False, soft_wrap=True).print(line)
     for warning in found.warnings:
         notes.print(f"warning: {warning}", style="yellow", markup=False)
+    if len(found.ratios) < request.comparisons:
+        return EXIT_INTERRUPTED
     return EXIT_OK if found.false_share <= EXPECTED_SHARE else EXIT_NO_RESULT
 
 

@@ -137,6 +137,17 @@ class StageCost(BaseModel):
     cpu_s: float
 
 
+class LoopCost(BaseModel):
+    """Seconds per example of the whole training loop in one setting, everything overlapped."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_size: int
+    prefetch_buffer: int
+    map_parallelism: int
+    wall_s: float
+
+
 class StageCosts(BaseModel):
     """What each stage of a pipeline costs by itself, one example at a time, nothing overlapped.
 
@@ -151,6 +162,8 @@ class StageCosts(BaseModel):
         step_s: seconds of a whole step by batch size.
         map_speedup: how many times faster the map runs with `map_calls` calls in flight.
         map_is_python: the map calls back into Python, so that its calls share the GIL.
+        loops: the whole loop in a few settings, for what the stages by themselves do not show: the
+            price of a batch's way to the step, and of threads that share a GIL and the cores.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -165,6 +178,7 @@ class StageCosts(BaseModel):
     map_speedup: float
     map_calls: int
     map_is_python: bool
+    loops: list[LoopCost]
 
 
 class TrialFailure(BaseModel):

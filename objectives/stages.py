@@ -17,7 +17,8 @@ import tensorflow as tf
 from objectives import steady_state
 from objectives.ceilings import Alone
 from objectives.digest import nbytes
-from objectives.measurement import StageCost, StageCosts
+from objectives.inspection import first_elements
+from objectives.measurement import LoopCost, StageCost, StageCosts
 from objectives.process_tree import MIB, ProcessTree
 from objectives.spec import StopRule
 from objectives.training import TrainingFeed
@@ -29,10 +30,15 @@ RULE = StopRule(window_s=0.1, startup_s=0.1, min_windows=4, max_s=0.4)
 # Real elements kept in memory, to run the map and the batching without the generator.
 KEPT_ELEMENTS = 64
 KEPT_S, KEPT_MIB = 0.5, 256.0
+# Elements of the batches that the step is timed on.
+SAMPLE_ELEMENTS = 4
 # Calls of the map in flight: more than any core count in reach, for a map that only waits.
 MAP_CALLS = 8
 # A slow stage is measured in smaller batches, so that a window holds more than one.
 LONGEST_BATCH_S = 0.05
+# The loops: some look-ahead, and as many calls of the map as a small machine has cores.
+LOOP_PREFETCH, LOOP_MAP_CALLS = 4, 2
+SLOW_BATCH_S = 0.3
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
@@ -44,6 +50,7 @@ class Stages:
         self._seed = seed
         self._tree = ProcessTree()
         self._batch_size = max(pipeline.batch_sizes)
+        self._feed = self._traceable()
         self._source = self._endless()
         self._elements = self._keep()
 
@@ -63,6 +70,8 @@ class Stages:
             # Against the whole chain: the parallel map's own bookkeeping counts, too.
             speedup = with_map.wall_s / parallel.wall_s
         step_s, step = self._steps()
+        # With a whole batch that slow the stages say enough, and a loop would take a minute.
+        slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
         return StageCosts(
             generator=generator,
             from_generator=minus(fed, batch, generator),
@@ -74,6 +83,7 @@ class Stages:
             map_speedup=speedup,
             map_calls=MAP_CALLS,
             map_is_python=calls_python(self._pipeline),
+            loops=[] if slow else self._loops(),
         )
 
     def _endless(self) -> Iterator[Any]:
@@ -134,17 +144,39 @@ class Stages:
 
     def _steps(self) -> tuple[dict[int, float], StageCost]:
         """Seconds of a step by batch size, and an example's cost at the largest."""
-        model = self._pipeline.build_model()
-        config = PipelineConfig.no_prefetch(self._batch_size)
-        feed = TrainingFeed(model, build_dataset(self._pipeline, config), self._batch_size)
+        first = first_elements(self._pipeline, self._seed, SAMPLE_ELEMENTS)
         step_s: dict[int, float] = {}
         for size in sorted(set(self._pipeline.batch_sizes)):
-            batch = sample_batch(self._pipeline, self._elements[:4], size)
-            feed.trace(batch)
-            cached = repeat(batch)
-            cost = self._cost(Alone(size, cached.__next__, feed.step, feed.synchronise))
+            batch = sample_batch(self._pipeline, first, size)
+            self._feed.trace(batch)
+            cost = self._cost(self._with_step(size, repeat(batch)))
             step_s[size] = size * cost.wall_s
         return step_s, cost
+
+    def _loops(self) -> list[LoopCost]:
+        """The whole loop at the smallest and the largest batch, and there with the map parallel."""
+        sizes = sorted(set(self._pipeline.batch_sizes))
+        settings = [(size, 1) for size in {sizes[0], sizes[-1]}]
+        if has_transform(self._pipeline):
+            settings.append((sizes[-1], LOOP_MAP_CALLS))
+        return [self._loop(size, calls) for size, calls in settings]
+
+    def _loop(self, size: int, calls: int) -> LoopCost:
+        config = PipelineConfig(
+            batch_size=size, prefetch_buffer=LOOP_PREFETCH, map_parallelism=calls
+        )
+        batches = iter(build_dataset(self._pipeline, config, seed=self._seed))
+        cost = self._cost(self._with_step(size, batches))
+        return LoopCost(**config.model_dump(), wall_s=cost.wall_s)
+
+    def _with_step(self, size: int, batches: Iterator[Any]) -> Alone:
+        return Alone(size, batches.__next__, self._feed.step, self._feed.synchronise)
+
+    def _traceable(self) -> TrainingFeed:
+        """The model's step, traced once for batches of any size."""
+        config = PipelineConfig.no_prefetch(self._batch_size)
+        dataset = build_dataset(self._pipeline, config)
+        return TrainingFeed(self._pipeline.build_model(), dataset, self._batch_size)
 
     def _cost(self, feed: Alone) -> StageCost:
         state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)

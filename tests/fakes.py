@@ -125,6 +125,7 @@ COSTS = StageCosts(
     map_speedup=2.0,
     map_calls=8,
     map_is_python=False,
+    loops=[],
 )
 
 

@@ -228,4 +228,5 @@ def _costs(map_s: float, step_s: float) -> StageCosts:
         map_speedup=1.8,
         map_calls=4,
         map_is_python=False,
+        loops=[],
     )

@@ -37,7 +37,6 @@ def measured(
         device_peak_mib=None,
         cpu_s_per_example=0.001,
         ceilings=ceilings,
-        host_speed_index=1.0,
         mlflow_run_id="r",
     )
 

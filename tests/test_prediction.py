@@ -11,10 +11,12 @@ from experiments.prediction import (
     WARM_START,
     median_error,
     predict,
+    stage_seconds,
     step_seconds,
     warm_start,
 )
 from experiments.space import SearchSpace
+from objectives.measurement import LoopCost
 from pipelines.config import PipelineConfig
 from tests.fakes import COSTS, INFO, cost
 
@@ -64,6 +66,31 @@ def test_a_step_between_and_beyond_the_measured_sizes_lies_on_a_line() -> None:
     assert step_seconds(COSTS, 6) == pytest.approx(350e-6)
     assert step_seconds(COSTS, 16) == pytest.approx(600e-6)
     assert step_seconds(COSTS, 2) == pytest.approx(300e-6)
+
+
+def loop(batch_size: int, calls: int, times: float) -> LoopCost:
+    """A loop that took `times` as long as its stages let one expect."""
+    settings = {"batch_size": batch_size, "prefetch_buffer": 4, "map_parallelism": calls}
+    expected_s = stage_seconds(COSTS, PipelineConfig.model_validate(settings), MANY_CORES)
+    return LoopCost(**settings, wall_s=times * expected_s)
+
+
+def test_a_whole_loop_corrects_the_stages_with_and_without_parallel_calls() -> None:
+    loops = [loop(8, 1, 1.25), loop(8, 2, 1.5)]
+
+    assert rate(16, 1, loops=loops) == pytest.approx(rate(16, 1) / 1.25)
+    assert rate(16, 8, loops=loops) == pytest.approx(rate(16, 8) / 1.5)
+
+
+def test_what_the_smallest_batch_takes_longer_is_the_price_of_a_batch() -> None:
+    loops = [loop(4, 1, 1.5), loop(8, 1, 1.0)]
+
+    assert rate(4, 1, batch_size=8, loops=loops) == pytest.approx(rate(4, 1, batch_size=8))
+    assert rate(4, 1, batch_size=4, loops=loops) == pytest.approx(rate(4, 1, batch_size=4) / 1.5)
+    # Two thirds of the way to the largest in batches an example: a third of the price is left.
+    between = 1 / rate(4, 1, batch_size=6, loops=loops) - 1 / rate(4, 1, batch_size=6)
+    extra = 1 / rate(4, 1, batch_size=4, loops=loops) - 1 / rate(4, 1, batch_size=4)
+    assert between == pytest.approx(extra / 3)
 
 
 def test_the_warm_start_is_the_best_predicted_in_different_kinds() -> None:

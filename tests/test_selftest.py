@@ -83,6 +83,14 @@ def test_a_run_that_fails_ends_it() -> None:
         run(FakeRunner([measurement(), failure]))
 
 
+def test_ctrl_c_keeps_the_comparisons_that_there_are() -> None:
+    found, _ = run(FakeRunner([*[measurement()] * 20, KeyboardInterrupt()]))
+    assert len(found.ratios) == 1
+
+    with pytest.raises(KeyboardInterrupt):
+        run(FakeRunner([measurement(), KeyboardInterrupt()]))
+
+
 def test_the_command_prints_and_logs_what_it_found(tmp_path: Path) -> None:
     done = prefetch_tune(
         tmp_path, "selftest", "tests.planted:Mapped", "--comparisons", "1", "--json", "a.json"

@@ -18,6 +18,7 @@ class Point:
     Attributes:
         source: where the number comes from, in words.
         tuned: False for a baseline.
+        complete: False where the trial was stopped early.
         fits: False where it is over the memory limit.
     """
 
@@ -28,6 +29,7 @@ class Point:
     source: str
     confirmed: bool
     tuned: bool = True
+    complete: bool = True
     fits: bool = True
 
 
@@ -54,9 +56,14 @@ def pareto(measured: Iterable[Point]) -> list[Point]:
 
 
 def best_by_batch_size(record: StudyRecord) -> list[Point]:
-    """The fastest tuned configuration of each batch size; a confirmed one goes before a trial."""
+    """The fastest tuned configuration of each batch size; a confirmed one goes before a trial.
+
+    A trial that was stopped early, as clearly worse than one at another batch size, still counts
+    where there is nothing better.
+    """
     best: dict[int, Point] = {}
-    for point in points(record):
+    pruned = [_of_trial(t, t.measured) for t in record.trials if t.measured and t.state == "pruned"]
+    for point in points(record) + pruned:
         size = point.config.batch_size
         if not (point.tuned and point.fits):
             continue
@@ -84,16 +91,18 @@ def _of_rounds(found: Confirmed) -> Point:
 
 
 def _of_trial(trial: TrialRow, measured: MeasuredConfig) -> Point:
+    how = "stopped early" if trial.state == "pruned" else "unconfirmed"
     return Point(
         measured.config,
         measured.examples_per_s,
         measured.ci,
         measured.host_peak_mib,
-        f"trial {trial.number}, unconfirmed",
+        f"trial {trial.number}, {how}",
         confirmed=False,
-        fits=trial.state == "complete",
+        complete=trial.state != "pruned",
+        fits=trial.state != "infeasible",
     )
 
 
-def _rank(point: Point) -> tuple[bool, float]:
-    return point.confirmed, point.examples_per_s
+def _rank(point: Point) -> tuple[bool, bool, float]:
+    return point.confirmed, point.complete, point.examples_per_s

@@ -1,0 +1,51 @@
+"""How well the diagnosis chose the first trials of finished studies, as a Markdown table.
+
+Run where the studies were made: .venv/bin/python benchmarks/warm_start.py STUDY [STUDY ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from experiments.prediction import median_error
+from experiments.record import Record
+from experiments.results import TrialRow
+from experiments.store import Store
+from experiments.studies import load_study
+
+FIRST = 5
+
+
+def predicted(rows: list[TrialRow]) -> list[tuple[float, float]]:
+    """(predicted, measured) of those trials that have both."""
+    return [
+        (row.predicted_examples_per_s, row.measured.examples_per_s)
+        for row in rows
+        if row.predicted_examples_per_s and row.measured
+    ]
+
+
+def main(names: list[str]) -> None:
+    """Prints a row a study, and the median error over all of their first trials."""
+    store = Store.choose(Path.cwd(), None, None)
+    print("| study | trials | warm start's median error | of all trials | best of five / best |")
+    print("|---|---:|---:|---:|---:|")
+    first_pairs: list[tuple[float, float]] = []
+    for name in names:
+        rows = Record(load_study(name, store)).rows
+        warm = predicted([row for row in rows if row.warm_start])
+        first_pairs += warm
+        complete = [row for row in rows if row.measured and row.state == "complete"]
+        rates = {row.number: row.measured.examples_per_s for row in complete if row.measured}
+        first = max((rate for number, rate in rates.items() if number < FIRST), default=0.0)
+        errors = [median_error(pairs) or 0.0 for pairs in (warm, predicted(rows))]
+        print(
+            f"| {name} | {len(rows)} | {errors[0]:.1%} | {errors[1]:.1%} "
+            f"| {first / max(rates.values()):.2f} |"
+        )
+    print(f"\nmedian error of all warm starts: {median_error(first_pairs) or 0.0:.1%}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
