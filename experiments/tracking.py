@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from experiments.errors import StoreError, first_line
+from experiments.errors import StoreError, StudyError, first_line
 from experiments.store import Store
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec
@@ -124,7 +124,7 @@ class Tracker:
             tags |= {f"digest.{key}": value for key, value in outcome.digest.model_dump().items()}
             if outcome.output:
                 texts["output.txt"] = outcome.output
-        params = [Param(key, str(value)) for key, value in trial_params(spec).items()]
+        params = [Param(key, str(value)) for key, value in spec.to_params().items()]
         with self._one_line():
             experiment = self._client.get_run(parent_id).info.experiment_id
             run = self._client.create_run(
@@ -166,6 +166,17 @@ class Tracker:
             self._client.log_text(run_id, document, "selftest.json")
             self._client.set_terminated(run_id, "FINISHED")
         return run_id
+
+    def read(self, run_id: str) -> Run:
+        """A run that somebody names.
+
+        Raises:
+            StudyError: there is none.
+        """
+        run = self._find(run_id)
+        if run is None:
+            raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
+        return run
 
     def children(self, parent_id: str) -> list[Run]:
         """All child runs of a study, oldest first."""
@@ -220,18 +231,6 @@ class Tracker:
         except MlflowException:
             return None
         return run if run.info.lifecycle_stage == "active" else None
-
-
-def trial_params(spec: TrialSpec) -> dict[str, object]:
-    """What a rerun needs, as flat parameters."""
-    rule = {f"stop.{key}": value for key, value in spec.stop.model_dump().items()}
-    return {
-        "pipeline": spec.pipeline,
-        **spec.config.to_params(),
-        "seed": spec.seed,
-        "device": spec.device,
-        **rule,
-    }
 
 
 def trial_metrics(measured: Measurement) -> dict[str, float]:

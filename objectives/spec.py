@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,10 @@ from pipelines.config import PipelineConfig, one_line
 Device = Literal["auto", "cpu", "gpu"]
 Target = Annotated[str, Field(pattern=f"^{catalog.TARGET}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+STOP_PREFIX = "stop."
+PARAMS = ("pipeline", "seed", "device", *PipelineConfig.model_fields)
 
 
 class SpecError(ValueError):
@@ -73,6 +78,49 @@ class TrialSpec(BaseModel):
     def to_json(self) -> str:
         """The document that `from_json` reads back to an equal spec."""
         return self.model_dump_json(indent=2)
+
+    def to_params(self) -> dict[str, object]:
+        """What decides the measurement, flat enough to log; `from_params` reads it back.
+
+        What a trial was pruned against and what would have killed it are not in it: they belong to
+        the study that it ran in.
+        """
+        rule = {f"{STOP_PREFIX}{key}": value for key, value in self.stop.model_dump().items()}
+        return {
+            "pipeline": self.pipeline,
+            **self.config.to_params(),
+            "seed": self.seed,
+            "device": self.device,
+            **rule,
+        }
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, object]) -> TrialSpec:
+        """Rebuilds a spec from logged parameters, whose values may be strings.
+
+        They come from a server, so they are data: checked by this schema, never evaluated.
+
+        Raises:
+            SpecError: a parameter is missing, unknown or out of range.
+        """
+        expected = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
+        for problem, names in (
+            ("missing", sorted(expected - params.keys())),
+            ("unknown", sorted(params.keys() - expected)),
+        ):
+            if names:
+                raise SpecError(f"{problem} parameter: {', '.join(map(repr, names))}")
+        document = {name: params[name] for name in ("pipeline", "seed", "device")}
+        config = {name: params[name] for name in PipelineConfig.model_fields}
+        rule = {
+            name.removeprefix(STOP_PREFIX): value
+            for name, value in params.items()
+            if name.startswith(STOP_PREFIX)
+        }
+        try:
+            return cls.model_validate({**document, "config": config, "stop": rule})
+        except ValidationError as error:
+            raise SpecError(one_line(error)) from None
 
     @classmethod
     def from_json(cls, text: str) -> TrialSpec:

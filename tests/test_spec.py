@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -40,3 +41,38 @@ def test_refuses_a_tampered_document(changed: dict[str, object], message: str) -
 def test_refuses_what_is_no_json() -> None:
     with pytest.raises(SpecError, match="Invalid JSON"):
         TrialSpec.from_json("seed: 7")
+
+
+def params(**changes: object) -> dict[str, object]:
+    """As MLflow gives them back: all of them strings."""
+    logged = {key: str(value) for key, value in SPEC.to_params().items()}
+    return {key: value for key, value in {**logged, **changes}.items() if value is not None}
+
+
+def test_round_trip_through_logged_parameters() -> None:
+    assert TrialSpec.from_params(params()) == SPEC.model_copy(update={"best_examples_per_s": None})
+    autotune = SPEC.model_copy(update={"config": PipelineConfig.autotune(8)})
+    assert TrialSpec.from_params(autotune.to_params()).config == PipelineConfig.autotune(8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": "0"}, "config.batch_size: Input should be greater than or equal to 1"),
+        ({"prefetch_buffer": "999999"}, "prefetch_buffer must be from 0 to 4096, not 999999"),
+        ({"map_parallelism": "2.5"}, "config.map_parallelism: "),
+        ({"seed": "__import__('os').system('true')"}, "seed: Input should be a valid integer"),
+        ({"pipeline": "os:system('true')"}, "pipeline: String should match pattern"),
+        ({"pipeline": "pipelines.simple"}, "pipeline: String should match pattern"),
+        ({"stop.window_s": "-1"}, "stop.window_s: Input should be greater than 0"),
+        ({"stop.max_s": "nan"}, "stop.max_s: "),
+        ({"device": "tpu"}, "device: Input should be 'auto', 'cpu' or 'gpu'"),
+        ({"shell": "true"}, "unknown parameter: 'shell'"),
+        ({"stop.shell": "true"}, "unknown parameter: 'stop.shell'"),
+        ({"seed": None}, "missing parameter: 'seed'"),
+        ({"stop.max_s": None}, "missing parameter: 'stop.max_s'"),
+    ],
+)
+def test_refuses_tampered_parameters(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        TrialSpec.from_params(params(**changes))
