@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test lint ui lock clean
+.PHONY: help setup tune rerun selftest test lint ui lock clean
 SHELL := /bin/bash
 
 # The first Python here that the project supports. PYTHON=... on the command line overrides it.
@@ -17,6 +17,7 @@ PIPELINE ?=
 TRIALS ?=
 ARGS ?=
 TESTS ?=
+RUN ?=
 PORT ?= 5000
 
 help:  ## list the targets
@@ -34,6 +35,13 @@ $(STAMP): $(LOCK) pyproject.toml
 
 tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--memory-limit 2GiB"
 	@$(BIN)/prefetch-tune tune $(PIPELINE) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+
+rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--rounds 5"
+	@test -n "$(RUN)" || { echo "error: which run? make rerun RUN=<run id>, as the MLflow UI shows it"; exit 2; }
+	@$(BIN)/prefetch-tune rerun $(RUN) $(ARGS)
+
+selftest: setup  ## compare a configuration with itself, to see what this host can tell apart
+	@$(BIN)/prefetch-tune selftest $(PIPELINE) $(ARGS)
 
 test: setup  ## run the tests: TESTS=tests/test_steady_state.py for some
 	@$(BIN)/python -m pytest $(TESTS)

@@ -103,6 +103,26 @@ def add_rounds(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rerun_options(command: argparse.ArgumentParser) -> None:
+    """Which run, and whether its code may run here."""
+    command.add_argument("run", metavar="RUN_ID", help="of a trial, a round or a whole study")
+    command.add_argument(
+        "pipeline",
+        nargs="?",
+        metavar="PIPELINE",
+        help="the pipeline that it measured; needed for one that is not built in",
+    )
+    command.add_argument(
+        "--trust", action="store_true", help="run the code that the run names, whatever it is"
+    )
+    command.add_argument(
+        "--rounds",
+        type=number(int, 1, 10_000),
+        metavar="N",
+        help="measure so often, for more certainty; default: 1",
+    )
+
+
 def add_selftest_options(command: argparse.ArgumentParser) -> None:
     """What is compared with itself, and how often."""
     command.add_argument(

@@ -21,6 +21,7 @@ from experiments.arguments import (
     add_json,
     add_measuring,
     add_pipelines,
+    add_rerun_options,
     add_rounds,
     add_selftest_options,
     add_store,
@@ -84,9 +85,35 @@ def confirm(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """`prefetch-tune report`."""
-    from experiments.reporting import write_report_of
+    from experiments.browsing import write_report_of
 
     return write_report_of(options.study, _store(options), options.out)
+
+
+def list_studies(options: argparse.Namespace) -> int:
+    """`prefetch-tune studies`."""
+    from experiments.browsing import list_studies
+
+    return list_studies(_store(options))
+
+
+def show(options: argparse.Namespace) -> int:
+    """`prefetch-tune show`."""
+    from experiments.browsing import show
+
+    return show(options.name, _store(options))
+
+
+def rerun(options: argparse.Namespace) -> int:
+    """`prefetch-tune rerun`."""
+    check_json_file(options.json)
+    store = _store(options)
+    from experiments.reporting import rerun_and_report
+
+    rounds = options.rounds or 1
+    return rerun_and_report(
+        options.run, options.pipeline, rounds, store, options.json, trust=options.trust
+    )
 
 
 def diagnose(options: argparse.Namespace) -> int:
@@ -166,6 +193,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one"
     )
+    add_store(command)
+    command = add("rerun", rerun, "measure a logged run again and compare")
+    add_rerun_options(command)
+    add_store(command)
+    add_json(command)
+    command = add("studies", list_studies, "list the studies that there are")
+    add_store(command)
+    command = add("show", show, "print one study, or one run")
+    command.add_argument("name", metavar="STUDY|RUN_ID")
     add_store(command)
     command = add("selftest", selftest, "compare a configuration with itself, many times over")
     add_selftest_options(command)

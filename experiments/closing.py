@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from experiments.applying import CONFIG_FILE
 from experiments.conclusion import result_of, study_record
-from experiments.diagnosis import stages
-from experiments.prediction import median_error
+from experiments.metrics import result_metrics
 from experiments.report.document import html, markdown
 from experiments.report.snippet import snippet
 from experiments.results import StudyRecord, StudyResult
 from experiments.study import PipelineStudy
 from experiments.tracking import NOTE, Tracker
-from objectives.measurement import StageCosts
 
 # MLflow takes 8,000 characters a tag.
 NOTE_CHARACTERS = 7_900
@@ -29,6 +28,8 @@ def close_study(
     code = snippet(record)
     if code:
         texts["snippet.py"] = code
+    if result.recommended is not None:
+        texts[CONFIG_FILE] = result.recommended.config.model_dump_json(indent=2)
     tracker.finish_study(
         study.run_id,
         interrupted=interrupted,
@@ -50,60 +51,6 @@ def _params(study: PipelineStudy) -> dict[str, object]:
         "space.max_prefetch": space.max_prefetch,
         "space.max_map_parallelism": space.max_map_parallelism,
     }
-
-
-def result_metrics(record: StudyRecord) -> dict[str, float]:
-    """What the parent run shows: of the recommended configuration, else of the search's best."""
-    result = record.result
-    metrics = {f"trials/{key}": float(n) for key, n in result.trials.model_dump().items()}
-    metrics |= {"study/measured_s": result.measured_s, "study/wall_s": result.wall_s}
-    chosen = result.recommended or result.best
-    if chosen is not None:
-        metrics["throughput/examples_per_s"] = chosen.examples_per_s
-        metrics["throughput/ci_low"] = chosen.ci.low
-        metrics["throughput/ci_high"] = chosen.ci.high
-        metrics["memory/host_peak_mib"] = chosen.host_peak_mib
-        if chosen.device_peak_mib is not None:
-            metrics["memory/device_peak_mib"] = chosen.device_peak_mib
-    if result.diagnosis is not None:
-        metrics |= diagnosis_metrics(result.diagnosis.costs)
-    if result.limit is not None:
-        metrics["limit/examples_per_s"] = result.limit.examples_per_s
-        metrics["limit/fraction"] = result.limit.fraction
-        metrics |= {f"limit/{k}": v for k, v in result.limit.terms.model_dump().items()}
-    for candidate in result.confirmation:
-        name = f"confirmation/{candidate.candidate}"
-        metrics[f"{name}/examples_per_s"] = candidate.examples_per_s
-        metrics[f"{name}/ci_low"] = candidate.ci.low
-        metrics[f"{name}/ci_high"] = candidate.ci.high
-        metrics[f"{name}/rounds"] = float(candidate.rounds)
-        if candidate.cv is not None:
-            metrics[f"{name}/cv"] = candidate.cv
-        if candidate.limit is not None:
-            metrics[f"{name}/limit_fraction"] = candidate.limit.fraction
-    if result.speedup is not None:
-        metrics["speedup/ratio"] = result.speedup.ratio
-        metrics["speedup/ci_low"] = result.speedup.ci.low
-        metrics["speedup/ci_high"] = result.speedup.ci.high
-    error = median_error(
-        (row.predicted_examples_per_s, row.measured.examples_per_s)
-        for row in record.trials
-        if row.warm_start and row.measured and row.predicted_examples_per_s
-    )
-    if error is not None:
-        metrics["prediction/median_error"] = error
-    return metrics
-
-
-def diagnosis_metrics(costs: StageCosts) -> dict[str, float]:
-    """The stages' costs as metrics, in microseconds per example and milliseconds per step."""
-    metrics = {"diagnosis/map_speedup": costs.map_speedup} if costs.map else {}
-    for name, cost in stages(costs).items():
-        metrics[f"diagnosis/{name}/wall_us"] = 1e6 * cost.wall_s
-        metrics[f"diagnosis/{name}/cpu_us"] = 1e6 * cost.cpu_s
-    for size, seconds in costs.step_s.items():
-        metrics[f"diagnosis/step_ms/batch_{size}"] = 1e3 * seconds
-    return metrics
 
 
 def result_tags(result: StudyResult) -> dict[str, str]:

@@ -7,27 +7,21 @@ the baseline of its own round.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
 
 from experiments.limit import Limit, limit
+from experiments.ratio import Ratio, interval_of, ratio_to
 from experiments.settings import LEAST_ROUNDS
 from objectives.measurement import Ceilings, Interval, Measurement
 from pipelines.config import PipelineConfig
 
-Verdict = Literal["faster", "slower", "no significant difference"]
-
 AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
 # Rounds go on until the ratio to AUTOTUNE is known within this share.
 PRECISE_SHARE = 0.05
-CONFIDENCE = 0.95
-RESAMPLES = 2_000
 
 
 class RoundMeasurement(BaseModel):
@@ -57,21 +51,6 @@ class RoundMeasurement(BaseModel):
 
 # Candidate to what it reached; one that failed in that round is missing.
 Round = Mapping[str, RoundMeasurement]
-
-
-class Ratio(BaseModel):
-    """A rate over the baseline's, with its 95 % interval and what that says."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ratio: float
-    ci: Interval
-    verdict: Verdict
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval, as a share of the ratio."""
-        return (self.ci.high - self.ci.low) / 2 / self.ratio
 
 
 class Speedup(Ratio):
@@ -178,30 +157,6 @@ def conclude(
     return Confirmation(candidates=candidates, speedup=_speedup(tuned[0]), recommended=recommended)
 
 
-def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Ratio of medians of two series of the same rounds, with its bootstrap interval.
-
-    Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13) that
-    draws whole rounds: what the host did to both sides of a round does not widen the interval.
-    """
-
-    def ratio(above: Any, below: Any, axis: int = -1) -> Any:
-        return np.median(above, axis=axis) / np.median(below, axis=axis)
-
-    middle = float(ratio(candidate, baseline))
-    ci = _bootstrap((candidate, baseline), ratio)
-    return Ratio(ratio=middle, ci=ci, verdict=verdict(ci, len(candidate)))
-
-
-def verdict(ci: Interval, rounds: int) -> Verdict:
-    """What an interval of the ratio over so many rounds says about 1."""
-    if rounds < LEAST_ROUNDS:
-        return "no significant difference"
-    if ci.low > 1.0:
-        return "faster"
-    return "slower" if ci.high < 1.0 else "no significant difference"
-
-
 def precise(configs: Mapping[str, PipelineConfig], rounds: Sequence[Round]) -> bool:
     """Whether there are enough rounds, and the best candidate's ratio is known well enough."""
     if len(rounds) < LEAST_ROUNDS:
@@ -249,7 +204,7 @@ def _confirmed(
         config=config,
         rounds=len(rates),
         examples_per_s=statistics.median(rates),
-        ci=_bootstrap((rates,), np.median),
+        ci=interval_of((rates,), np.median),
         cv=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else None,
         host_peak_mib=statistics.median(m.host_peak_mib for m in measured),
         device_peak_mib=statistics.median(device) if device else None,
@@ -261,23 +216,6 @@ def _confirmed(
             cores,
         ),
     )
-
-
-def _bootstrap(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:
-    """The same rounds give the same interval: the generator starts at a fixed point."""
-    if len(series[0]) < 2:
-        return Interval(low=0.0, high=math.inf)
-    found = stats.bootstrap(
-        series,
-        statistic,
-        paired=len(series) > 1,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(low=float(found.low), high=float(found.high))
 
 
 def _fits(confirmed: Confirmed, memory_limit_mib: float | None) -> bool:

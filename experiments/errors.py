@@ -1,6 +1,8 @@
 """Errors that a person can act on: the command line prints them in one line and exits with 2."""
 
 EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Of a rerun.
+EXIT_OUTSIDE_NOISE, EXIT_OTHER_DATA = 3, 4
 
 
 class UsageError(ValueError):

@@ -9,25 +9,23 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from experiments.conclusion import result_of, study_record
 from experiments.diagnosis import Diagnosis, diagnose
 from experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_RESULT,
     EXIT_OK,
+    EXIT_OTHER_DATA,
+    EXIT_OUTSIDE_NOISE,
     StoreError,
-    StudyError,
     first_line,
 )
-from experiments.record import Record
-from experiments.report.document import write_report
+from experiments.rerun import check_trust, compare, measure_again, original
 from experiments.results import write_json
 from experiments.settings import TuneRequest
 from experiments.store import Store
-from experiments.studies import load_study
-from experiments.summary import print_diagnosis, print_results
-from experiments.tracking import ui_command
-from experiments.tuning import Tuning
+from experiments.summary import print_comparison, print_diagnosis, print_results
+from experiments.tracking import Tracker, ui_command
+from experiments.tuning import Tuning, study_tags
 from objectives.isolation import TrialRunner
 from objectives.measurement import TrialFailure
 from objectives.spec import Device
@@ -66,18 +64,6 @@ def confirm_and_report(
     return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
 
 
-def write_report_of(study: str, store: Store, folder: Path) -> int:
-    """Writes the report of a study that is kept in the store; measures nothing."""
-    found = load_study(study, store)
-    record = Record(found)
-    if not record.is_described:
-        raise StudyError(f"study {study!r} was not made by prefetch-tune; there is no report")
-    result = result_of(record, *record.spent)
-    for path in write_report(study_record(found, result), folder):
-        print(path)  # noqa: T201 - the command's output
-    return EXIT_OK
-
-
 def diagnose_and_report(
     targets: Sequence[str],
     seed: int,
@@ -99,6 +85,39 @@ def diagnose_and_report(
     if json_file is not None:
         write_json(found, json_file)
     return EXIT_OK
+
+
+def rerun_and_report(
+    run_id: str,
+    named: str | None,
+    rounds: int,
+    store: Store,
+    json_file: Path | None,
+    *,
+    trust: bool,
+) -> int:
+    """Measures a logged run again and prints then and now.
+
+    Nothing is started before the run was checked. Returns 0 for the same data and a rate inside the
+    noise, 3 for a rate outside of it, 4 for other data.
+    """
+    store.check_exists()
+    tracker = Tracker(store)
+    found = original(tracker, run_id)
+    check_trust(found, named, trust=trust)
+    with TrialRunner() as runner:
+        info = runner.inspect(found.spec.pipeline, found.spec.seed, found.spec.device)
+        if isinstance(info, TrialFailure):
+            raise PipelineError(info.detail)
+        tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
+        measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
+    comparison = compare(found, measured, run_ids, tags)
+    print_comparison(Console(), comparison)
+    if json_file is not None:
+        write_json(comparison, json_file)
+    if not comparison.same_data:
+        return EXIT_OTHER_DATA
+    return EXIT_OK if comparison.inside else EXIT_OUTSIDE_NOISE
 
 
 def _run(

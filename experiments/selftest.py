@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import BaseModel
 from rich.console import Console
 
-from experiments.confirmation import Ratio, ratio_to
 from experiments.environment import environment_tags
 from experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from experiments.noise import host_warnings, steal_warning, stolen_s
 from experiments.progress import Steps
+from experiments.ratio import Ratio, ratio_to
 from experiments.results import write_json
 from experiments.store import Store
 from experiments.tracking import Tracker

@@ -40,6 +40,8 @@ class Store:
         folder = directory / LOCAL
         # An empty variable is an unset one.
         tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        if tracking_uri is not None and sqlite_file(tracking_uri) == folder / "mlflow.db":
+            tracking_uri = None  # the local one, spelt out
         local_tracking = tracking_uri is None
         if storage is not None and "://" not in storage:
             raise StoreError(f"{storage!r} is no address; give one like sqlite:///results.db")
@@ -57,6 +59,18 @@ class Store:
     def first_connection(self) -> AbstractContextManager[object]:
         """Held while a database is opened: two that find it empty would both make its tables."""
         return FileLock(self.folder / ".lock") if self.folder else nullcontext()
+
+    def check_exists(self) -> None:
+        """For what reads: it must not make an empty database.
+
+        Raises:
+            StoreError: nothing was ever kept here.
+        """
+        if self.folder is not None and not self.folder.is_dir():
+            raise StoreError(
+                f"there is no {self.folder}; run this where prefetch-tune tune ran, or name the "
+                "place with --storage and --tracking-uri"
+            )
 
     def create(self) -> None:
         """Makes the local folder; the databases in it are made by those who own them.
@@ -80,11 +94,16 @@ def check_sqlite_folder(address: str) -> None:
     Raises:
         StoreError: it does not exist.
     """
+    file = sqlite_file(address)
+    if file is not None and not file.parent.is_dir():
+        raise StoreError(f"{address!r}: the folder {file.parent} does not exist; make it first")
+
+
+def sqlite_file(address: str) -> Path | None:
+    """The file of a SQLite address; None for any other."""
     if not address.startswith("sqlite:///"):
-        return
-    folder = Path(address.removeprefix("sqlite:///")).parent
-    if not folder.is_dir():
-        raise StoreError(f"{address!r}: the folder {folder} does not exist; make it first")
+        return None
+    return Path(address.removeprefix("sqlite:///")).absolute()
 
 
 def check_writable(folder: Path) -> None:

@@ -51,6 +51,7 @@ def load_study(name: str, store: Store) -> optuna.Study:
         StoreError: the storage cannot be opened.
         StudyError: there is none of that name; the message lists those there are.
     """
+    store.check_exists()
     try:
         storage = _storage(store)
         names = optuna.get_all_study_names(storage)

@@ -214,7 +214,7 @@ class PipelineStudy:
             self.study.tell(trial.number, state=TrialState.FAIL)
         known = self.record.known_run_ids
         for run in self._tracker.children(self.run_id):
-            # A candidate that failed is known to MLflow alone.
-            ended = run.info.status == "FAILED"
-            if run.info.run_id not in known and not ended:
-                self._tracker.mark_interrupted(run.info.run_id)
+            # A candidate that failed is known to MLflow alone, and so is a rerun.
+            ended = run.status == "FAILED" or run.tags.get("kind") == "rerun"
+            if run.run_id not in known and not ended:
+                self._tracker.mark_interrupted(run.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.bar import Bar
 from rich.box import SIMPLE_HEAD
@@ -14,8 +15,11 @@ from rich.table import Table
 
 from experiments.confirmation import AUTOTUNE
 from experiments.diagnosis import Diagnosis, stages
+from experiments.report.tables import confirmation_table
 from experiments.report.text import counts, of_the_limit, verdict
-from experiments.results import StudyRecord, StudyResult
+from experiments.rerun import Comparison
+from experiments.results import StudyRecord, StudyResult, TrialCounts
+from experiments.tracking import LoggedRun
 from objectives.measurement import Interval, PipelineInfo
 
 BAR_WIDTH = 30
@@ -36,6 +40,55 @@ def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
             console.print(Padding(escape(line), (0, 0, 0, 2)), highlight=False)
 
 
+def print_candidates(console: Console, record: StudyRecord) -> None:
+    """Prints every candidate of a study's confirmation, as its report does."""
+    found = confirmation_table(record)
+    if not found.rows:
+        return
+    table = _table("Confirmation")
+    for heading, side in zip(found.headings, found.align, strict=True):
+        table.add_column(heading, justify="right" if side == "r" else "left")
+    for row in found.rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
+    """Prints a line a study."""
+    table = _table("Studies")
+    for heading in ("study", "pipeline", "trials", "verdict", "recommended", "begun"):
+        table.add_column(heading)
+    for run in studies:
+        trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
+        table.add_row(
+            run.name,
+            run.tags.get("pipeline", "?"),
+            f"{trials:.0f}",
+            run.tags.get("verdict", "none"),
+            run.tags.get("recommended.config", "-"),
+            datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
+        )
+    console.print(table)
+
+
+def print_run(console: Console, run: LoggedRun) -> None:
+    """Prints the parameters, metrics and tags of one run."""
+    console.print(f"{run.name}: {run.status}, run {run.run_id}", highlight=False, markup=False)
+    tags = {key: value for key, value in run.tags.items() if not key.startswith("mlflow.")}
+    for title, found in (
+        ("parameters", run.params),
+        ("metrics", {key: f"{value:,.6g}" for key, value in run.metrics.items()}),
+        ("tags", tags),
+    ):
+        table = _table(title)
+        table.show_header = False
+        table.add_column()
+        table.add_column()
+        for key in sorted(found):
+            table.add_row(escape(key), escape(found[key]))
+        console.print(table)
+
+
 def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> None:
     """Prints a bar a stage, and one sentence on what to do."""
     costs = stages(diagnosis.costs)
@@ -50,6 +103,27 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
         table.add_row(name, f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar)
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
+
+
+def print_comparison(console: Console, found: Comparison) -> None:
+    """Prints what a rerun showed: data, environment, rates, and whether they agree."""
+    data = "identical" if found.same_data else "DIFFERENT: other first elements or batches"
+    noise = "assumed, the study was not confirmed" if found.assumed_noise else "of its study"
+    inside = "inside" if found.inside else "OUTSIDE"
+    lines = [
+        f"data: {data}",
+        f"then: {found.then_examples_per_s:,.0f} examples/s, host speed "
+        f"{found.then_speed_index:.2f}",
+        f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed "
+        f"{found.now_speed_index:.2f}; ratio {found.ratio:.2f}",
+        f"corrected for the host's speed the ratio is {found.corrected_ratio:.2f}, {inside} the "
+        f"noise of ±{found.noise:.0%} ({noise})",
+    ]
+    lines += [
+        f"environment: {key} was {then}, is {now}" for key, (then, now) in found.differences.items()
+    ] or ["environment: no difference"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:

@@ -6,16 +6,21 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import StoreError, StudyError, first_line
+from experiments.metrics import trial_metrics
 from experiments.store import Store
+from experiments.story import story
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec
 
@@ -34,6 +39,32 @@ STATUS = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A run as MLflow has it; `started_s` as `time.time` counts."""
+
+    run_id: str
+    name: str
+    status: str
+    started_s: float
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, run: Run) -> LoggedRun:
+        data = run.data
+        return cls(
+            run_id=str(run.info.run_id),
+            name=str(run.info.run_name),
+            status=str(run.info.status),
+            started_s=run.info.start_time / 1_000.0,
+            params=dict(data.params),
+            metrics=dict(data.metrics),
+            tags=dict(data.tags),
+        )
 
 
 class Tracker:
@@ -111,13 +142,13 @@ class Tracker:
         Everything is written after the trial, in one go: a study that is killed leaves no run
         that seems to be running, and nothing is logged while something is measured.
         """
-        tags = {**tags, "state": state, PARENT: parent_id}
+        note = story(spec, outcome, state, tags, more or {})
+        tags = {**tags, "state": state, PARENT: parent_id, NOTE: note}
         metrics = _metrics(more or {})
-        texts = {"spec.json": spec.to_json()}
+        texts = {"spec.json": spec.to_json(), "config.json": spec.config.model_dump_json(indent=2)}
         if isinstance(outcome, TrialFailure):
             detail = outcome.detail[:4_000]
             tags |= {"failure.kind": outcome.kind, "failure.detail": detail}
-            tags[NOTE] = f"**{outcome.kind}**: {detail}"
             texts["output.txt"] = outcome.output
         else:
             metrics += _measured(outcome)
@@ -167,7 +198,7 @@ class Tracker:
             self._client.set_terminated(run_id, "FINISHED")
         return run_id
 
-    def read(self, run_id: str) -> Run:
+    def read(self, run_id: str) -> LoggedRun:
         """A run that somebody names.
 
         Raises:
@@ -176,24 +207,52 @@ class Tracker:
         run = self._find(run_id)
         if run is None:
             raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
-        return run
+        return LoggedRun.of(run)
 
-    def children(self, parent_id: str) -> list[Run]:
+    def read_text(self, run_id: str, path: str) -> str:
+        """An artifact of a run.
+
+        Raises:
+            StudyError: there is no such run, or it has no such file.
+        """
+        run = self.read(run_id)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                found = self._client.download_artifacts(run_id, path, folder)
+                return Path(found).read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
+
+    def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
+        """Parent runs, the latest first; of one pipeline, or of all."""
+        return self.search(pipeline, "tags.kind = 'study'")[::-1]
+
+    def children(self, parent_id: str) -> list[LoggedRun]:
         """All child runs of a study, oldest first."""
-        experiment = self._client.get_run(parent_id).info.experiment_id
-        found: list[Run] = []
+        return self.search(None, f"tags.`{PARENT}` = '{parent_id}'")
+
+    def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
+        """Runs that MLflow's search finds, oldest first; of one pipeline, or of all."""
+        found: list[LoggedRun] = []
         token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [experiment],
-                filter_string=f"tags.`{PARENT}` = '{parent_id}'",
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+        with self._one_line():
+            experiments = [
+                experiment.experiment_id
+                for experiment in self._client.search_experiments()
+                if pipeline in (None, experiment.name)
+            ]
+            while experiments:
+                page = self._client.search_runs(
+                    experiments,
+                    filter_string=text,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                found.extend(LoggedRun.of(run) for run in page)
+                token = page.token
+                if not token:
+                    break
+        return found
 
     def mark_interrupted(self, run_id: str) -> None:
         """Marks a trial's run whose study was killed before it could take the result."""
@@ -231,38 +290,6 @@ class Tracker:
         except MlflowException:
             return None
         return run if run.info.lifecycle_stage == "active" else None
-
-
-def trial_metrics(measured: Measurement) -> dict[str, float]:
-    """A measurement under the names that README lists; what was not measured is left out."""
-    values = {
-        "throughput/examples_per_s": measured.examples_per_s,
-        "throughput/ci_low": measured.ci.low,
-        "throughput/ci_high": measured.ci.high,
-        "throughput/steps_per_s": measured.steps_per_s,
-        "input/wait_fraction": measured.wait_fraction,
-        "step/p50_ms": measured.step_p50_ms,
-        "step/p95_ms": measured.step_p95_ms,
-        "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
-        "memory/host_peak_mib": measured.host_peak_mib,
-        "memory/device_peak_mib": measured.device_peak_mib,
-        "memory/buffer_mib": measured.buffer_mib,
-        "host/speed_index": measured.host_speed_index,
-        "generator/restarts": float(measured.generator_restarts),
-        "generator/skipped_elements": float(measured.skipped_elements),
-        "measurement/startup_s": measured.startup_s,
-        "measurement/measured_s": measured.measured_s,
-        "measurement/windows": float(len(measured.windows)),
-        "measurement/settled": float(measured.settled),
-        "train/loss": measured.loss,
-    }
-    if measured.ceilings is not None:
-        values["limit/producer_only"] = measured.ceilings.producer_only
-        values["limit/consumer_only"] = measured.ceilings.consumer_only
-    for node in measured.autotune:
-        values[f"autotune/{node.node}/{node.parameter}"] = node.value
-        values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _measured(measured: Measurement) -> list[Metric]:

@@ -121,13 +121,7 @@ class Tuning:
         settings: StudySettings,
         tracker: Tracker,
     ) -> PipelineStudy:
-        tags = environment_tags(Path.cwd()) | {
-            "pipeline": info.name,
-            "pipeline.source_digest": info.source_digest,
-            "study": settings.name,
-            "device": info.device,
-            "seed": str(settings.seed),
-        }
+        tags = study_tags(info, settings.name, settings.seed)
         return PipelineStudy(found, info, space, settings, self._runner, tracker, tags)
 
     def _run(
@@ -198,3 +192,14 @@ class Tuning:
                 confirmer.run(steps, more)
         finally:
             self.problems.extend(confirmer.problems)
+
+
+def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:
+    """Where the runs of a study come from: what they all have in common."""
+    return environment_tags(Path.cwd()) | {
+        "pipeline": info.name,
+        "pipeline.source_digest": info.source_digest,
+        "study": study,
+        "device": info.device,
+        "seed": str(seed),
+    }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mlflow.entities import Run
-
-from experiments.tracking import Tracker
+from experiments.tracking import LoggedRun, Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import (
     Digest,
@@ -158,7 +156,7 @@ class FakeTracker(Tracker):
     def resume_study(self, run_id: str) -> bool:
         return True
 
-    def children(self, parent_id: str) -> list[Run]:
+    def children(self, parent_id: str) -> list[LoggedRun]:
         return []
 
     def log_trial(

@@ -13,8 +13,8 @@ from experiments.confirmation import (
     RoundMeasurement,
     conclude,
     precise,
-    ratio_to,
 )
+from experiments.ratio import ratio_to
 from objectives.measurement import Ceilings, Interval
 from pipelines.config import PipelineConfig
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
-from experiments.confirmation import AUTOTUNE, Ratio, Speedup
+from experiments.confirmation import AUTOTUNE, Speedup
 from experiments.errors import UsageError
+from experiments.ratio import Ratio
 from experiments.report import document as report
 from experiments.report.text import between, changes, rate, settings, tone, verdict
 from experiments.results import StudyRecord

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from experiments.confirmation import Ratio
+from experiments.ratio import Ratio
 from experiments.selftest import SelfTest, SelfTestRequest, lines, middling, self_test
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec

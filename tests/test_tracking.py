@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from experiments.errors import StoreError
+from experiments.errors import StoreError, StudyError
 from experiments.store import Store
 from experiments.tracking import Tracker
 from objectives.measurement import AutotuneNode, TrialFailure, Window
@@ -164,7 +164,17 @@ def test_children_are_found_by_their_parent(tracker: Tracker, parent: str) -> No
     for second, name in enumerate(names):
         tracker.log_trial(parent, name, SPEC, measurement(), "complete", {}, BEGAN + second)
 
-    assert [run.info.run_name for run in tracker.children(parent)] == names
+    assert [run.name for run in tracker.children(parent)] == names
+
+
+def test_a_run_is_read_as_it_was_logged(tracker: Tracker, parent: str) -> None:
+    run_id = tracker.log_trial(parent, "#05", SPEC, measurement(), "complete", {}, BEGAN)
+
+    run = tracker.read(run_id)
+    assert (run.name, run.status, run.params["batch_size"]) == ("#05", "FINISHED", "64")
+    assert TrialSpec.from_params(run.params) == SPEC
+    with pytest.raises(StudyError, match="no run 'nobody' in MLflow at sqlite:///"):
+        tracker.read("nobody")
 
 
 def test_a_server_that_is_not_there_is_one_line(

@@ -1,0 +1,94 @@
+"""What is logged as metrics, under the names that README lists: of a trial, and of a study."""
+
+from __future__ import annotations
+
+from experiments.diagnosis import stages
+from experiments.prediction import median_error
+from experiments.results import StudyRecord
+from objectives.measurement import Measurement, StageCosts
+
+
+def trial_metrics(measured: Measurement) -> dict[str, float]:
+    """A measurement under the names that README lists; what was not measured is left out."""
+    values = {
+        "throughput/examples_per_s": measured.examples_per_s,
+        "throughput/ci_low": measured.ci.low,
+        "throughput/ci_high": measured.ci.high,
+        "throughput/steps_per_s": measured.steps_per_s,
+        "input/wait_fraction": measured.wait_fraction,
+        "step/p50_ms": measured.step_p50_ms,
+        "step/p95_ms": measured.step_p95_ms,
+        "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
+        "memory/host_peak_mib": measured.host_peak_mib,
+        "memory/device_peak_mib": measured.device_peak_mib,
+        "memory/buffer_mib": measured.buffer_mib,
+        "host/speed_index": measured.host_speed_index,
+        "generator/restarts": float(measured.generator_restarts),
+        "generator/skipped_elements": float(measured.skipped_elements),
+        "measurement/startup_s": measured.startup_s,
+        "measurement/measured_s": measured.measured_s,
+        "measurement/windows": float(len(measured.windows)),
+        "measurement/settled": float(measured.settled),
+        "train/loss": measured.loss,
+    }
+    if measured.ceilings is not None:
+        values["limit/producer_only"] = measured.ceilings.producer_only
+        values["limit/consumer_only"] = measured.ceilings.consumer_only
+    for node in measured.autotune:
+        values[f"autotune/{node.node}/{node.parameter}"] = node.value
+        values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def result_metrics(record: StudyRecord) -> dict[str, float]:
+    """What the parent run shows: of the recommended configuration, else of the search's best."""
+    result = record.result
+    metrics = {f"trials/{key}": float(n) for key, n in result.trials.model_dump().items()}
+    metrics |= {"study/measured_s": result.measured_s, "study/wall_s": result.wall_s}
+    chosen = result.recommended or result.best
+    if chosen is not None:
+        metrics["throughput/examples_per_s"] = chosen.examples_per_s
+        metrics["throughput/ci_low"] = chosen.ci.low
+        metrics["throughput/ci_high"] = chosen.ci.high
+        metrics["memory/host_peak_mib"] = chosen.host_peak_mib
+        if chosen.device_peak_mib is not None:
+            metrics["memory/device_peak_mib"] = chosen.device_peak_mib
+    if result.diagnosis is not None:
+        metrics |= diagnosis_metrics(result.diagnosis.costs)
+    if result.limit is not None:
+        metrics["limit/examples_per_s"] = result.limit.examples_per_s
+        metrics["limit/fraction"] = result.limit.fraction
+        metrics |= {f"limit/{k}": v for k, v in result.limit.terms.model_dump().items()}
+    for candidate in result.confirmation:
+        name = f"confirmation/{candidate.candidate}"
+        metrics[f"{name}/examples_per_s"] = candidate.examples_per_s
+        metrics[f"{name}/ci_low"] = candidate.ci.low
+        metrics[f"{name}/ci_high"] = candidate.ci.high
+        metrics[f"{name}/rounds"] = float(candidate.rounds)
+        if candidate.cv is not None:
+            metrics[f"{name}/cv"] = candidate.cv
+        if candidate.limit is not None:
+            metrics[f"{name}/limit_fraction"] = candidate.limit.fraction
+    if result.speedup is not None:
+        metrics["speedup/ratio"] = result.speedup.ratio
+        metrics["speedup/ci_low"] = result.speedup.ci.low
+        metrics["speedup/ci_high"] = result.speedup.ci.high
+    error = median_error(
+        (row.predicted_examples_per_s, row.measured.examples_per_s)
+        for row in record.trials
+        if row.warm_start and row.measured and row.predicted_examples_per_s
+    )
+    if error is not None:
+        metrics["prediction/median_error"] = error
+    return metrics
+
+
+def diagnosis_metrics(costs: StageCosts) -> dict[str, float]:
+    """The stages' costs as metrics, in microseconds per example and milliseconds per step."""
+    metrics = {"diagnosis/map_speedup": costs.map_speedup} if costs.map else {}
+    for name, cost in stages(costs).items():
+        metrics[f"diagnosis/{name}/wall_us"] = 1e6 * cost.wall_s
+        metrics[f"diagnosis/{name}/cpu_us"] = 1e6 * cost.cpu_s
+    for size, seconds in costs.step_s.items():
+        metrics[f"diagnosis/step_ms/batch_{size}"] = 1e3 * seconds
+    return metrics

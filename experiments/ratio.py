@@ -1,0 +1,78 @@
+"""Rates of the same rounds against each other: a ratio, its interval, and what that says. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from experiments.settings import LEAST_ROUNDS
+from objectives.measurement import Interval
+
+Verdict = Literal["faster", "slower", "no significant difference"]
+
+CONFIDENCE = 0.95
+RESAMPLES = 2_000
+
+
+class Ratio(BaseModel):
+    """A rate over the baseline's, with its 95 % interval and what that says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ratio: float
+    ci: Interval
+    verdict: Verdict
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval, as a share of the ratio."""
+        return (self.ci.high - self.ci.low) / 2 / self.ratio
+
+
+def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
+    """Ratio of medians of two series of the same rounds, with its bootstrap interval.
+
+    Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13) that
+    draws whole rounds: what the host did to both sides of a round does not widen the interval.
+    """
+
+    def ratio(above: Any, below: Any, axis: int = -1) -> Any:
+        return np.median(above, axis=axis) / np.median(below, axis=axis)
+
+    middle = float(ratio(candidate, baseline))
+    ci = interval_of((candidate, baseline), ratio)
+    return Ratio(ratio=middle, ci=ci, verdict=verdict(ci, len(candidate)))
+
+
+def verdict(ci: Interval, rounds: int) -> Verdict:
+    """What an interval of the ratio over so many rounds says about 1."""
+    if rounds < LEAST_ROUNDS:
+        return "no significant difference"
+    if ci.low > 1.0:
+        return "faster"
+    return "slower" if ci.high < 1.0 else "no significant difference"
+
+
+def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:
+    """95 % percentile bootstrap interval of a statistic of one series, or of paired ones.
+
+    The same rounds give the same interval: the generator starts at a fixed point.
+    """
+    if len(series[0]) < 2:
+        return Interval(low=0.0, high=math.inf)
+    found = stats.bootstrap(
+        series,
+        statistic,
+        paired=len(series) > 1,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(low=float(found.low), high=float(found.high))
