@@ -15,6 +15,9 @@ from pipelines.config import MAX_BATCH_SIZE
 PIPELINES_HELP = "built-in names, or module:attribute of your own; default: all built-in ones"
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT])i?B$", re.IGNORECASE)
 UNITS_MIB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
+TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
+TIME_UNITS_MS = {"ms": 1.0, "s": 1_000.0}
+MAX_STEP_MS = 10_000.0
 N = TypeVar("N", int, float)
 
 
@@ -28,6 +31,26 @@ class Parser(argparse.ArgumentParser):
 def add_pipelines(command: argparse.ArgumentParser) -> None:
     """The pipelines that a command is about."""
     command.add_argument("pipelines", nargs="*", metavar="PIPELINE", help=PIPELINES_HELP)
+
+
+def add_functions(command: argparse.ArgumentParser) -> None:
+    """What belongs to a pipeline that is a plain generator function."""
+    command.add_argument(
+        "--map",
+        metavar="MODULE:FUNCTION",
+        help="the map of a plain generator function, in TensorFlow ops",
+    )
+    command.add_argument(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="returns the compiled Keras model that a plain generator function feeds",
+    )
+    command.add_argument(
+        "--step-time",
+        type=milliseconds,
+        metavar="TIME",
+        help="like 5ms: sleep so long in place of a model's training step",
+    )
 
 
 def add_tune_options(command: argparse.ArgumentParser) -> None:
@@ -191,6 +214,14 @@ def number(
         return value
 
     return convert
+
+
+def milliseconds(text: str) -> float:
+    """An argument type: a time with a unit (`5ms`, `0.2s`) in milliseconds."""
+    match = TIME.match(text.strip())
+    if match is None or not 0 < float(match[1]) * TIME_UNITS_MS[match[2]] <= MAX_STEP_MS:
+        raise argparse.ArgumentTypeError(f"must be a time like 5ms, up to 10s, not {text!r}")
+    return float(match[1]) * TIME_UNITS_MS[match[2]]
 
 
 def memory_mib(text: str) -> float:

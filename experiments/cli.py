@@ -18,6 +18,7 @@ from rich.console import Console
 
 from experiments.arguments import (
     Parser,
+    add_functions,
     add_json,
     add_measuring,
     add_pipelines,
@@ -27,8 +28,9 @@ from experiments.arguments import (
     add_store,
     add_tune_options,
 )
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from experiments.settings import LEAST_ROUNDS, TuneRequest
+from experiments.starting import write_starter
 from experiments.store import Store
 from objectives.isolation import TrialRunner, WorkerError
 from pipelines import catalog
@@ -59,8 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def tune(options: argparse.Namespace) -> int:
     """`prefetch-tune tune`."""
     began = time.monotonic()
-    for name in options.pipelines:
-        catalog.resolve(name)
+    options.pipelines = _selectors(options)
     check_json_file(options.json)
     store = _store(options)
     given = {key: value for key, value in vars(options).items() if value is not None}
@@ -118,7 +119,7 @@ def rerun(options: argparse.Namespace) -> int:
 
 def diagnose(options: argparse.Namespace) -> int:
     """`prefetch-tune diagnose`."""
-    targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
+    targets = _selectors(options) or [catalog.resolve(name) for name in catalog.names()]
     check_json_file(options.json)
     with TrialRunner() as runner:
         from experiments.reporting import diagnose_and_report
@@ -144,6 +145,13 @@ def selftest(options: argparse.Namespace) -> int:
             device=options.device or "auto",
         )
         return selftest_and_report(request, store, runner, options.json)
+
+
+def new(options: argparse.Namespace) -> int:
+    """`prefetch-tune new`."""
+    selector = write_starter(options.file)
+    print(f"{options.file} is there; tune it with: prefetch-tune tune {selector}")  # noqa: T201
+    return EXIT_OK
 
 
 def list_pipelines(options: argparse.Namespace) -> int:
@@ -178,9 +186,11 @@ def parser() -> argparse.ArgumentParser:
 
     command = add("tune", tune, "search the settings by short training runs, and confirm the best")
     add_pipelines(command)
+    add_functions(command)
     add_tune_options(command)
     command = add("diagnose", diagnose, "measure what each stage costs, and name the bottleneck")
     add_pipelines(command)
+    add_functions(command)
     add_measuring(command)
     add_json(command)
     command = add("confirm", confirm, "add rounds to a study's confirmation")
@@ -208,6 +218,8 @@ def parser() -> argparse.ArgumentParser:
     add_measuring(command)
     add_store(command)
     add_json(command)
+    command = add("new", new, "write a commented pipeline to start from")
+    command.add_argument("file", type=Path, metavar="FILE", help="like my_pipeline.py")
     command = add("pipelines", list_pipelines, "list what there is to tune")
     add_pipelines(command)
     return top
@@ -226,3 +238,21 @@ def check_json_file(path: Path | None) -> None:
 
 def _store(options: argparse.Namespace) -> Store:
     return Store.choose(Path.cwd(), options.storage, options.tracking_uri)
+
+
+def _selectors(options: argparse.Namespace) -> list[str]:
+    """The pipelines that were named as `module:attribute`, a plain function with what it needs.
+
+    Raises:
+        PipelineError: no such pipeline, or it is not clear which one the options belong to.
+    """
+    targets = [catalog.resolve(name) for name in options.pipelines]
+    if (options.map, options.model, options.step_time) == (None, None, None):
+        return targets
+    if options.model is not None and options.step_time is not None:
+        raise UsageError("--model and --step-time: a step either trains or sleeps; leave one out")
+    if len(targets) != 1:
+        raise UsageError(
+            "--map, --model and --step-time belong to one generator function; name just that one"
+        )
+    return [catalog.compose(targets[0], options.map, options.model, options.step_time)]

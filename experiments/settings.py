@@ -32,7 +32,7 @@ class Options(BaseModel):
         tolerance: share of the best rate that may be given up for less memory.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trials: int | None = None
     time_budget_s: float | None = None

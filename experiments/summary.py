@@ -23,20 +23,31 @@ from experiments.tracking import LoggedRun
 from objectives.measurement import Interval, PipelineInfo
 
 BAR_WIDTH = 30
+HEADINGS = (
+    "pipeline",
+    "batch",
+    "prefetch",
+    "map",
+    "examples/s",
+    "AUTOTUNE",
+    "ratio",
+    "limit",
+    "MiB",
+)
 
 
 def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
     """Prints one row a pipeline, then the verdicts in words."""
     table = _table("Recommended for each pipeline, in examples/s with their 95 % interval")
-    table.add_column("pipeline")
-    for heading in ("batch", "prefetch", "map", "examples/s", "AUTOTUNE", "ratio", "limit", "MiB"):
+    table.add_column(HEADINGS[0])
+    for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right")
     for record in records:
-        table.add_row(*_row(record.result))
+        table.add_row(*row(record.result))
     console.print(table)
     for record in records:
         console.print(verdict(record), highlight=False, markup=False)
-        for line in _details(record.result):
+        for line in _details(record):
             console.print(Padding(escape(line), (0, 0, 0, 2)), highlight=False)
 
 
@@ -145,7 +156,8 @@ def _table(title: str) -> Table:
     )
 
 
-def _row(result: StudyResult) -> list[str]:
+def row(result: StudyResult) -> list[str]:
+    """The cells under `HEADINGS`."""
     chosen = result.recommended or result.best
     if chosen is None:
         return [result.pipeline, "-", "-", "-", "no result", "-", "-", "-", "-"]
@@ -170,11 +182,15 @@ def _rate(examples_per_s: float, ci: Interval) -> str:
     return f"{examples_per_s:,.0f}{around}"
 
 
-def _details(result: StudyResult) -> list[str]:
-    """How near the limit it came, and what was spent on finding out."""
+def _details(record: StudyRecord) -> list[str]:
+    """How near the limit it came, what was no real step, and what was spent on finding out."""
+    result = record.result
     share = result.measured_s / result.wall_s if result.wall_s else 0.0
     spent = (
         f"{counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
         f"study {result.study}"
     )
-    return [*([f"at {of_the_limit(result.limit)}"] if result.limit else []), spent]
+    lines = [f"at {of_the_limit(result.limit)}"] if result.limit else []
+    if record.info.stand_in is not None:
+        lines.append(f"with {record.info.stand_in}: your model's step will change this")
+    return [*lines, spent]

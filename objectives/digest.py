@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -14,7 +15,7 @@ def digest(structures: Iterable[Any]) -> str:
     total = hashlib.sha256()
     for structure in structures:
         for leaf in tf.nest.flatten(structure, expand_composites=True):
-            array = tf.convert_to_tensor(leaf).numpy()
+            array = as_array(leaf)
             total.update(f"{array.dtype.str}{array.shape}".encode())
             # Strings come as an array of bytes objects, whose own bytes would be addresses.
             content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
@@ -26,9 +27,15 @@ def nbytes(structure: Any) -> int:
     """Bytes of all tensors of a nested batch; strings count by their length."""
     total = 0
     for leaf in tf.nest.flatten(structure, expand_composites=True):
-        array = tf.convert_to_tensor(leaf).numpy()
+        array = as_array(leaf)
         if array.dtype == object:
             total += sum(len(item) for item in array.ravel())
         else:
             total += array.nbytes
     return total
+
+
+def as_array(leaf: Any) -> np.ndarray:
+    """A tensor as an array; strings as objects, a single one, too, which TensorFlow hands out bare."""
+    tensor = tf.convert_to_tensor(leaf)
+    return np.asarray(tensor.numpy(), dtype=object if tensor.dtype == tf.string else None)

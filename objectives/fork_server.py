@@ -27,6 +27,7 @@ from pathlib import Path
 MAX_REQUEST_BYTES = 65_536
 LAZY_MODULES = (
     "objectives.worker",
+    "pipelines.adapters",
     "keras.src.backend.tensorflow.trainer",
     "tensorflow.python.data.ops.cache_op",
     "tensorflow.python.data.ops.from_generator_op",

@@ -41,7 +41,8 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),
-        summary=(inspect.getdoc(type(pipeline)) or "").split("\n")[0],
+        summary=(inspect.getdoc(pipeline) or "").split("\n")[0],
+        stand_in=getattr(pipeline, "stand_in", None),
         batch_sizes=batch_sizes,
         has_transform=has_transform(pipeline),
         element=_describe(pipeline.element_spec),
@@ -167,12 +168,17 @@ def spec_source(spec: Any) -> str:
 
 
 def source_digest(pipeline: GeneratorPipeline) -> str:
-    """SHA-256 of the file that defines the pipeline's class; of its name where there is none."""
-    try:
-        content = Path(inspect.getfile(type(pipeline))).read_bytes()
-    except (OSError, TypeError):
-        content = repr(type(pipeline)).encode()
-    return hashlib.sha256(content).hexdigest()
+    """SHA-256 of the files that define the pipeline's class, or the functions that it was made of.
+
+    Of their names where there is no file.
+    """
+    total = hashlib.sha256()
+    for source in getattr(pipeline, "functions", [type(pipeline)]):
+        try:
+            total.update(Path(inspect.getfile(source)).read_bytes())
+        except (OSError, TypeError):
+            total.update(repr(source).encode())
+    return total.hexdigest()
 
 
 def _check_element(where: str, element: Any, spec: Any) -> Any:

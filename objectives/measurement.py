@@ -209,6 +209,7 @@ class PipelineInfo(BaseModel):
         element_bytes: of one element as the map leaves it; None where the size varies.
         device: what training steps run on, in words, for the device that was asked for.
         source_digest: SHA-256 of the source of the pipeline's module.
+        stand_in: what took the place of a model's training step, in words; None for a real model.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -224,3 +225,4 @@ class PipelineInfo(BaseModel):
     element_bytes: int | None
     device: str
     source_digest: str
+    stand_in: str | None = None

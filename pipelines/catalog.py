@@ -8,12 +8,17 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pipelines.source import REQUIRED_MEMBERS, GeneratorPipeline, PipelineError
 
 # Anything that importlib can import; never more than a name is taken from a record.
-TARGET = r"[\w-]+(\.[\w-]+)*:[A-Za-z_]\w*(\.\w+)*"
+ATTRIBUTE = r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*"
+# A plain generator function comes with what else is needed: a map, and a model or a time to sleep.
+TARGET = (
+    rf"(?P<main>{ATTRIBUTE})(?:,map=(?P<map>{ATTRIBUTE}))?(?:,model=(?P<model>{ATTRIBUTE}))?"
+    r"(?:,step=(?P<step>\d{1,6}(?:\.\d{1,6})?)ms)?"
+)
 # Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
 _BUILT_IN: dict[str, str] = {}
 
@@ -56,15 +61,43 @@ def resolve(selector: str) -> str:
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {', '.join(names())})")
 
 
+def compose(target: str, transform: str | None, model: str | None, step_ms: float | None) -> str:
+    """`target` with the map, the model and the step time of a plain generator function.
+
+    Raises:
+        PipelineError: one of them is not of the form module:attribute.
+    """
+    parts = [target]
+    for key, part in (("map", transform), ("model", model)):
+        if part is not None:
+            if not re.fullmatch(ATTRIBUTE, part):
+                raise PipelineError(f"--{key} {part!r} is not of the form module:attribute")
+            parts.append(f"{key}={part}")
+    if step_ms is not None:
+        parts.append(f"step={step_ms:g}ms")
+    return ",".join(parts)
+
+
 def load(target: str) -> GeneratorPipeline:
     """Imports `module:attribute` and returns the pipeline, calling a class for an instance.
 
-    The current directory is importable. This imports TensorFlow, so only a trial's process does it.
+    A plain generator function is made into one, with the map, model and step time of `target`. The
+    current directory is importable. This imports TensorFlow, so only a trial's process does it.
 
     Raises:
         PipelineError: the module does not import, or what it holds is not a pipeline.
     """
-    found = _attribute(target)
+    parts = re.fullmatch(TARGET, target)
+    if parts is None:
+        raise PipelineError(f"{target!r} is not of the form module:attribute")
+    found = _attribute(parts["main"])
+    if inspect.isroutine(found):
+        return _from_functions(found, parts)
+    if any(parts[key] for key in ("map", "model", "step")):
+        raise PipelineError(
+            f"{parts['main']} is no plain function: it brings its own map and model, so leave out "
+            "--map, --model and --step-time"
+        )
     if inspect.isclass(found):
         try:
             found = found()
@@ -77,6 +110,19 @@ def load(target: str) -> GeneratorPipeline:
             "subclass pipelines.source.GeneratorPipeline"
         )
     return cast("GeneratorPipeline", found)
+
+
+def _from_functions(generator: Any, parts: re.Match[str]) -> GeneratorPipeline:
+    # Needs TensorFlow, which listing the names must not import.
+    from pipelines.adapters import FunctionPipeline, MappedFunctionPipeline
+
+    transform, model = (
+        cast("Any", _attribute(parts[k])) if parts[k] else None for k in ("map", "model")
+    )
+    step_ms = float(parts["step"]) if parts["step"] else None
+    if transform is None:
+        return FunctionPipeline(generator, model, step_ms)
+    return MappedFunctionPipeline(generator, model, step_ms, transform)
 
 
 def _attribute(target: str) -> object:

@@ -83,8 +83,8 @@ def test_the_noise_draws_the_line(rate: float, inside: bool) -> None:
 
 
 def test_more_rounds_are_more_certain() -> None:
-    one = compare(then(runs=9), [now(900.0)], ["n"], {})
-    nine = compare(then(runs=9), [now(900.0)] * 9, ["n"] * 9, {})
+    one = compare(then(runs=9), [now(910.0)], ["n"], {})
+    nine = compare(then(runs=9), [now(910.0)] * 9, ["n"] * 9, {})
 
     assert nine.noise < one.noise
     assert (one.inside, nine.inside) == (True, False)

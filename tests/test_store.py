@@ -37,7 +37,7 @@ def test_the_environment_names_the_tracking_server(
     ("address", "message"),
     [
         ("results.db", "'results.db' is no address; give one like sqlite:///results.db"),
-        ("sqlite:///no/such/results.db", "the folder no/such does not exist; make it"),
+        ("sqlite:///no/such/results.db", "/no/such does not exist; make it first"),
         ("sqlite:////no/such/results.db", "the folder /no/such does not exist"),
     ],
 )

@@ -135,6 +135,7 @@ def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
     result, info = record.result, record.info
     yield "pipeline", f"{info.name} ({info.target})"
     yield "element", info.element
+    yield "training step", info.stand_in or "of the Keras model"
     yield "study", result.study
     yield "seed", str(record.seed)
     yield "host", record.host

@@ -1,0 +1,94 @@
+"""Tuning from Python, and the file to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments import tune
+from experiments.errors import UsageError
+from pipelines.source import PipelineError
+from tests import planted_functions
+from tests.conftest import ROOT
+from tests.test_cli import prefetch_tune
+from tests.test_isolation import QUICK
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_is_tuned_and_the_result_shows_itself(folder: Path) -> None:
+    found = tune(
+        planted_functions.rows,
+        map=planted_functions.double,
+        step_time_ms=2.0,
+        trials=2,
+        rounds=0,
+        batch_size=8,
+        stop=QUICK,
+        device="cpu",
+        study="api",
+    )
+
+    assert found.problems == []
+    [result] = found.results
+    assert (result.pipeline, result.study, result.trials.total) == ("rows", "api", 2)
+    assert "rows: unconfirmed" in repr(found)
+    assert "with a sleep of 2 ms in place of a training step" in repr(found)
+    page = found._repr_html_()
+    assert page.count("<tr>") == 2
+    assert "<th>pipeline</th>" in page
+    assert "<td>rows</td>" in page
+
+
+def test_what_cannot_be_used_is_said(folder: Path) -> None:
+    def local() -> None: ...
+
+    with pytest.raises(UsageError, match="put it into a file beside this one"):
+        tune(local)
+    with pytest.raises(UsageError, match="belong to one generator function"):
+        tune("simple", "image", step_time_ms=5.0)
+    with pytest.raises(UsageError, match=r"rounds: Input should be a valid integer"):
+        tune("simple", rounds="many")
+    with pytest.raises(UsageError, match=r"speed: Extra inputs are not permitted"):
+        tune("simple", speed="high")
+    with pytest.raises(PipelineError, match="no pipeline named 'imgae'"):
+        tune("imgae")
+    with pytest.raises(AttributeError, match="has no attribute 'tuna'"):
+        _ = experiments.tuna
+    assert list(folder.iterdir()) == []
+
+
+def test_the_starter_is_a_pipeline_under_its_own_name(folder: Path) -> None:
+    done = prefetch_tune(folder, "new", "my_rows.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "my_rows.py is there; tune it with: prefetch-tune tune my_rows:MyRows\n"
+
+    listed = prefetch_tune(folder, "pipelines", "my_rows:MyRows")
+    assert listed.returncode == 0, listed.stderr
+    assert re.search(r"my_rows +\(float32\[16\], int32\)", listed.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("there.py", "'there.py' is there already; choose another name"),
+        ("my-rows.py", "'my-rows.py' is no module: give a name like my_pipeline.py"),
+        ("rows.txt", "'rows.txt' is no module"),
+        ("nowhere/rows.py", "cannot write 'nowhere/rows.py': No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line(folder: Path, name: str, message: str) -> None:
+    (folder / "there.py").write_text("precious = 1\n")
+    done = prefetch_tune(folder, "new", name)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert (folder / "there.py").read_text() == "precious = 1\n"
