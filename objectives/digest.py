@@ -36,6 +36,6 @@ def nbytes(structure: Any) -> int:
 
 
 def as_array(leaf: Any) -> np.ndarray:
-    """A tensor as an array; strings as objects, a single one, too, which TensorFlow hands out bare."""
+    """A tensor as an array; strings as objects, also a single one, which comes as bare bytes."""
     tensor = tf.convert_to_tensor(leaf)
     return np.asarray(tensor.numpy(), dtype=object if tensor.dtype == tf.string else None)
