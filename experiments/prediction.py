@@ -13,6 +13,9 @@ from pipelines.config import PipelineConfig
 
 # Trials that are run ahead of the sampler's own.
 WARM_START = 5
+# Their buffers. A single batch ahead loses to the hand-over what the costs do not show; more than
+# some batches only hold memory.
+LOOK_AHEAD = (4, 16)
 # Predictions closer than this are equal, so the leaner configuration goes first.
 EQUAL_SHARE = 0.03
 # Share of the shorter side's time that a single buffered batch leaves uncovered: whoever waits for
@@ -81,14 +84,16 @@ def step_seconds(costs: StageCosts, batch_size: int) -> float:
 def warm_start(costs: StageCosts, space: SearchSpace, cores: int) -> list[PipelineConfig]:
     """The configurations to try first: the best predicted ones that differ in kind.
 
-    Of those that share batch size and map parallelism only one is taken, so that a wrong cost
-    does not spoil all of them.
+    Of those that share the batch size and the kind of map (sequential, a few calls, many) only one
+    is taken, so that a wrong cost does not spoil all of them.
     """
-    ranked = sorted(space.grid(), key=lambda config: _rank(costs, config, cores))
-    chosen: dict[tuple[int, bool], PipelineConfig] = {}
+    tried = (config for config in space.grid() if config.prefetch_buffer in LOOK_AHEAD)
+    ranked = sorted(tried, key=lambda config: _rank(costs, config, cores))
+    chosen: dict[tuple[int, str], PipelineConfig] = {}
     for config in ranked:
-        kind = (config.batch_size, int(config.map_parallelism) > 1)
-        chosen.setdefault(kind, config)
+        calls = int(config.map_parallelism)
+        kind = "sequential" if calls == 1 else "few" if calls <= cores else "many"
+        chosen.setdefault((config.batch_size, kind), config)
     return list(chosen.values())[:WARM_START]
 
 

@@ -157,7 +157,7 @@ class Tracker:
                 texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in spec.to_params().items()]
         with self._one_line():
-            experiment = self._client.get_run(parent_id).info.experiment_id
+            experiment = self.experiment_of(parent_id)
             run = self._client.create_run(
                 experiment, start_time=int(1_000 * began), run_name=name, tags=tags
             )
@@ -208,6 +208,10 @@ class Tracker:
         if run is None:
             raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
         return LoggedRun.of(run)
+
+    def experiment_of(self, run_id: str) -> str:
+        """The id of the experiment that a run belongs to."""
+        return str(self._client.get_run(run_id).info.experiment_id)
 
     def read_text(self, run_id: str, path: str) -> str:
         """An artifact of a run.

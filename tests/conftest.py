@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from objectives.isolation import TrialRunner
+from tests.browser import CHROMIUM
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +25,13 @@ def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """`tests.planted:Name` is importable from here, and no outer store is written to."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program; without one the test is skipped, or fails where one is required."""
+    if CHROMIUM is None and os.environ.get("REQUIRE_CHROMIUM") == "1":
+        pytest.fail("REQUIRE_CHROMIUM=1, but there is no Chromium on the PATH")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on the PATH")
+    return CHROMIUM

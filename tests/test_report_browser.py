@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +14,8 @@ import pytest
 
 from experiments.report import document as report
 from tests import report_records
+from tests.browser import FLAGS, NO_NETWORK
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",  # as root it starts in no other way
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    # What the browser fetches for itself would look like the page's doing.
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--virtual-time-budget=15000",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--dump-dom",
-)
 DESKTOP, PHONE = (1200, 900), (390, 844)
 FIGURES = 9
 
@@ -98,22 +78,13 @@ class Seen:
         return bool(self.probe["scrollWidth"] > self.probe["width"])
 
 
-@pytest.fixture
-def chromium() -> str:
-    if CHROMIUM is None and os.environ.get("REQUIRE_CHROMIUM") == "1":
-        pytest.fail("REQUIRE_CHROMIUM=1, but there is no Chromium on the PATH")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on the PATH")
-    return CHROMIUM
-
-
 def look_at(page: str, size: tuple[int, int], chromium: str, folder: Path) -> Seen:
     """Opens a copy of `page` with the probe in it, in a frame of `size` pixels."""
     (folder / "page.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(page="page.html", width=size[0], height=size[1]))
     own = [f"--user-data-dir={folder / 'profile'}", f"--window-size={size[0]},{size[1]}"]
-    command = [chromium, *FLAGS, *own, frame.as_uri()]
+    command = [chromium, *FLAGS, NO_NETWORK, *own, frame.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     seen = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout, re.DOTALL)
     assert seen is not None, f"the probe did not answer: {done.stderr[-2000:]}"
