@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments.applying import CONFIG_FILE
 from experiments.conclusion import result_of, study_record
 from experiments.metrics import result_metrics
-from experiments.report.document import html, markdown
+from experiments.report.document import html, markdown, note
 from experiments.report.snippet import snippet
 from experiments.results import StudyRecord, StudyResult
 from experiments.study import PipelineStudy
@@ -22,9 +22,9 @@ def close_study(
     study.record.spent = (study.measured_s, wall_s)
     result = result_of(study.record, study.measured_s, wall_s)
     record = study_record(study.study, result)
-    text = markdown(record)
-    tags = {"state": "interrupted" if interrupted else "complete", NOTE: text[:NOTE_CHARACTERS]}
-    texts = {"report.html": html(record), "report.md": text}
+    tags = {"state": "interrupted" if interrupted else "complete"}
+    tags[NOTE] = note(record)[:NOTE_CHARACTERS]
+    texts = {"report.html": html(record), "report.md": markdown(record)}
     code = snippet(record)
     if code:
         texts["snippet.py"] = code

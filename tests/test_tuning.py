@@ -119,8 +119,10 @@ def test_the_parent_run_has_the_verdict_and_the_report(tuned: Tuned) -> None:
     assert metrics["speedup/ratio"] == result.speedup.ratio
     assert metrics["diagnosis/step/wall_us"] > metrics["diagnosis/generator/wall_us"]
     files = {file.path for file in tuned.client.list_artifacts(parent.info.run_id)}
-    assert files == {"report.html", "report.md", "snippet.py"}
-    assert "no significant difference" in parent.data.tags["mlflow.note.content"]
+    assert files == {"report.html", "report.md", "snippet.py", "config.json"}
+    note = parent.data.tags["mlflow.note.content"]
+    assert "no significant difference" in note
+    assert "dataset.prefetch(tf.data.AUTOTUNE)" in note
 
 
 def test_json_has_what_was_promised(tuned: Tuned, tmp_path: Path) -> None:

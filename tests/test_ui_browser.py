@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.document import html, markdown
+from experiments.report.document import html, note
 from experiments.store import Store
 from experiments.tracking import NOTE, Tracker
 from objectives.spec import TrialSpec
@@ -53,7 +53,7 @@ class Ui:
             interrupted=False,
             params={},
             metrics={"limit/fraction": 0.9},
-            tags={"verdict": "faster", NOTE: markdown(record)[:7_900]},
+            tags={"verdict": "faster", NOTE: note(record)},
             texts={"report.html": html(record)},
         )
         self.experiment = tracker.experiment_of(self.study)

@@ -30,8 +30,13 @@ def html(record: StudyRecord) -> str:
 
 
 def markdown(record: StudyRecord) -> str:
-    """The same findings as text and tables: an MLflow note, or a file on GitHub."""
+    """The same findings as text and tables: a file on GitHub, or in a mail."""
     return _render("report.md.j2", record)
+
+
+def note(record: StudyRecord) -> str:
+    """The verdict and the code alone: what the MLflow UI shows beside the study."""
+    return _render("note.md.j2", record)
 
 
 def write_report(record: StudyRecord, folder: Path) -> list[Path]:
