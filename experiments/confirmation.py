@@ -196,7 +196,7 @@ def _confirmed(
     if not measured:
         return None
     rates = [m.examples_per_s for m in measured]
-    with_ceilings = [(m.examples_per_s, m.ceilings) for m in measured if m.ceilings]
+    held = [(m.examples_per_s, m.ceilings, m.cpu_s_per_example) for m in measured if m.ceilings]
     device = [m.device_peak_mib for m in measured if m.device_peak_mib is not None]
     above, below = shared(rounds, name, AUTOTUNE)
     return Confirmed(
@@ -210,9 +210,9 @@ def _confirmed(
         device_peak_mib=statistics.median(device) if device else None,
         ratio=ratio_to(above, below) if above and name != AUTOTUNE else None,
         limit=limit(
-            [rate for rate, _ in with_ceilings],
-            [ceilings for _, ceilings in with_ceilings],
-            [m.cpu_s_per_example for m in measured],
+            [rate for rate, _, _ in held],
+            [ceilings for _, ceilings, _ in held],
+            [cpu_s for _, _, cpu_s in held],
             cores,
         ),
     )

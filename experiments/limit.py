@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from objectives.measurement import Ceilings
+from experiments.ratio import interval_of
+from objectives.measurement import Ceilings, Interval
 
 Binding = Literal["producer_only", "consumer_only", "cpu"]
 
@@ -40,13 +42,16 @@ class Limit(BaseModel):
 
     Attributes:
         examples_per_s: the limit.
-        fraction: of it that was reached; above 1.05 the measurement is wrong.
+        fraction: of it that was reached, each round held against the limit of its own minutes;
+            where its whole interval lies above 1.05, something was measured wrong.
+        fraction_ci: 95 % interval; few rounds measure the terms, so it is wide.
     """
 
     model_config = ConfigDict(frozen=True)
 
     examples_per_s: float
     fraction: float
+    fraction_ci: Interval
     binding: Binding
     terms: LimitTerms
 
@@ -57,32 +62,28 @@ def limit(
     cpu_s_per_example: Sequence[float],
     cores: int,
 ) -> Limit | None:
-    """The limit of one configuration from its rounds, by the median of each term.
+    """The limit of one configuration, by the median of each term over its rounds.
 
     Args:
-        rates: examples/s of the rounds that measured the ceilings, too: the same minutes of the
-            same host.
-        ceilings: of those rounds.
-        cpu_s_per_example: of all rounds.
+        rates: examples/s of the rounds that measured the ceilings, too.
+        ceilings: of those rounds, measured in the same processes.
+        cpu_s_per_example: of those rounds.
         cores: that the trial may run on.
     """
     if not ceilings:
         return None
-    cpu_s = statistics.median(cpu_s_per_example)
-    terms = LimitTerms(
-        producer_only=statistics.median(c.producer_only for c in ceilings),
-        consumer_only=statistics.median(c.consumer_only for c in ceilings),
-        cpu=cores / max(cpu_s, 1e-9),
-    )
-    named: dict[Binding, float] = {
-        "producer_only": terms.producer_only,
-        "consumer_only": terms.consumer_only,
-        "cpu": terms.cpu,
+    rows: dict[Binding, list[float]] = {
+        "producer_only": [c.producer_only for c in ceilings],
+        "consumer_only": [c.consumer_only for c in ceilings],
+        "cpu": [cores / max(seconds, 1e-9) for seconds in cpu_s_per_example],
     }
-    binding = min(named, key=lambda name: named[name])
+    terms = {name: statistics.median(row) for name, row in rows.items()}
+    binding = min(terms, key=lambda name: terms[name])
+    fractions = [rate / most for rate, most in zip(rates, rows[binding], strict=True)]
     return Limit(
-        examples_per_s=named[binding],
-        fraction=statistics.median(rates) / named[binding],
+        examples_per_s=terms[binding],
+        fraction=statistics.median(fractions),
+        fraction_ci=interval_of((fractions,), np.median),
         binding=binding,
-        terms=terms,
+        terms=LimitTerms.model_validate(terms),
     )

@@ -58,6 +58,8 @@ def result_metrics(record: StudyRecord) -> dict[str, float]:
     if result.limit is not None:
         metrics["limit/examples_per_s"] = result.limit.examples_per_s
         metrics["limit/fraction"] = result.limit.fraction
+        metrics["limit/fraction_ci_low"] = result.limit.fraction_ci.low
+        metrics["limit/fraction_ci_high"] = result.limit.fraction_ci.high
         metrics |= {f"limit/{k}": v for k, v in result.limit.terms.model_dump().items()}
     for candidate in result.confirmation:
         name = f"confirmation/{candidate.candidate}"

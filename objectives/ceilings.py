@@ -20,7 +20,7 @@ from pipelines.config import PipelineConfig
 
 # Few, for confirmation rounds pay for them; the median over the rounds is what counts. The step
 # is steady within itself and rarely what binds.
-PRODUCER_WINDOWS, CONSUMER_WINDOWS = 4, 2
+PRODUCER_WINDOWS, CONSUMER_WINDOWS = 5, 1
 
 
 class Alone:

@@ -131,7 +131,7 @@ def test_json_has_what_was_promised(tuned: Tuned, tmp_path: Path) -> None:
 
     assert entry["diagnosis"]["class"] == "step-bound"
     assert entry["diagnosis"]["costs"]["step"].keys() == {"wall_s", "cpu_s"}
-    assert entry["limit"].keys() == {"examples_per_s", "fraction", "binding", "terms"}
+    assert entry["limit"].keys() >= {"examples_per_s", "fraction", "binding", "terms"}
     assert entry["speedup"].keys() >= {"ratio", "ci", "verdict", "baseline"}
     keys = {"config", "examples_per_s", "ci", "host_peak_mib", "device_peak_mib"}
     assert entry["recommended"].keys() >= keys

@@ -99,11 +99,15 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
 
 def of_the_limit(limit: Limit) -> str:
     """How near a configuration came to what the machine allows, and what sets that."""
+    between_shares = ""
+    if math.isfinite(limit.fraction_ci.high):
+        low, high = limit.fraction_ci.low, limit.fraction_ci.high
+        between_shares = f" ({share(low)} to {share(high)})"
     words = (
-        f"{share(limit.fraction)} of the limit, {rate(limit.examples_per_s)} examples/s, "
-        f"set by {IN_WORDS[limit.binding]}"
+        f"{share(limit.fraction)}{between_shares} of the limit, {rate(limit.examples_per_s)} "
+        f"examples/s, set by {IN_WORDS[limit.binding]}"
     )
-    if limit.fraction > BEYOND_THE_LIMIT:
+    if limit.fraction_ci.low > BEYOND_THE_LIMIT:
         words += "; more than all cannot be, so one of the two was measured wrong"
     return words
 
