@@ -97,7 +97,8 @@ class TrialRunner:
             self._control.close()
         if self._server is not None:
             try:
-                self._server.wait(timeout=5)
+                # One that is still importing TensorFlow would notice seconds later.
+                self._server.wait(timeout=5 if self._ready else 0)
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()

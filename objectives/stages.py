@@ -26,7 +26,7 @@ from pipelines.build import batch_elements, build_dataset, pinned_options, sampl
 from pipelines.config import PipelineConfig
 from pipelines.source import GeneratorPipeline, SourceMonitor, has_transform
 
-RULE = StopRule(window_s=0.1, startup_s=0.1, min_windows=4, max_s=0.4)
+RULE = StopRule(window_s=0.08, startup_s=0.08, min_windows=4, max_s=0.32)
 # Real elements kept in memory, to run the map and the batching without the generator.
 KEPT_ELEMENTS = 64
 KEPT_S, KEPT_MIB = 0.5, 256.0

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from experiments.arguments import memory_mib
+from experiments.cli import main
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-c", "from experiments.cli import run; run()"]
 
 
-def prefetch_tune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def prefetch_tune(folder: Path, *arguments: str) -> Done:
+    """The command in this process, which has imported what a new one would wait seconds for."""
+    out, err = io.StringIO(), io.StringIO()
+    environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    with (
+        mock.patch.dict(os.environ, environment),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = main(arguments)
+        except SystemExit as left:  # --help
+            code = int(left.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -74,6 +92,23 @@ def test_an_unwritable_store_is_one_line(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/mlruns is not a folder")
+
+
+def test_the_program_itself_says_no_more_than_that(tmp_path: Path) -> None:
+    """In a process of its own, as a person starts it."""
+    done = subprocess.run(
+        [*COMMAND, "tune", "imgae"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no pipeline named 'imgae'; did you mean 'image'?")
+    assert done.stderr.count("\n") == 1
 
 
 def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:

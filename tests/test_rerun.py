@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from objectives.isolation import TrialRunner
 from objectives.measurement import Digest, Measurement, TrialFailure
 from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
+from tests.conftest import ROOT
 from tests.fakes import measurement
 from tests.test_cli import prefetch_tune
 from tests.test_isolation import QUICK
@@ -259,3 +263,29 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mlflow_runs_the_project(logged: Logged) -> None:
+    before = len(logged.tracker.children(logged.parent))
+    uri = logged.store.tracking_uri
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "rerun"]
+    command += ["-P", f"run_id={logged.trial}", "-P", f"tracking_uri={uri}"]
+    done = subprocess.run(
+        [*command, "--env-manager", "local"],
+        cwd=logged.folder,
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": uri,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    # mlflow has one exit code for all that went wrong; a rate outside the noise is no error here.
+    assert "data: identical" in done.stdout, done.stderr
+    children = logged.tracker.children(logged.parent)
+    assert len(children) == before + 1
+    assert children[-1].tags["rerun_of"] == logged.trial

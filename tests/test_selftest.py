@@ -10,12 +10,21 @@ import pytest
 from mlflow import MlflowClient
 
 from experiments.ratio import Ratio
-from experiments.selftest import SelfTest, SelfTestRequest, lines, middling, self_test
+from experiments.selftest import (
+    SelfTest,
+    SelfTestRequest,
+    lines,
+    middling,
+    self_test,
+    selftest_and_report,
+)
+from experiments.store import Store
+from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec
 from pipelines.source import PipelineError
 from tests.fakes import INFO, FakeRunner, measurement
-from tests.test_cli import prefetch_tune
+from tests.test_isolation import QUICK
 
 
 class Wandering(FakeRunner):
@@ -91,16 +100,21 @@ def test_ctrl_c_keeps_the_comparisons_that_there_are() -> None:
         run(FakeRunner([measurement(), KeyboardInterrupt()]))
 
 
-def test_the_command_prints_and_logs_what_it_found(tmp_path: Path) -> None:
-    done = prefetch_tune(
-        tmp_path, "selftest", "tests.planted:Mapped", "--comparisons", "1", "--json", "a.json"
+def test_what_it_found_is_printed_and_logged(
+    tmp_path: Path, runner: TrialRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.choose(tmp_path, None, None)
+    request = SelfTestRequest(
+        target="tests.planted:Mapped", comparisons=1, rounds=9, device="cpu", stop=QUICK
     )
 
-    assert done.returncode in (0, 1), done.stderr
+    code = selftest_and_report(request, store, runner, tmp_path / "a.json")
+
     document = json.loads((tmp_path / "a.json").read_text())
+    assert code == (document["false_share"] > 0.05)
     assert len(document["ratios"]) == 1
-    assert f"{document['cv']:.1%} from run to run (CV)" in done.stdout
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert f"{document['cv']:.1%} from run to run (CV)" in capsys.readouterr().out
+    client = MlflowClient(tracking_uri=store.tracking_uri)
     experiment = client.get_experiment_by_name("selftest")
     assert experiment is not None
     [logged] = client.search_runs([experiment.experiment_id])

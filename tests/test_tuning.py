@@ -20,7 +20,7 @@ from objectives.isolation import TrialRunner
 from objectives.spec import StopRule
 from tests.test_cli import prefetch_tune
 
-RULE = StopRule(window_s=0.08, startup_s=0.1, warmup_max_s=2.0, min_windows=3, max_s=0.24)
+RULE = StopRule(window_s=0.05, startup_s=0.06, warmup_max_s=1.0, min_windows=3, max_s=0.15)
 
 
 class Tuned:
