@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from experiments.ratio import interval_of
+from experiments.ratio import ratio_to
 from objectives.measurement import Ceilings, Interval
 
 Binding = Literal["producer_only", "consumer_only", "cpu"]
@@ -42,9 +41,9 @@ class Limit(BaseModel):
 
     Attributes:
         examples_per_s: the limit.
-        fraction: of it that was reached, each round held against the limit of its own minutes;
-            where its whole interval lies above 1.05, something was measured wrong.
-        fraction_ci: 95 % interval; few rounds measure the terms, so it is wide.
+        fraction: of it that was reached; where its whole interval lies above 1.05, something was
+            measured wrong.
+        fraction_ci: 95 % bootstrap interval, with whole rounds drawn.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,11 +78,11 @@ def limit(
     }
     terms = {name: statistics.median(row) for name, row in rows.items()}
     binding = min(terms, key=lambda name: terms[name])
-    fractions = [rate / most for rate, most in zip(rates, rows[binding], strict=True)]
+    reached = ratio_to(rates, rows[binding])
     return Limit(
         examples_per_s=terms[binding],
-        fraction=statistics.median(fractions),
-        fraction_ci=interval_of((fractions,), np.median),
+        fraction=reached.ratio,
+        fraction_ci=reached.ci,
         binding=binding,
         terms=LimitTerms.model_validate(terms),
     )

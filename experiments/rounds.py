@@ -23,8 +23,6 @@ from objectives.measurement import TrialFailure
 from pipelines.config import PipelineConfig
 
 NOMINEES = 3
-# The limit is measured in every third round: it costs a second a candidate and needs no verdict.
-CEILINGS_EVERY = 3
 # A candidate that fails this often is left out of the rounds that follow.
 PATIENCE = 2
 
@@ -95,12 +93,8 @@ class Confirmer:
         random.Random(f"{self._study.settings.seed}/{number}").shuffle(order)  # noqa: S311
         measured: dict[str, RoundMeasurement] = {}
         for name in order:
-            result = self._study.run_candidate(
-                name,
-                self._record.candidates[name],
-                number,
-                ceilings=number % CEILINGS_EVERY == 0,
-            )
+            config = self._record.candidates[name]
+            result = self._study.run_candidate(name, config, number, ceilings=True)
             if isinstance(result, TrialFailure):
                 self._failures[name] += 1
                 self.problems.append(
