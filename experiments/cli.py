@@ -157,16 +157,10 @@ def new(options: argparse.Namespace) -> int:
 def list_pipelines(options: argparse.Namespace) -> int:
     """`prefetch-tune pipelines`."""
     from experiments.summary import print_pipelines
-    from objectives.measurement import TrialFailure
 
     targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
-    infos = []
     with TrialRunner() as runner:
-        for target in targets:
-            info = runner.inspect(target, seed=0, device="auto")
-            if isinstance(info, TrialFailure):
-                raise PipelineError(info.detail)
-            infos.append(info)
+        infos = [runner.describe(target, seed=0, device="auto") for target in targets]
     print_pipelines(Console(), infos)
     return 0
 

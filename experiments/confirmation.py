@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from experiments.limit import Limit, limit
-from experiments.ratio import Ratio, interval_of, ratio_to
+from experiments.ratio import Ratio, interval_of, ratio_to, variation
 from experiments.settings import LEAST_ROUNDS
 from objectives.measurement import Ceilings, Interval, Measurement
 from pipelines.config import PipelineConfig
@@ -205,7 +205,7 @@ def _confirmed(
         rounds=len(rates),
         examples_per_s=statistics.median(rates),
         ci=interval_of((rates,), np.median),
-        cv=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else None,
+        cv=variation(rates) if len(rates) > 1 else None,
         host_peak_mib=statistics.median(m.host_peak_mib for m in measured),
         device_peak_mib=statistics.median(device) if device else None,
         ratio=ratio_to(above, below) if above and name != AUTOTUNE else None,

@@ -75,8 +75,7 @@ def step_seconds(costs: StageCosts, batch_size: int) -> float:
     sizes = sorted(costs.step_s)
     times = [costs.step_s[size] for size in sizes]
     if batch_size <= sizes[-1] or len(sizes) == 1:
-        inside = float(np.interp(batch_size, sizes, times))
-        return inside if batch_size >= sizes[0] else times[0]
+        return float(np.interp(batch_size, sizes, times))  # below the smallest, as the smallest
     slope = (times[-1] - times[-2]) / (sizes[-1] - sizes[-2])
     return times[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -56,6 +57,11 @@ def verdict(ci: Interval, rounds: int) -> Verdict:
     if ci.low > 1.0:
         return "faster"
     return "slower" if ci.high < 1.0 else "no significant difference"
+
+
+def variation(values: Sequence[float]) -> float:
+    """Coefficient of variation: standard deviation over mean."""
+    return statistics.stdev(values) / statistics.fmean(values)
 
 
 def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:

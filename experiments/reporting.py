@@ -74,9 +74,7 @@ def diagnose_and_report(
     """Measures the stages of each pipeline and prints what limits it."""
     found: dict[str, Diagnosis] = {}
     for target in targets:
-        info = runner.inspect(target, seed, device)
-        if isinstance(info, TrialFailure):
-            raise PipelineError(info.detail)
+        info = runner.describe(target, seed, device)
         costs = runner.measure_stages(target, seed, device)
         if isinstance(costs, TrialFailure):
             raise PipelineError(costs.detail)
@@ -106,9 +104,7 @@ def rerun_and_report(
     found = original(tracker, run_id)
     check_trust(found, named, trust=trust)
     with TrialRunner() as runner:
-        info = runner.inspect(found.spec.pipeline, found.spec.seed, found.spec.device)
-        if isinstance(info, TrialFailure):
-            raise PipelineError(info.detail)
+        info = runner.describe(found.spec.pipeline, found.spec.seed, found.spec.device)
         tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
         measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
     comparison = compare(found, measured, run_ids, tags)

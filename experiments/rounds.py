@@ -72,7 +72,7 @@ class Confirmer:
         done = len(self._record.rounds)
         while self._wanted(done, more):
             self._round(len(self._record.rounds))
-            if not any(not is_baseline(name) for name in self._running()):
+            if all(is_baseline(name) for name in self._running()):
                 return
             steps.advance(self._so_far())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from experiments.environment import environment_tags
 from experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from experiments.noise import host_warnings, steal_warning, stolen_s
 from experiments.progress import Steps
-from experiments.ratio import Ratio, ratio_to
+from experiments.ratio import Ratio, ratio_to, variation
 from experiments.results import write_json
 from experiments.store import Store
 from experiments.tracking import Tracker
@@ -134,11 +134,6 @@ def middling(info: PipelineInfo) -> PipelineConfig:
     )
 
 
-def variation(values: Sequence[float]) -> float:
-    """Coefficient of variation: standard deviation over mean."""
-    return statistics.stdev(values) / statistics.fmean(values)
-
-
 def _pair(runner: TrialRunner, spec: TrialSpec, order: random.Random) -> tuple[float, float]:
     """One round of two candidates that are the same, in random order."""
     rates = {}
@@ -155,9 +150,7 @@ def selftest_and_report(
 ) -> int:
     """Runs the test, prints and logs it; returns 1 where the verdicts cannot be trusted."""
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    info = runner.inspect(request.target, request.seed, request.device)
-    if isinstance(info, TrialFailure):
-        raise PipelineError(info.detail)
+    info = runner.describe(request.target, request.seed, request.device)
     store.create()
     tracker = Tracker(store)
     steps = Steps(notes, f"{info.name} against itself", 0, request.comparisons)

@@ -101,9 +101,7 @@ class Tuning:
         self._run(study, tracker, began, partial(self._confirm, study, more))
 
     def _inspect(self, target: str, options: Options) -> PipelineInfo:
-        info = self._runner.inspect(target, options.seed, options.device)
-        if isinstance(info, TrialFailure):
-            raise PipelineError(info.detail)
+        info = self._runner.describe(target, options.seed, options.device)
         built_in = {catalog.resolve(name): name for name in catalog.names()}
         self.selectors[info.name] = built_in.get(info.target, info.target)
         if not self._runner.forks and len(self.selectors) == 1:

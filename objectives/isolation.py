@@ -29,6 +29,7 @@ from objectives.measurement import (
 )
 from objectives.process_tree import LOOK_EVERY_S, MIB, tree_resident_mib
 from objectives.spec import Device, TrialSpec
+from pipelines.source import PipelineError
 
 OUTPUT_LINES = 30
 OUTPUT_BYTES = 16_384
@@ -117,6 +118,17 @@ class TrialRunner:
         if "failure" in answer:
             return _failure(answer)
         return PipelineInfo.model_validate(answer["info"])
+
+    def describe(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
+        """`inspect` for a command that cannot go on without the pipeline.
+
+        Raises:
+            PipelineError: it cannot be used; one line says why.
+        """
+        info = self.inspect(pipeline, seed, device)
+        if isinstance(info, TrialFailure):
+            raise PipelineError(info.detail)
+        return info
 
     def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
         """Measures what each stage of a pipeline costs by itself, alone on this host."""
