@@ -7,7 +7,7 @@ import shutil
 CHROMIUM: str | None = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-FLAGS = (
+HEADLESS = (
     "--headless",
     "--no-sandbox",  # as root it starts in no other way
     "--disable-gpu",
@@ -17,6 +17,9 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+FLAGS = (
+    *HEADLESS,
     "--virtual-time-budget=15000",
     "--enable-logging=stderr",
     "--v=0",

@@ -15,16 +15,29 @@ from pathlib import Path
 import pytest
 
 from experiments.report.document import html, note
+from experiments.report.text import verdict
 from experiments.store import Store
 from experiments.tracking import NOTE, Tracker
 from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
 from tests import report_records
 from tests.browser import FLAGS
+from tests.devtools import Browser
 from tests.fakes import measurement
 
 BEGAN = 1_700_000_000.0
 NAMES = ("#00 batch 64, prefetch 4, map 2", "#01 batch 64, prefetch 8, map 2")
+# The verdict, and the figures in which there is a shape of some size.
+READ = r"""({
+  verdict: (document.getElementById("verdict") || {innerText: ""}).innerText.replace(/\s+/g, " "),
+  drawn: Array.from(document.querySelectorAll(".plotly-graph-div")).filter(function (figure) {
+    var shapes = figure.querySelectorAll(".main-svg .trace path, .main-svg .bars path");
+    return Array.from(shapes).some(function (shape) {
+      var box = shape.getBBox();
+      return box.width + box.height > 0;
+    });
+  }).map(function (figure) { return figure.id; })
+})"""
 
 
 class Ui:
@@ -37,6 +50,8 @@ class Ui:
         store.create()
         tracker = Tracker(store)
         record = report_records.full()
+        self.verdict = verdict(record)
+        self.report = html(record)
         self.study = tracker.start_study("image", "image-browsed", {"pipeline": "image"})
         self.trials: list[str] = []
         for buffer, name in zip((4, 8), NAMES, strict=True):
@@ -54,7 +69,7 @@ class Ui:
             params={},
             metrics={"limit/fraction": 0.9},
             tags={"verdict": "faster", NOTE: note(record)},
-            texts={"report.html": html(record)},
+            texts={"report.html": self.report},
         )
         self.experiment = tracker.experiment_of(self.study)
         with socket.socket() as free:
@@ -79,13 +94,15 @@ class Ui:
                 time.sleep(0.3)
         raise AssertionError("the MLflow UI did not start")
 
+    def url(self, page: str) -> str:
+        return f"http://127.0.0.1:{self.port}/#/{page}"
+
     def look(self, page: str) -> str:
         """The page's document once its scripts have run."""
         profile = f"--user-data-dir={self.folder / 'profile'}"
         command = [self.chromium, *FLAGS, profile, "--window-size=1600,1200"]
-        url = f"http://127.0.0.1:{self.port}/#/{page}"
         done = subprocess.run(
-            [*command, url], capture_output=True, text=True, timeout=120, check=True
+            [*command, self.url(page)], capture_output=True, text=True, timeout=120, check=True
         )
         return done.stdout
 
@@ -124,10 +141,21 @@ def test_two_runs_can_be_compared(ui: Ui) -> None:
     assert "prefetch_buffer" in page
 
 
-def test_the_study_shows_its_verdict_and_its_report(ui: Ui) -> None:
+def test_the_study_shows_its_verdict(ui: Ui) -> None:
     page = ui.look(f"experiments/{ui.experiment}/runs/{ui.study}")
+
     assert "AUTOTUNE" in page
 
-    page = ui.look(f"experiments/{ui.experiment}/runs/{ui.study}/artifacts/report.html")
+
+def test_the_report_is_drawn_in_its_sandboxed_frame(ui: Ui) -> None:
+    figures = re.findall(r'<div id="([^"]+)" class="plotly-graph-div"', ui.report)
+    wanted = {"verdict": ui.verdict, "drawn": figures}
+
+    with Browser(ui.chromium, ui.folder) as browser:
+        browser.open(ui.url(f"experiments/{ui.experiment}/runs/{ui.study}/artifacts/report.html"))
+        frames = browser.in_frames(READ, wanted)
+        page = browser.text()
+
+    assert figures
     assert "report.html" in page
-    assert re.search(r"<iframe[^>]*(srcdoc|src)=", page)
+    assert wanted in frames, f"in the frames: {frames}\non the page around them: {page[:2000]}"
