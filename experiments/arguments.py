@@ -70,6 +70,12 @@ def add_tune_options(command: argparse.ArgumentParser) -> None:
         help="longest search a pipeline, without diagnosis and confirmation",
     )
     add(
+        "--axes",
+        choices=["basic", "all"],
+        help="basic: batch size, prefetch and map parallelism; all (default): also the structure "
+        "of the chain, where the diagnosis finds that it may help",
+    )
+    add(
         "--batch-size",
         type=number(int, 1, MAX_BATCH_SIZE),
         metavar="N",

@@ -8,6 +8,7 @@ from experiments.metrics import result_metrics
 from experiments.report.document import html, markdown, note
 from experiments.report.snippet import snippet
 from experiments.results import StudyRecord, StudyResult
+from experiments.space import described
 from experiments.study import PipelineStudy
 from experiments.tracking import NOTE, Tracker
 
@@ -42,14 +43,13 @@ def close_study(
 
 
 def _params(study: PipelineStudy) -> dict[str, object]:
-    space = study.space
+    space = study.offer.space
     return {
         "pipeline": study.info.target,
         "device": study.settings.device,
         "seed": study.settings.seed,
         "space.batch_sizes": list(space.batch_sizes),
-        "space.max_prefetch": space.max_prefetch,
-        "space.max_map_parallelism": space.max_map_parallelism,
+        "space.axes": described(space.axes),
     }
 
 

@@ -20,6 +20,8 @@ from objectives.measurement import Ceilings, Interval, Measurement
 from pipelines.config import PipelineConfig
 
 AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
+# The best that leaves the structure of the chain alone, where the structure was searched, too.
+BASIC = "basic"
 # Rounds go on until the ratio to AUTOTUNE is known within this share.
 PRECISE_SHARE = 0.05
 

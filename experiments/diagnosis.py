@@ -100,7 +100,7 @@ def diagnose(costs: StageCosts) -> Diagnosis:
         return _diagnosis("step-bound", "step", costs)
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
     stage = max(before, key=lambda name: before[name].wall_s)
-    waits = before[stage].cpu_s < BUSY_SHARE * before[stage].wall_s
+    waits = before[stage].cpu_share < BUSY_SHARE
     if stage in ("generator", "map") and waits:
         return _diagnosis("blocking", stage, costs)
     if stage == "generator":

@@ -6,10 +6,11 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.confirmation import (
     AUTOTUNE,
+    BASIC,
     NO_PREFETCH,
     RoundMeasurement,
     is_baseline,
@@ -27,12 +28,19 @@ NOMINEES = 3
 PATIENCE = 2
 
 
-def candidates_of(complete: Sequence[MeasuredConfig]) -> Candidates:
+def candidates_of(
+    complete: Sequence[MeasuredConfig], own: Mapping[str, bool | int] | None = None
+) -> Candidates:
     """The best three distinct configurations at the best batch size, and the baselines at it.
 
     Rates compare at equal batch size only. Which one is best is read off the mean of its best
     three, since a single trial is often just lucky; where it has fewer than three, settings that
-    did well at another batch size are taken over.
+    did well at another batch size are taken over. If the structure of the chain was searched, the
+    best without a change of it takes the place of the third.
+
+    Args:
+        complete: what the search measured.
+        own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
     """
     rates: dict[PipelineConfig, list[float]] = defaultdict(list)
     for measured in complete:
@@ -46,10 +54,17 @@ def candidates_of(complete: Sequence[MeasuredConfig]) -> Candidates:
     size = max(by_size, key=lambda s: statistics.fmean(by_size[s][:NOMINEES]))
     own_first = sorted(ranked, key=lambda config: config.batch_size != size)
     moved = [config.model_copy(update={"batch_size": size}) for config in own_first]
-    nominees = list(dict.fromkeys(moved))[:NOMINEES]
+    distinct = list(dict.fromkeys(moved))
+    nominees = distinct[:NOMINEES]
+    basic: dict[str, PipelineConfig] = {}
+    plain = next((config for config in distinct if not config.structure), None)
+    if plain is not None and any(config.structure for config in distinct):
+        nominees = [config for config in nominees if config != plain][: NOMINEES - 1]
+        basic = {BASIC: plain}
     return {
         **{f"tuned-{rank}": config for rank, config in enumerate(nominees, start=1)},
-        AUTOTUNE: PipelineConfig.autotune(size),
+        **basic,
+        AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
         NO_PREFETCH: PipelineConfig.no_prefetch(size),
     }
 

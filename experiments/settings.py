@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +25,7 @@ class Options(BaseModel):
         trials: how many in total, those of an earlier run included; None for the default number
             within the default time.
         time_budget_s: search no longer than this; None for no limit.
+        axes: "basic" for batch, prefetch and map parallelism; "all" for the structure, too.
         batch_size: search at this one only.
         memory_limit_mib: peak host memory above which a configuration is infeasible.
         trial_timeout_s: wall time after which a trial is killed.
@@ -36,6 +38,7 @@ class Options(BaseModel):
 
     trials: int | None = None
     time_budget_s: float | None = None
+    axes: Literal["basic", "all"] = "all"
     batch_size: int | None = None
     memory_limit_mib: float | None = None
     device: Device = "auto"

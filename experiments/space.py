@@ -2,83 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import optuna
 
-from experiments.environment import usable_cores
-from objectives.measurement import PipelineInfo
-from pipelines.config import PipelineConfig
+from pipelines.config import STRUCTURE, PipelineConfig
 
-# Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
-# those that last longer than 64 steps are a rate, not a pause.
-MAX_PREFETCH = 64
-# A map that blocks gains from more calls in flight than there are cores.
-CALLS_PER_CORE = 4
-LEAST_CALLS = 8
+Value = int | str | bool
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting that is searched: a range on a log scale, or a few choices.
+
+    Both ways of looking ahead are searched on a log scale: from 1 to 2 is a change of kind, from 33
+    to 34 none at all.
+
+    Attributes:
+        name: of the setting.
+        low, high: of a range; the search takes any whole number of it.
+        choices: instead of a range.
+        points: of the range or the choices, what the prediction tries out.
+    """
+
+    name: str
+    low: int = 1
+    high: int = 1
+    choices: tuple[Value, ...] = ()
+    points: tuple[Value, ...] = ()
+
+    @classmethod
+    def range(cls, name: str, high: int, low: int = 1, step: int = 2) -> Axis:
+        """From `low` to `high`; the prediction tries `low` times the powers of `step`."""
+        points, point = [], low
+        while point <= high:
+            points.append(point)
+            point *= step
+        return cls(name, low=low, high=high, points=tuple(points))
+
+    @classmethod
+    def of(cls, name: str, *choices: Value) -> Axis:
+        """A few choices, all of which the prediction tries."""
+        return cls(name, choices=choices, points=choices)
+
+    def suggest(self, trial: optuna.Trial) -> Value:
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.choices)  # type: ignore[return-value]
+        return trial.suggest_int(self.name, self.low, self.high, log=True)
+
+    def __str__(self) -> str:
+        if self.choices:
+            return f"{self.name} {' '.join(str(choice) for choice in self.choices)}"
+        return f"{self.name} {self.low}-{self.high}"
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The axes of a search. An axis with one value is left out of the study.
+    """The axes of a search; every other setting stays as it is by default.
 
     Attributes:
-        batch_sizes: in examples, ascending.
-        max_prefetch: batches; the search begins at 1, no prefetch at all is a baseline.
-        max_map_parallelism: elements in flight; 1 for a pipeline without a map.
+        batch_sizes: in examples, ascending; a single one is no axis.
+        axes: the others.
     """
 
     batch_sizes: tuple[int, ...]
-    max_prefetch: int
-    max_map_parallelism: int
-
-    @classmethod
-    def for_pipeline(cls, info: PipelineInfo, batch_size: int | None = None) -> SearchSpace:
-        """The axes that apply to a pipeline; `batch_size` takes the place of its own list."""
-        calls = max(CALLS_PER_CORE * usable_cores(), LEAST_CALLS)
-        return cls(
-            batch_sizes=(batch_size,) if batch_size is not None else tuple(info.batch_sizes),
-            max_prefetch=MAX_PREFETCH,
-            max_map_parallelism=calls if info.has_transform else 1,
-        )
+    axes: tuple[Axis, ...]
 
     def suggest(self, trial: optuna.Trial) -> PipelineConfig:
-        """The configuration that `trial` is to measure.
-
-        Both look-ahead axes are searched on a log scale: from 1 to 2 is a change of kind, from
-        33 to 34 none at all.
-        """
-        batch_size = self.batch_sizes[0]
+        """The configuration that `trial` is to measure."""
+        batch_size: Any = self.batch_sizes[0]
         if len(self.batch_sizes) > 1:
             batch_size = trial.suggest_categorical("batch_size", self.batch_sizes)
-        prefetch = trial.suggest_int("prefetch_buffer", 1, self.max_prefetch, log=True)
-        calls = 1
-        if self.max_map_parallelism > 1:
-            calls = trial.suggest_int("map_parallelism", 1, self.max_map_parallelism, log=True)
-        return PipelineConfig(
-            batch_size=batch_size, prefetch_buffer=prefetch, map_parallelism=calls
-        )
+        return _config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
 
-    def params(self, config: PipelineConfig) -> dict[str, int]:
+    def params(self, config: PipelineConfig) -> dict[str, Value]:
         """The parameters that `suggest` would have to draw for a configuration of this space."""
-        params = {"prefetch_buffer": int(config.prefetch_buffer)}
-        if len(self.batch_sizes) > 1:
-            params["batch_size"] = config.batch_size
-        if self.max_map_parallelism > 1:
-            params["map_parallelism"] = int(config.map_parallelism)
-        return params
+        batch = {"batch_size": config.batch_size} if len(self.batch_sizes) > 1 else {}
+        return {**batch, **{axis.name: getattr(config, axis.name) for axis in self.axes}}
+
+    @property
+    def plain(self) -> dict[str, Value]:
+        """What fixes a trial to the chain without structure; empty where there is no such axis."""
+        fields = PipelineConfig.model_fields
+        return {axis.name: fields[axis.name].default for axis in self.axes if is_structural(axis)}
 
     def grid(self) -> Iterator[PipelineConfig]:
-        """All configurations with powers of two on the look-ahead axes."""
-        buffers = _powers_of_two(self.max_prefetch)
-        calls = _powers_of_two(self.max_map_parallelism)
-        for batch_size, buffer, parallel in product(self.batch_sizes, buffers, calls):
-            yield PipelineConfig(
-                batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=parallel
-            )
+        """All configurations of the axes' points."""
+        names = [axis.name for axis in self.axes]
+        for batch_size in self.batch_sizes:
+            for values in product(*(axis.points for axis in self.axes)):
+                yield _config(batch_size, dict(zip(names, values, strict=True)))
 
 
-def _powers_of_two(limit: int) -> list[int]:
-    return [2**exponent for exponent in range(limit.bit_length()) if 2**exponent <= limit]
+def _config(batch_size: int, values: Mapping[str, Any]) -> PipelineConfig:
+    basic = {"prefetch_buffer": 1, "map_parallelism": 1}
+    return PipelineConfig.model_validate({"batch_size": batch_size, **basic, **values})
+
+
+def is_structural(axis: Axis) -> bool:
+    """Whether an axis changes the plain chain of a generator."""
+    return axis.name in STRUCTURE
+
+
+def described(axes: Sequence[Axis]) -> str:
+    """The axes in a line."""
+    return ", ".join(str(axis) for axis in axes)

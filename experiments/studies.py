@@ -10,7 +10,6 @@ import optuna
 from experiments.environment import host_fingerprint
 from experiments.errors import StoreError, StudyError, first_line
 from experiments.settings import StudySettings
-from experiments.space import SearchSpace
 from experiments.store import Store
 from objectives.measurement import PipelineInfo
 
@@ -18,9 +17,7 @@ from objectives.measurement import PipelineInfo
 RANDOM_TRIALS = 8
 
 
-def open_study(
-    settings: StudySettings, info: PipelineInfo, space: SearchSpace, store: Store
-) -> optuna.Study:
+def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> optuna.Study:
     """Creates the Optuna study, or loads it and checks that it can be continued.
 
     Raises:
@@ -40,7 +37,7 @@ def open_study(
     study.sampler = optuna.samplers.TPESampler(
         seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
     )
-    check_identity(study, settings, info, space)
+    check_identity(study, settings, info)
     return study
 
 
@@ -63,9 +60,7 @@ def load_study(name: str, store: Store) -> optuna.Study:
     raise StudyError(f"no study named {name!r} in {store.storage_url} (there are: {there})")
 
 
-def check_identity(
-    study: optuna.Study, settings: StudySettings, info: PipelineInfo, space: SearchSpace
-) -> None:
+def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineInfo) -> None:
     """Keeps what a study's trials have in common, or checks that it is still the same.
 
     Raises:
@@ -76,7 +71,8 @@ def check_identity(
         "source_digest": info.source_digest,
         "device": info.device,
         "host.fingerprint": host_fingerprint(),
-        "batch_sizes": list(space.batch_sizes),
+        "axes": settings.axes,
+        "batch_sizes": info.batch_sizes if settings.batch_size is None else [settings.batch_size],
         "seed": settings.seed,
         "memory_limit_mib": settings.memory_limit_mib,
     }

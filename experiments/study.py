@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.trial import TrialState
 
+from experiments.axes import Offer, offer
 from experiments.confirmation import RoundMeasurement, is_baseline
 from experiments.environment import usable_cores
 from experiments.interrupts import uninterrupted
@@ -16,13 +18,15 @@ from experiments.prediction import predict, relative_error, warm_start
 from experiments.record import Record
 from experiments.results import MeasuredConfig, State
 from experiments.settings import StudySettings
-from experiments.space import SearchSpace
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
 
+# One trial in so many leaves the structure of the chain alone, so that the report can tell what the
+# basic axes reach.
+PLAIN_EVERY = 4
 CONSTRAINT = "host_peak_mib_over_limit"
 
 
@@ -50,7 +54,6 @@ class PipelineStudy:
         self,
         study: optuna.Study,
         info: PipelineInfo,
-        space: SearchSpace,
         settings: StudySettings,
         runner: TrialRunner,
         tracker: Tracker,
@@ -59,13 +62,17 @@ class PipelineStudy:
         self.study = study
         self.record = Record(study)
         self.info = info
-        self.space = space
         self.settings = settings
         self.tags = dict(tags)
         self.run_id = ""
         self.measured_s = 0.0
         self._runner = runner
         self._tracker = tracker
+
+    @cached_property
+    def offer(self) -> Offer:
+        """The axes that are searched; asked for once the diagnosis is there."""
+        return offer(self.info, self.settings, self.record.diagnosis)
 
     def begin(self) -> None:
         """Makes the parent run, or takes up the one of an earlier run and clears its leftovers."""
@@ -83,8 +90,9 @@ class PipelineStudy:
         diagnosis = self.record.diagnosis
         if diagnosis is None or self.study.get_trials(deepcopy=False):
             return  # a resumed study has had them
-        for config in warm_start(diagnosis.costs, self.space, usable_cores()):
-            self.study.enqueue_trial(self.space.params(config), user_attrs={"warm_start": True})
+        space = self.offer.space
+        for config in warm_start(diagnosis.costs, space, usable_cores()):
+            self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     def run_trial(self) -> Outcome:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
@@ -92,10 +100,14 @@ class PipelineStudy:
         A trial that fails is recorded as failed and raises nothing. On Ctrl-C the trial is told
         as failed, without a run, and the interrupt goes on.
         """
+        plain = self.offer.space.plain
+        if plain and len(self.record.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
+            # The rest of the settings is the sampler's; a predicted start waits for its turn.
+            self.study.enqueue_trial(plain)
         trial = self.study.ask()
         began = time.time()
         try:
-            config = self.space.suggest(trial)
+            config = self.offer.space.suggest(trial)
             trial.set_user_attr("config", config.model_dump())
             spec = self._spec(config, self.record.best)
             result = self._runner.measure(spec)

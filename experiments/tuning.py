@@ -20,7 +20,6 @@ from experiments.record import Record, all_failed
 from experiments.results import StudyRecord
 from experiments.rounds import Confirmer, candidates_of
 from experiments.settings import Options, StudySettings, TuneRequest
-from experiments.space import SearchSpace
 from experiments.store import Store
 from experiments.studies import check_identity, load_study, open_study
 from experiments.study import PipelineStudy
@@ -74,9 +73,8 @@ class Tuning:
         studies = []
         for info in infos:
             settings = StudySettings.of(request, info.name, stamp, several=len(infos) > 1)
-            space = SearchSpace.for_pipeline(info, request.batch_size)
-            found = open_study(settings, info, space, self._store)
-            studies.append(self._study(found, info, space, settings, tracker))
+            found = open_study(settings, info, self._store)
+            studies.append(self._study(found, info, settings, tracker))
         for study in studies:
             self._run(study, tracker, began, partial(self._tune, study))
             began = time.monotonic()
@@ -94,10 +92,9 @@ class Tuning:
             raise StudyError(f"study {name!r} has no complete trial, so nothing to confirm")
         settings = record.settings
         info = self._inspect(record.info.target, settings)
-        space = SearchSpace.for_pipeline(info, settings.batch_size)
-        check_identity(found, settings, info, space)
+        check_identity(found, settings, info)
         tracker = Tracker(self._store)
-        study = self._study(found, info, space, settings, tracker)
+        study = self._study(found, info, settings, tracker)
         self._run(study, tracker, began, partial(self._confirm, study, more))
 
     def _inspect(self, target: str, options: Options) -> PipelineInfo:
@@ -115,12 +112,11 @@ class Tuning:
         self,
         found: optuna.Study,
         info: PipelineInfo,
-        space: SearchSpace,
         settings: StudySettings,
         tracker: Tracker,
     ) -> PipelineStudy:
         tags = study_tags(info, settings.name, settings.seed)
-        return PipelineStudy(found, info, space, settings, self._runner, tracker, tags)
+        return PipelineStudy(found, info, settings, self._runner, tracker, tags)
 
     def _run(
         self, study: PipelineStudy, tracker: Tracker, began: float, work: Callable[[], None]
@@ -145,6 +141,9 @@ class Tuning:
     def _diagnose(self, study: PipelineStudy) -> None:
         """Measures the stages once a study; without them the search begins blindly."""
         info, diagnosis = study.info, study.record.diagnosis
+        if info.kind == "batches":
+            self._console.print(f"{info.name}: builds its own chain, whose stages are not measured")
+            return
         if diagnosis is None:
             settings = study.settings
             costs = self._runner.measure_stages(info.target, settings.seed, settings.device)
@@ -180,7 +179,7 @@ class Tuning:
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and no prefetch."""
         record = study.record
-        record.nominate(candidates_of(record.complete))
+        record.nominate(candidates_of(record.complete, study.info.own))
         done = len(record.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)

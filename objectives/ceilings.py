@@ -34,10 +34,13 @@ class Alone:
         step: Callable[[Any], None] | None = None,
         synchronise: Callable[[], None] | None = None,
     ) -> None:
-        self.examples_per_batch = examples_per_batch
+        self._examples_per_batch = examples_per_batch
         self.next_batch = next_batch
         self._step = step
         self._synchronise = synchronise
+
+    def examples_in(self, _: Any) -> int:
+        return self._examples_per_batch
 
     def step(self, batch: Any) -> None:
         if self._step is not None:
@@ -67,7 +70,7 @@ def measure_ceilings(
         rule: of the measurement; its windows are taken, a few of them.
         batch_s: seconds a batch took in the measurement.
     """
-    begin, size = time.perf_counter(), feed.examples_per_batch
+    begin, size = time.perf_counter(), config.batch_size
     drain(feed.next_batch, ready_batches(config, nodes), batch_s, time.perf_counter)
     producer = _rate(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
     batch = feed.first_batches[0]

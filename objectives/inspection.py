@@ -17,8 +17,15 @@ from objectives.measurement import PipelineInfo
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, is_padded, sample_batch
-from pipelines.config import MAX_BATCH_SIZE, PipelineConfig
-from pipelines.source import GeneratorPipeline, PipelineError, has_transform
+from pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
+from pipelines.source import (
+    BatchesPipeline,
+    GeneratorPipeline,
+    Pipeline,
+    PipelineError,
+    has_transform,
+)
+from pipelines.structure import reasons_against
 
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
@@ -34,10 +41,13 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     """
     pipeline = catalog.load(target)
     batch_sizes = check_batch_sizes(pipeline)
+    if isinstance(pipeline, BatchesPipeline):
+        return inspect_batches(target, pipeline, batch_sizes, device)
     elements = first_elements(pipeline, seed, ELEMENTS)
     mapped = check_transform(pipeline, elements[0])
     check_model(pipeline, elements, batch_sizes[0])
     sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
+    against = reasons_against(pipeline, elements)
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),
@@ -51,10 +61,62 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         device=device,
         source_digest=source_digest(pipeline),
+        axes=["map_parallelism"] * has_transform(pipeline)
+        + [name for name in STRUCTURE if name not in against],
+        not_offered=against,
     )
 
 
-def check_batch_sizes(pipeline: GeneratorPipeline) -> list[int]:
+def inspect_batches(
+    target: str, pipeline: BatchesPipeline, batch_sizes: list[int], device: str
+) -> PipelineInfo:
+    """The same for a chain of a person's own.
+
+    Raises:
+        PipelineError: its batches are not of the size that was asked for, or do not train.
+    """
+    size = batch_sizes[0]
+    batch = first_batch(pipeline, size, seed=0)
+    found = tf.nest.flatten(batch)[0].shape[0]
+    if found != size:
+        raise PipelineError(
+            f"{pipeline.name}: asked for batches of {size} it gave one of {found}; "
+            "use config.batch_size"
+        )
+    _train_once(pipeline, batch, size)
+    return PipelineInfo(
+        target=target,
+        name=str(pipeline.name),
+        summary=(inspect.getdoc(pipeline) or "").split("\n")[0],
+        stand_in=pipeline.stand_in,
+        batch_sizes=batch_sizes,
+        has_transform="map_parallelism" in pipeline.axes,
+        element="batches of " + _describe(pipeline.element_spec),
+        element_spec=spec_source(pipeline.element_spec),
+        padded=False,
+        element_bytes=None,
+        device=device,
+        source_digest=source_digest(pipeline),
+        kind="batches",
+        axes=[name for name in pipeline.axes if name != "batch_size"],
+        not_offered=dict.fromkeys(STRUCTURE, "the pipeline builds its own chain"),
+        own=dict(pipeline.own),
+    )
+
+
+def first_batch(pipeline: BatchesPipeline, batch_size: int, seed: int) -> Any:
+    """A batch of the chain without look-ahead, from an iterator of its own.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    config = PipelineConfig.no_prefetch(batch_size)
+    for batch in build_dataset(pipeline, config, seed=seed):
+        return batch
+    raise PipelineError(f"{pipeline.name} ended without a single batch")
+
+
+def check_batch_sizes(pipeline: Pipeline) -> list[int]:
     """The batch sizes to search, ascending and without repeats.
 
     Raises:
@@ -124,6 +186,15 @@ def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size
     """Builds the model and trains one step on the first elements.
 
     Raises:
+        PipelineError: see `_train_once`.
+    """
+    _train_once(pipeline, sample_batch(pipeline, elements, batch_size), batch_size)
+
+
+def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> None:
+    """Builds the model and trains one step on a batch.
+
+    Raises:
         PipelineError: it does not build, is no Keras model, is not compiled, or cannot train on
             these elements.
     """
@@ -146,7 +217,7 @@ def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size
         )
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size))
     try:
-        TrainingFeed(model, dataset, batch_size).trace(sample_batch(pipeline, elements, batch_size))
+        TrainingFeed(model, dataset).trace(batch)
     except (StepError, NotFiniteLossError) as error:
         raise PipelineError(
             f"pipeline {name!r}: a training step on the first elements failed: {_first_line(error)}"
@@ -167,7 +238,7 @@ def spec_source(spec: Any) -> str:
     return f"tf.{kind}({shape}, tf.{spec.dtype.name})"
 
 
-def source_digest(pipeline: GeneratorPipeline) -> str:
+def source_digest(pipeline: Pipeline) -> str:
     """SHA-256 of the files that define the pipeline's class, or the functions that it was made of.
 
     Of their names where there is no file.

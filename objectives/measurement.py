@@ -136,6 +136,11 @@ class StageCost(BaseModel):
     wall_s: float
     cpu_s: float
 
+    @property
+    def cpu_share(self) -> float:
+        """Share of its time in which it computes; above 1 with several threads."""
+        return self.cpu_s / max(self.wall_s, 1e-12)
+
 
 class LoopCost(BaseModel):
     """Seconds per example of the whole training loop in one setting, everything overlapped."""
@@ -145,6 +150,8 @@ class LoopCost(BaseModel):
     batch_size: int
     prefetch_buffer: int
     map_parallelism: int
+    generator_chunk: int = 1
+    vectorized_map: bool = False
     wall_s: float
 
 
@@ -164,6 +171,10 @@ class StageCosts(BaseModel):
         map_is_python: the map calls back into Python, so that its calls share the GIL.
         loops: the whole loop in a few settings, for what the stages by themselves do not show: the
             price of a batch's way to the step, and of threads that share a GIL and the cores.
+        chunk: elements of the blocks that `chunked` was measured with.
+        chunked: what handing over blocks and regrouping them to batches adds to the generator, an
+            example; None where elements cannot be put together.
+        batch_map: the map on whole batches; None where it does not take them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -179,6 +190,9 @@ class StageCosts(BaseModel):
     map_calls: int
     map_is_python: bool
     loops: list[LoopCost]
+    chunk: int = 1
+    chunked: StageCost | None = None
+    batch_map: StageCost | None = None
 
 
 class TrialFailure(BaseModel):
@@ -210,6 +224,11 @@ class PipelineInfo(BaseModel):
         device: what training steps run on, in words, for the device that was asked for.
         source_digest: SHA-256 of the source of the pipeline's module.
         stand_in: what took the place of a model's training step, in words; None for a real model.
+        kind: "generator", or "batches" for a chain of a person's own, which has no stages to
+            measure and yields batches where a generator yields elements.
+        axes: settings beside batch size and prefetch that it can be measured with.
+        not_offered: settings that would not work or not keep its data, and why.
+        own: settings that it was made with, which the AUTOTUNE baseline keeps.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -226,3 +245,7 @@ class PipelineInfo(BaseModel):
     device: str
     source_digest: str
     stand_in: str | None = None
+    kind: Literal["generator", "batches"] = "generator"
+    axes: list[str] = []
+    not_offered: dict[str, str] = {}
+    own: dict[str, bool | int] = {}

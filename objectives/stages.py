@@ -22,9 +22,19 @@ from objectives.measurement import LoopCost, StageCost, StageCosts
 from objectives.process_tree import MIB, ProcessTree
 from objectives.spec import StopRule
 from objectives.training import TrainingFeed
-from pipelines.build import batch_elements, build_dataset, pinned_options, sample_batch
+from pipelines.build import (
+    batch_elements,
+    batch_transform,
+    build_dataset,
+    in_blocks,
+    pinned_options,
+    regrouped,
+    sample_batch,
+)
 from pipelines.config import PipelineConfig
-from pipelines.source import GeneratorPipeline, SourceMonitor, has_transform
+from pipelines.monitor import SourceMonitor
+from pipelines.source import GeneratorPipeline, has_transform
+from pipelines.structure import calls_python, reasons_against
 
 RULE = StopRule(window_s=0.08, startup_s=0.08, min_windows=4, max_s=0.32)
 # Real elements kept in memory, to run the map and the batching without the generator.
@@ -39,7 +49,8 @@ LONGEST_BATCH_S = 0.05
 # The loops: some look-ahead, and as many calls of the map as a small machine has cores.
 LOOP_PREFETCH, LOOP_MAP_CALLS = 4, 2
 SLOW_BATCH_S = 0.3
-PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+# Elements of a block: enough for the price of handing one over to be small against them.
+CHUNK = 256
 
 
 class Stages:
@@ -53,6 +64,9 @@ class Stages:
         self._feed = self._traceable()
         self._source = self._endless()
         self._elements = self._keep()
+        self._chunk = 1
+        first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
+        self._against = reasons_against(pipeline, first)
 
     def measure(self) -> StageCosts:
         """Runs every stage, a few seconds in all."""
@@ -69,6 +83,7 @@ class Stages:
             mapped = minus(with_map, batch)
             # Against the whole chain: the parallel map's own bookkeeping counts, too.
             speedup = with_map.wall_s / parallel.wall_s
+        chunked = self._chunked(generator)
         step_s, step = self._steps()
         # With a whole batch that slow the stages say enough, and a loop would take a minute.
         slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
@@ -84,6 +99,9 @@ class Stages:
             map_calls=MAP_CALLS,
             map_is_python=calls_python(self._pipeline),
             loops=[] if slow else self._loops(),
+            chunk=self._chunk,
+            chunked=chunked,
+            batch_map=self._batch_map(kept, batch),
         )
 
     def _endless(self) -> Iterator[Any]:
@@ -124,6 +142,29 @@ class Stages:
 
         return self._cost(Alone(count, some))
 
+    def _chunked(self, generator: StageCost) -> StageCost | None:
+        """What blocks of elements cost on their way, regrouped to batches, beside the generator."""
+        if "generator_chunk" in self._against:
+            return None
+        self._chunk = max(fitting(generator.wall_s, CHUNK), 2)
+        config = PipelineConfig.no_prefetch(self._batch_size)
+        config = config.model_copy(update={"generator_chunk": self._chunk})
+        source = SourceMonitor(self._pipeline, self._seed, config)
+        batches = regrouped(in_blocks(self._pipeline, source), self._batch_size)
+        return minus(self._cost(self._taken(batches, self._batch_size)), generator)
+
+    def _batch_map(self, kept: tf.data.Dataset, batch: StageCost) -> StageCost | None:
+        if "vectorized_map" in self._against:
+            return None
+        size = self._batch_size
+        batches = batch_elements(kept, size).map(batch_transform(self._pipeline))
+        return minus(self._cost(self._taken(batches, size)), batch)
+
+    def _taken(self, dataset: tf.data.Dataset, size: int) -> Alone:
+        batches = iter(dataset.with_options(pinned_options()))
+        next(batches)  # starts the generator, fills what is to be filled
+        return Alone(size, lambda: next(batches))
+
     def _chain(self, elements: Callable[[], tf.data.Dataset]) -> StageCost:
         """Cost of a chain up to its batches, an example each, with no look-ahead at its end."""
         each_s = self._first_look_s(elements())
@@ -156,17 +197,20 @@ class Stages:
     def _loops(self) -> list[LoopCost]:
         """The whole loop at the smallest and the largest batch, and there with the map parallel."""
         sizes = sorted(set(self._pipeline.batch_sizes))
-        settings = [(size, 1) for size in {sizes[0], sizes[-1]}]
+        settings: list[dict[str, Any]] = [{"batch_size": size} for size in {sizes[0], sizes[-1]}]
         if has_transform(self._pipeline):
-            settings.append((sizes[-1], LOOP_MAP_CALLS))
-        return [self._loop(size, calls) for size, calls in settings]
+            settings.append({"batch_size": sizes[-1], "map_parallelism": LOOP_MAP_CALLS})
+        if self._chunk > 1:
+            vectorized = "vectorized_map" not in self._against
+            blocks = {"generator_chunk": self._chunk, "vectorized_map": vectorized}
+            settings.append({"batch_size": sizes[-1], **blocks})
+        return [self._loop(chosen) for chosen in settings]
 
-    def _loop(self, size: int, calls: int) -> LoopCost:
-        config = PipelineConfig(
-            batch_size=size, prefetch_buffer=LOOP_PREFETCH, map_parallelism=calls
-        )
+    def _loop(self, chosen: dict[str, Any]) -> LoopCost:
+        basic = {"prefetch_buffer": LOOP_PREFETCH, "map_parallelism": 1}
+        config = PipelineConfig.model_validate({**basic, **chosen})
         batches = iter(build_dataset(self._pipeline, config, seed=self._seed))
-        cost = self._cost(self._with_step(size, batches))
+        cost = self._cost(self._with_step(config.batch_size, batches))
         return LoopCost(**config.model_dump(), wall_s=cost.wall_s)
 
     def _with_step(self, size: int, batches: Iterator[Any]) -> Alone:
@@ -176,7 +220,7 @@ class Stages:
         """The model's step, traced once for batches of any size."""
         config = PipelineConfig.no_prefetch(self._batch_size)
         dataset = build_dataset(self._pipeline, config)
-        return TrainingFeed(self._pipeline.build_model(), dataset, self._batch_size)
+        return TrainingFeed(self._pipeline.build_model(), dataset)
 
     def _cost(self, feed: Alone) -> StageCost:
         state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)
@@ -196,16 +240,3 @@ def minus(whole: StageCost, *parts: StageCost) -> StageCost:
     wall_s = whole.wall_s - sum(part.wall_s for part in parts)
     cpu_s = whole.cpu_s - sum(part.cpu_s for part in parts)
     return StageCost(wall_s=max(wall_s, 0.0), cpu_s=max(cpu_s, 0.0))
-
-
-def calls_python(pipeline: GeneratorPipeline) -> bool:
-    """Whether the map's graph holds an op that runs Python."""
-    if not has_transform(pipeline):
-        return False
-    spec = pipeline.element_spec
-    traced = tf.function(pipeline.transform).get_concrete_function(
-        *(spec if isinstance(spec, tuple) else (spec,))
-    )
-    graph = traced.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return any(node.op in PYTHON_OPS for node in nodes)

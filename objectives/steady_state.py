@@ -28,10 +28,11 @@ DRIFT_SHARE = 0.03
 class Feed(Protocol):
     """What is timed: batches, and the step that consumes them."""
 
-    examples_per_batch: int
-
     def next_batch(self) -> Any:
         """Waits for the next batch."""
+
+    def examples_in(self, batch: Any) -> int:
+        """Examples that a batch holds."""
 
     def step(self, batch: Any) -> None:
         """Starts one training step; on a GPU it may return before the step has run."""
@@ -225,6 +226,7 @@ def _count_window(
     cpu_begin = cpu_clock()
     step_begin = begin
     wait_s = 0.0
+    examples = 0
     step_s: list[float] = []
     while not step_s or step_begin - begin < rule.window_s:
         batch = feed.next_batch()
@@ -232,11 +234,11 @@ def _count_window(
         feed.step(batch)
         step_end = clock()
         wait_s += ready - step_begin
+        examples += feed.examples_in(batch)
         step_s.append(step_end - step_begin)
         step_begin = step_end
     feed.synchronise()
     end = clock()
-    examples = len(step_s) * feed.examples_per_batch
     count.windows.append(Window(examples=examples, seconds=end - begin, wait_s=wait_s))
     count.steps.append(step_s)
     count.cpu.append(cpu_clock() - cpu_begin)

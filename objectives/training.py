@@ -45,11 +45,9 @@ class TrainingFeed:
         self,
         model: keras.Model,
         dataset: tf.data.Dataset,
-        examples_per_batch: int,
         *,
         autotuned: bool = False,
     ) -> None:
-        self.examples_per_batch = examples_per_batch
         self.first_batches: list[Any] = []
         self._model = model
         self._dataset = dataset
@@ -78,6 +76,10 @@ class TrainingFeed:
         if len(self.first_batches) < 2:
             self.first_batches.append(batch)  # kept for the digest, which is made afterwards
         return batch
+
+    def examples_in(self, batch: Any) -> int:
+        """Examples of a batch, by its leading dimension: an epoch's last may be a short one."""
+        return int(tf.nest.flatten(batch)[0].shape[0])
 
     def step(self, batch: Any) -> None:
         try:

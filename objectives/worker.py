@@ -18,7 +18,7 @@ from objectives.buffers import buffer_mib
 from objectives.ceilings import measure_ceilings
 from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
 from objectives.digest import digest
-from objectives.inspection import first_elements, inspect_pipeline
+from objectives.inspection import first_batch, first_elements, inspect_pipeline
 from objectives.measurement import (
     AutotuneNode,
     Digest,
@@ -34,7 +34,8 @@ from objectives.stages import Stages
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
-from pipelines.source import GeneratorPipeline, PipelineError, SourceMonitor
+from pipelines.monitor import SourceMonitor
+from pipelines.source import BatchesPipeline, Pipeline, PipelineError
 
 # Elements of the digest and of the batch that the step is traced on.
 FIRST_ELEMENTS = 4
@@ -55,30 +56,25 @@ class Trial:
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "transform"
-        elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
-        traced = sample_batch(pipeline, elements, spec.config.batch_size)
-        source = SourceMonitor(pipeline, spec.seed)
-        dataset = build_dataset(pipeline, spec.config, source=source)
+        source, elements, traced = self._first(pipeline)
+        dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=source)
         self.stage = "model"
-        feed = TrainingFeed(
-            pipeline.build_model(),
-            dataset,
-            spec.config.batch_size,
-            autotuned=spec.config.is_autotune,
-        )
+        model = pipeline.build_model()
+        feed = TrainingFeed(model, dataset, autotuned=spec.config.is_autotune)
         feed.trace(traced)
         reset_device_peak(device)
 
-        self.stage, self.source = "transform", source
-        skipped_before = _skipped(pipeline)
+        # A chain of one's own has no source that could be watched; most of it is one.
+        self.stage, self.source = "transform" if source else "generator", source
+        skipped_before = source.skipped_elements if source else 0
         feed.start()
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
         tree.look()
         host_peak_mib = tree.peak_mib
-        restarts = source.starts - 1
-        skipped = _skipped(pipeline) - skipped_before
+        restarts = source.starts - 1 if source else 0
+        skipped = source.skipped_elements - skipped_before if source else 0
 
         examples = sum(window.examples for window in state.windows)
         seconds = sum(window.seconds for window in state.windows)
@@ -112,6 +108,17 @@ class Trial:
             autotune=nodes,
             ceilings=ceilings,
         )
+
+    def _first(self, pipeline: Pipeline) -> tuple[SourceMonitor | None, list[Any], Any]:
+        """The watched source, the first elements for the digest, and a batch to trace on."""
+        spec = self.spec
+        if isinstance(pipeline, BatchesPipeline):
+            batch = first_batch(pipeline, spec.config.batch_size, spec.seed)
+            return None, [batch], batch
+        # Before TensorFlow runs anything: its threads would not be there in forked processes.
+        source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+        elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
+        return source, elements, sample_batch(pipeline, elements, spec.config.batch_size)
 
     def failure(self, error: Exception) -> TrialFailure:
         """Names what went wrong, by the exception or else by the stage that it came from."""
@@ -188,15 +195,14 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
     try:
         select_device(job["device"])
         keras.utils.set_random_seed(job["seed"])
-        return "stages", Stages(catalog.load(job["pipeline"]), job["seed"]).measure()
+        pipeline = catalog.load(job["pipeline"])
+        if isinstance(pipeline, BatchesPipeline):
+            raise PipelineError("it builds its own chain, whose stages cannot be taken apart")
+        return "stages", Stages(pipeline, job["seed"]).measure()
     except Exception as error:
         traceback.print_exc()
         detail = f"{job['pipeline']} cannot be diagnosed: {_quote(error)}"
         return "failure", TrialFailure(kind="usage", detail=detail)
-
-
-def _skipped(pipeline: GeneratorPipeline) -> int:
-    return int(getattr(pipeline, "skipped_elements", 0))  # a pipeline need not be a subclass
 
 
 def _answer(key: str, value: BaseModel) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,19 +43,10 @@ class FunctionPipeline(GeneratorPipeline):
             PipelineError: it cannot be called, or its elements cannot be described.
         """
         self._generator = generator
-        self._model = model
-        self._step_ms = step_ms
         self.functions = [f for f in (generator, transform, model) if f is not None]
         self.name = generator.__name__.lstrip("_")
         self.__doc__ = inspect.getdoc(generator) or f"The generator {generator.__name__}."
-        self.stand_in = None
-        if model is None and step_ms is not None:
-            self.stand_in = f"a sleep of {step_ms:g} ms in place of a training step"
-        if model is None and step_ms is None:
-            raise PipelineError(
-                f"{generator.__name__}: what consumes its elements? give --model module:function, "
-                "which returns a compiled Keras model, or --step-time 5ms"
-            )
+        self.build_model_of, self.stand_in = step_model(generator.__name__, model, step_ms)
         self.element_spec = infer_spec(self.name, self.generate(0))
 
     def generate(self, seed: int) -> Iterator[Any]:
@@ -72,7 +64,7 @@ class FunctionPipeline(GeneratorPipeline):
             ) from error
 
     def build_model(self) -> keras.Model:
-        return self._model() if self._model is not None else sleeping_model(self._step_ms or 0.0)
+        return self.build_model_of()
 
 
 class MappedFunctionPipeline(FunctionPipeline):
@@ -90,6 +82,25 @@ class MappedFunctionPipeline(FunctionPipeline):
 
     def transform(self, *element: Any) -> Any:
         return self._transform(*element)
+
+
+def step_model(
+    name: str, model: Callable[[], Any] | None, step_ms: float | None
+) -> tuple[Callable[[], Any], str | None]:
+    """What makes the model, and in words what it stands in for; None for a real one.
+
+    Raises:
+        PipelineError: there is neither a model nor a time to sleep.
+    """
+    if model is not None:
+        return model, None
+    if step_ms is None:
+        raise PipelineError(
+            f"{name}: what consumes its elements? give --model module:function, "
+            "which returns a compiled Keras model, or --step-time 5ms"
+        )
+    said = f"a sleep of {step_ms:g} ms in place of a training step"
+    return functools.partial(sleeping_model, step_ms), said
 
 
 def sleeping_model(step_ms: float) -> keras.Model:

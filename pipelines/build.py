@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
-from pipelines.config import AUTO, PipelineConfig
-from pipelines.source import GeneratorPipeline, SourceMonitor, has_transform
+from pipelines.chunking import batch_of, block_spec, is_flat
+from pipelines.config import UNBOUNDED, PipelineConfig
+from pipelines.monitor import SourceMonitor
+from pipelines.source import BatchesPipeline, GeneratorPipeline, has_transform
 
 
 def build_dataset(
-    pipeline: GeneratorPipeline,
+    pipeline: GeneratorPipeline | BatchesPipeline,
     config: PipelineConfig,
     *,
     seed: int = 0,
@@ -21,8 +24,8 @@ def build_dataset(
     """Builds the endless dataset of batches that `config` describes.
 
     Args:
-        pipeline: the generator and its map.
-        config: batch size, prefetch buffer and map parallelism.
+        pipeline: the generator and its map, or a chain of a person's own.
+        config: batch size, prefetch buffer, map parallelism and structure.
         seed: given to `pipeline.generate`.
         source: starts the generator and watches it; made here if not given.
 
@@ -30,20 +33,90 @@ def build_dataset(
         A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size`
         on every component, without an end: a finite generator is started again.
     """
-    dataset = tf.data.Dataset.from_generator(
-        source or SourceMonitor(pipeline, seed), output_signature=pipeline.element_spec
-    )
-    # Before the batch, so that no epoch ends in a short batch and every step costs the same.
-    dataset = dataset.repeat()
-    if has_transform(pipeline):
-        dataset = dataset.map(pipeline.transform, num_parallel_calls=_parallel_calls(config))
-    dataset = batch_elements(dataset, config.batch_size)
+    if isinstance(pipeline, BatchesPipeline):
+        dataset = pipeline.make_batches(config, seed)
+        return dataset if config.is_autotune else dataset.with_options(pinned_options(config))
+    source = source or SourceMonitor(pipeline, seed, config)
+    dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
     if config.prefetch_buffer != 0:
         # Last, so that finished batches are what is held; "auto" grows it until waits stop.
-        dataset = dataset.prefetch(_or_autotune(config.prefetch_buffer))
+        dataset = dataset.prefetch(config.buffer_size)
     if config.is_autotune:
         return dataset  # what a user writes today, default options and all
-    return dataset.with_options(pinned_options())
+    dataset = dataset.with_options(pinned_options(config))
+    if config.device_prefetch:
+        # After everything else: what follows would bring the batches back to the host.
+        ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)
+        dataset = dataset.apply(ahead)
+    return dataset
+
+
+def _plain(
+    pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
+) -> tf.data.Dataset:
+    """Element by element from the generator, then batches."""
+    dataset = tf.data.Dataset.from_generator(source, output_signature=pipeline.element_spec)
+    # Before the batch, so that no epoch ends in a short batch and every step costs the same.
+    dataset = dataset.repeat()
+    if not has_transform(pipeline):
+        return batch_elements(dataset, config.batch_size)
+    if config.vectorized_map:
+        batches = batch_elements(dataset, config.batch_size)
+        return _mapped(batches, batch_transform(pipeline), config)
+    return batch_elements(_mapped(dataset, pipeline.transform, config), config.batch_size)
+
+
+def _chunked(
+    pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
+) -> tf.data.Dataset:
+    """Blocks of elements from the generator, so that few calls cross over, regrouped to batches."""
+    dataset = in_blocks(pipeline, source)
+    if has_transform(pipeline) and not config.vectorized_map:
+        mapped = _mapped(dataset.unbatch(), pipeline.transform, config)
+        return batch_elements(mapped, config.batch_size)
+    dataset = regrouped(dataset, config.batch_size)
+    if has_transform(pipeline):
+        return _mapped(dataset, batch_transform(pipeline), config)
+    return dataset
+
+
+def in_blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dataset:
+    """The generator's blocks without an end, each one a batch of as many elements as it has."""
+    spec = pipeline.element_spec
+    dataset = tf.data.Dataset.from_generator(source, output_signature=block_spec(spec)).repeat()
+    if is_flat(spec) and not is_padded(spec):
+        return dataset  # a block is such a batch already
+    return dataset.map(tf.autograph.experimental.do_not_convert(partial(batch_of, spec)))
+
+
+def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches of another size, padded where elements are of different sizes."""
+    ragged = any(isinstance(s, tf.RaggedTensorSpec) for s in tf.nest.flatten(dataset.element_spec))
+    dataset = dataset.rebatch(batch_size)
+    return dataset.map(_padded) if ragged else dataset
+
+
+def _mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
+    calls = config.num_parallel_calls
+    if config.thread_pool_size == UNBOUNDED and calls is not None:
+        return dataset.map(function, num_parallel_calls=calls, use_unbounded_threadpool=True)
+    return dataset.map(function, num_parallel_calls=calls)
+
+
+def batch_transform(pipeline: GeneratorPipeline) -> Any:
+    """The map for whole batches: `transform_batch` where there is one, else `transform` itself."""
+    return getattr(pipeline, "transform_batch", pipeline.transform)
+
+
+@tf.autograph.experimental.do_not_convert
+def _padded(*batch: Any) -> Any:
+    """Ragged components filled up with zeros to the batch's longest, as `padded_batch` does."""
+    whole = batch if len(batch) > 1 else batch[0]
+
+    def fill(leaf: Any) -> Any:
+        return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
+
+    return tf.nest.map_structure(fill, whole)
 
 
 def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:
@@ -84,7 +157,7 @@ def is_padded(element_spec: Any) -> bool:
     return plain and any(not spec.shape.is_fully_defined() for spec in specs)
 
 
-def pinned_options() -> tf.data.Options:
+def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
     """Options under which the chain that was asked for is the chain that runs.
 
     By default tf.data adds a prefetch of its own, turns sequential maps into parallel ones and
@@ -95,13 +168,12 @@ def pinned_options() -> tf.data.Options:
     options.deterministic = True
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
+    if config is not None and isinstance(config.thread_pool_size, int) and config.thread_pool_size:
+        options.threading.private_threadpool_size = config.thread_pool_size
+    if config is not None and config.max_intra_op_parallelism:
+        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
     return options
 
 
-def _parallel_calls(config: PipelineConfig) -> int | None:
-    # num_parallel_calls=1 is not the sequential map: it runs one element ahead on another thread.
-    return None if config.map_parallelism == 1 else _or_autotune(config.map_parallelism)
-
-
-def _or_autotune(value: int | str) -> int:
-    return tf.data.AUTOTUNE if value == AUTO else int(value)
+def _device() -> str:
+    return "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"

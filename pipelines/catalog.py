@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from pipelines.source import REQUIRED_MEMBERS, GeneratorPipeline, PipelineError
+from pipelines.source import (
+    REQUIRED_MEMBERS,
+    BatchesPipeline,
+    GeneratorPipeline,
+    Pipeline,
+    PipelineError,
+)
 
 # Anything that importlib can import; never more than a name is taken from a record.
 ATTRIBUTE = r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*"
@@ -37,6 +43,14 @@ def register(name: str, target: str) -> None:
 register("simple", "pipelines.simple:SimplePipeline")
 register("noisy", "pipelines.noisy:NoisyPipeline")
 register("image", "pipelines.image:ImagePipeline")
+register("jpeg", "pipelines.jpeg:JpegPipeline")
+register("text", "pipelines.text:TextPipeline")
+register("remote", "pipelines.remote:RemotePipeline")
+register("tabular", "pipelines.tabular:TabularPipeline")
+register(
+    "keras_sequence",
+    "pipelines.keras_sequence:Batches,model=pipelines.keras_sequence:build_model",
+)
 
 
 def names() -> list[str]:
@@ -78,11 +92,11 @@ def compose(target: str, transform: str | None, model: str | None, step_ms: floa
     return ",".join(parts)
 
 
-def load(target: str) -> GeneratorPipeline:
+def load(target: str) -> Pipeline:
     """Imports `module:attribute` and returns the pipeline, calling a class for an instance.
 
-    A plain generator function is made into one, with the map, model and step time of `target`. The
-    current directory is importable. This imports TensorFlow, so only a trial's process does it.
+    A plain function or a PyDataset is made into one, with the map, model and step time of `target`.
+    The current directory is importable. This imports TensorFlow, so only a trial's process does it.
 
     Raises:
         PipelineError: the module does not import, or what it holds is not a pipeline.
@@ -93,16 +107,23 @@ def load(target: str) -> GeneratorPipeline:
     found = _attribute(parts["main"])
     if inspect.isroutine(found):
         return _from_functions(found, parts)
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise PipelineError(
+                f"{parts['main']}: making an instance failed: {_quote(error)}; what needs "
+                "arguments can be named as an instance, module:instance"
+            ) from error
+    if _is_sequence(found):
+        return _from_sequence(found, parts)
     if any(parts[key] for key in ("map", "model", "step")):
         raise PipelineError(
             f"{parts['main']} is no plain function: it brings its own map and model, so leave out "
             "--map, --model and --step-time"
         )
-    if inspect.isclass(found):
-        try:
-            found = found()
-        except Exception as error:
-            raise PipelineError(f"{target}: making an instance failed: {_quote(error)}") from error
+    if isinstance(found, BatchesPipeline):
+        return found
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(found, member)]
     if missing:
         raise PipelineError(
@@ -112,17 +133,45 @@ def load(target: str) -> GeneratorPipeline:
     return cast("GeneratorPipeline", found)
 
 
-def _from_functions(generator: Any, parts: re.Match[str]) -> GeneratorPipeline:
-    # Needs TensorFlow, which listing the names must not import.
-    from pipelines.adapters import FunctionPipeline, MappedFunctionPipeline
+# What follows needs TensorFlow, which listing the names must not import.
 
-    transform, model = (
-        cast("Any", _attribute(parts[k])) if parts[k] else None for k in ("map", "model")
-    )
-    step_ms = float(parts["step"]) if parts["step"] else None
+
+def _from_functions(function: Any, parts: re.Match[str]) -> Pipeline:
+    from pipelines.adapters import FunctionPipeline, MappedFunctionPipeline
+    from pipelines.dataset_function import DatasetFunction, builds_dataset
+
+    transform, model = _named(parts, "map"), _named(parts, "model")
+    if builds_dataset(function):
+        _refuse_map(parts, "a function that builds a dataset")
+        return DatasetFunction(function, model, _step_ms(parts))
     if transform is None:
-        return FunctionPipeline(generator, model, step_ms)
-    return MappedFunctionPipeline(generator, model, step_ms, transform)
+        return FunctionPipeline(function, model, _step_ms(parts))
+    return MappedFunctionPipeline(function, model, _step_ms(parts), transform)
+
+
+def _is_sequence(found: object) -> bool:
+    keras = sys.modules.get("keras")  # whoever made a PyDataset has imported it
+    return keras is not None and isinstance(found, keras.utils.PyDataset)
+
+
+def _from_sequence(sequence: Any, parts: re.Match[str]) -> Pipeline:
+    from pipelines.sequence import SequencePipeline
+
+    _refuse_map(parts, "a PyDataset")
+    return SequencePipeline(sequence, _named(parts, "model"), _step_ms(parts))
+
+
+def _refuse_map(parts: re.Match[str], what: str) -> None:
+    if parts["map"]:
+        raise PipelineError(f"{parts['main']} is {what}: it maps by itself, so leave out --map")
+
+
+def _named(parts: re.Match[str], key: str) -> Any:
+    return _attribute(parts[key]) if parts[key] else None
+
+
+def _step_ms(parts: re.Match[str]) -> float | None:
+    return float(parts["step"]) if parts["step"] else None
 
 
 def _attribute(target: str) -> object:

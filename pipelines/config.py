@@ -8,12 +8,19 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 AUTO: Literal["auto"] = "auto"
+UNBOUNDED: Literal["unbounded"] = "unbounded"
+# tf.data.AUTOTUNE, written out: the process that runs a study has no TensorFlow.
+_AUTOTUNE = -1
 
 # Upper bounds keep a typing mistake or a tampered record from taking the machine down. They lie
 # far above anything that ever won a study: a prefetch buffer of 64 batches is already generous.
 MAX_BATCH_SIZE = 65_536
 MAX_PREFETCH_BUFFER = 4_096
 MAX_MAP_PARALLELISM = 1_024
+MAX_GENERATOR_CHUNK = 1_024
+MAX_PROCESSES = 256
+MAX_THREADS = 1_024
+MAX_QUEUE = 4_096
 
 
 class ConfigError(ValueError):
@@ -23,6 +30,9 @@ class ConfigError(ValueError):
 class PipelineConfig(BaseModel):
     """How the chain `generator -> map -> batch -> prefetch` is set up.
 
+    The first three are what every pipeline has; the others change the structure of the chain, not
+    its data, and by default leave it as it is.
+
     Attributes:
         batch_size: examples a batch. Scope: the model sees it too, so it changes training, not
             only speed; configurations are compared at equal batch size.
@@ -30,6 +40,15 @@ class PipelineConfig(BaseModel):
             hands the choice to `tf.data.AUTOTUNE`.
         map_parallelism: elements of the map in flight at once. 1 is the sequential `map(f)`
             (without `num_parallel_calls`, so not even one call runs ahead); "auto" is AUTOTUNE.
+        generator_chunk: elements that cross from Python to tf.data at once; 1 is one by one.
+        vectorized_map: the map runs on whole batches, after the batch.
+        generator_workers: processes that run the generator, each a shard of it; 0 is this process.
+        thread_pool_size: threads of the dataset's own pool, for maps that block in Python; 0 is
+            tf.data's shared pool, "unbounded" a thread for each call in flight.
+        max_intra_op_parallelism: threads inside one op of the map; 0 is as many as there are.
+        device_prefetch: batches copied to the GPU ahead of the step; 0 copies with the step.
+        workers, use_multiprocessing, max_queue_size: of a `keras.utils.PyDataset`; with Keras's own
+            defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,16 +56,28 @@ class PipelineConfig(BaseModel):
     batch_size: int = Field(ge=1, le=MAX_BATCH_SIZE)
     prefetch_buffer: int | Literal["auto"] = Field(union_mode="left_to_right")
     map_parallelism: int | Literal["auto"] = Field(union_mode="left_to_right")
+    generator_chunk: int = Field(default=1, ge=1, le=MAX_GENERATOR_CHUNK)
+    vectorized_map: bool = False
+    generator_workers: int = Field(default=0, ge=0, le=MAX_PROCESSES)
+    thread_pool_size: int | Literal["unbounded"] = Field(default=0, union_mode="left_to_right")
+    max_intra_op_parallelism: int = Field(default=0, ge=0, le=MAX_THREADS)
+    device_prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH_BUFFER)
+    workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
+    use_multiprocessing: bool = False
+    max_queue_size: int = Field(default=10, ge=1, le=MAX_QUEUE)
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         _check_range("prefetch_buffer", self.prefetch_buffer, 0, MAX_PREFETCH_BUFFER)
         _check_range("map_parallelism", self.map_parallelism, 1, MAX_MAP_PARALLELISM)
+        _check_range("thread_pool_size", self.thread_pool_size, 0, MAX_THREADS)
         # Half an AUTOTUNE would be neither what a user writes today nor a pinned configuration.
         if (self.prefetch_buffer == AUTO) != (self.map_parallelism == AUTO):
             raise ValueError(
                 'prefetch_buffer and map_parallelism are "auto" together or not at all'
             )
+        if self.is_autotune and self.structure:
+            raise ValueError(f'"auto" is the plain chain, without {", ".join(self.structure)}')
         return self
 
     @property
@@ -54,10 +85,36 @@ class PipelineConfig(BaseModel):
         """True for what a user writes today: AUTOTUNE on every knob, tf.data's default options."""
         return self.prefetch_buffer == AUTO
 
+    @property
+    def structure(self) -> dict[str, int | str]:
+        """The structural settings that differ from the plain chain, by name."""
+        return {
+            name: getattr(self, name)
+            for name in STRUCTURE
+            if getattr(self, name) != type(self).model_fields[name].default
+        }
+
+    @property
+    def buffer_size(self) -> int:
+        """What `Dataset.prefetch` takes, for chains of one's own."""
+        return _AUTOTUNE if self.prefetch_buffer == AUTO else int(self.prefetch_buffer)
+
+    @property
+    def num_parallel_calls(self) -> int | None:
+        """What `Dataset.map` takes, for chains of one's own.
+
+        None where `map_parallelism` is 1: num_parallel_calls=1 is not the sequential map, it runs
+        one element ahead on another thread.
+        """
+        if self.map_parallelism == AUTO:
+            return _AUTOTUNE
+        return None if self.map_parallelism == 1 else int(self.map_parallelism)
+
     @classmethod
-    def autotune(cls, batch_size: int) -> Self:
-        """The AUTOTUNE baseline at `batch_size`."""
-        return cls(batch_size=batch_size, prefetch_buffer=AUTO, map_parallelism=AUTO)
+    def autotune(cls, batch_size: int, **own: int | bool) -> Self:
+        """The AUTOTUNE baseline at `batch_size`; `own` is what a PyDataset was made with."""
+        settings = {"prefetch_buffer": AUTO, "map_parallelism": AUTO, **own}
+        return cls.model_validate({"batch_size": batch_size, **settings})
 
     @classmethod
     def no_prefetch(cls, batch_size: int) -> Self:
@@ -81,9 +138,35 @@ class PipelineConfig(BaseModel):
         return self.model_dump()
 
     def __str__(self) -> str:
-        return (
-            f"batch {self.batch_size}, prefetch {self.prefetch_buffer}, map {self.map_parallelism}"
-        )
+        words = [f"batch {self.batch_size}", f"prefetch {self.prefetch_buffer}"]
+        words.append(f"map {self.map_parallelism}")
+        for name, say in SAID.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                words.append(say.format(getattr(self, name)))
+        return ", ".join(words)
+
+
+# What changes the plain chain of a generator.
+STRUCTURE = (
+    "generator_chunk",
+    "vectorized_map",
+    "generator_workers",
+    "thread_pool_size",
+    "max_intra_op_parallelism",
+    "device_prefetch",
+)
+# Settings in the few words that a run's name has room for.
+SAID = {
+    "generator_chunk": "chunk {}",
+    "vectorized_map": "map on batches",
+    "generator_workers": "{} processes",
+    "thread_pool_size": "pool {}",
+    "max_intra_op_parallelism": "intra-op {}",
+    "device_prefetch": "{} on device",
+    "workers": "{} workers",
+    "use_multiprocessing": "in processes",
+    "max_queue_size": "queue {}",
+}
 
 
 def _check_range(name: str, value: int | str, low: int, high: int) -> None:

@@ -29,10 +29,14 @@ class SimplePipeline(GeneratorPipeline):
 
     @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
     def transform(self, *element: Any) -> Any:
-        """Scales both by 1 / LENGTH: integer scalars in, float32 of shape (1,) and () out."""
+        """Scales both by 1 / LENGTH: integer scalars in, float32 of shape (1,) and () out.
+
+        Written so that it takes batches, too.
+        """
         number, double = element
         scale = 1.0 / LENGTH
-        return tf.cast(number, tf.float32)[tf.newaxis] * scale, tf.cast(double, tf.float32) * scale
+        features = tf.cast(number, tf.float32)[..., tf.newaxis]
+        return features * scale, tf.cast(double, tf.float32) * scale
 
     def build_model(self) -> keras.Model:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from pipelines.config import PipelineConfig
 
 if TYPE_CHECKING:  # the process that runs a study reads this module without TensorFlow
     import keras
+    import tensorflow as tf
 
-# The members an object must have to be tuned; `transform` may be left out.
+# The members an object must have to be tuned; `transform` and `prepare` may be left out.
 REQUIRED_MEMBERS = ("name", "element_spec", "generate", "build_model", "batch_sizes")
 
 
@@ -39,6 +44,10 @@ class GeneratorPipeline(ABC):
 
         The same seed must give the same elements: reruns are checked against a digest of them.
         A finite generator is started again when it ends; the restarts are logged.
+
+        With two more parameters, `shard_index=0` and `shard_count=1`, it can be run in several
+        processes: a shard yields the elements shard_index, shard_index + shard_count, ... and
+        leaves out the work for the others.
         """
 
     def transform(self, *element: Any) -> Any:
@@ -53,31 +62,50 @@ class GeneratorPipeline(ABC):
         """Returns a fresh Keras model, compiled with an optimizer and a loss."""
 
 
+def is_shardable(pipeline: object) -> bool:
+    """Whether the generator can be run in shards, each in a process of its own."""
+    generate = getattr(type(pipeline), "generate", None)
+    if generate is None:
+        return False
+    return {"shard_index", "shard_count"} <= inspect.signature(generate).parameters.keys()
+
+
+class BatchesPipeline(ABC):
+    """A chain of a person's own, which makes its batches itself.
+
+    Attributes:
+        name: as of a generator.
+        batch_sizes: as of a generator; a single one where the chain has a size of its own.
+        axes: the settings of `PipelineConfig` that it follows, beside `prefetch_buffer`.
+        own: settings that it was made with, which the AUTOTUNE baseline keeps.
+        element_spec: nested `tf.TypeSpec` of one batch.
+        functions: whose source decides what is measured.
+        skipped_elements, stand_in: as of a generator.
+    """
+
+    name: str
+    batch_sizes: Sequence[int]
+    axes: Sequence[str]
+    own: Mapping[str, int | bool] = MappingProxyType({})
+    element_spec: Any
+    functions: Sequence[Any]
+    skipped_elements: int = 0
+    stand_in: str | None = None
+
+    @abstractmethod
+    def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
+        """The chain under these settings, from source to prefetch; options are pinned after it."""
+
+    @abstractmethod
+    def build_model(self) -> keras.Model:
+        """Returns a fresh Keras model, compiled with an optimizer and a loss."""
+
+
+# What the catalog loads.
+Pipeline = GeneratorPipeline | BatchesPipeline
+
+
 def has_transform(pipeline: object) -> bool:
     """Whether the pipeline brings a map of its own, so that the map is worth running at all."""
     transform = getattr(type(pipeline), "transform", None)
     return transform is not None and transform is not GeneratorPipeline.transform
-
-
-class SourceMonitor:
-    """Starts the generator for tf.data and remembers what became of it.
-
-    Attributes:
-        starts: how often the generator was started; more than once means it was finite.
-        error: the exception that the generator raised, which TensorFlow would only quote as text.
-    """
-
-    def __init__(self, pipeline: GeneratorPipeline, seed: int) -> None:
-        self._pipeline = pipeline
-        self._seed = seed
-        self.starts = 0
-        self.error: Exception | None = None
-
-    def __call__(self) -> Iterator[Any]:
-        """One run through the generator. `yield from` adds no Python work for each element."""
-        self.starts += 1
-        try:
-            yield from self._pipeline.generate(self._seed)
-        except Exception as error:
-            self.error = error
-            raise

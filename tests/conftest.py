@@ -14,8 +14,16 @@ from tests.browser import CHROMIUM
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The files of built-in pipelines are made in a folder of this session, before any server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFETCH_TUNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def runner() -> Iterator[TrialRunner]:
+def runner(_own_cache: None) -> Iterator[TrialRunner]:
     with TrialRunner() as started:
         yield started
 

@@ -18,6 +18,7 @@ from objectives.measurement import (
     Window,
 )
 from objectives.spec import TrialSpec
+from pipelines.config import STRUCTURE
 
 
 class FakeClock:
@@ -36,8 +37,6 @@ class FakeFeed:
     `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`.
     """
 
-    examples_per_batch = 32
-
     def __init__(
         self, clock: FakeClock, wait_s: Callable[[int, float], float], step_s: float = 0.0
     ) -> None:
@@ -52,6 +51,9 @@ class FakeFeed:
         self.clock.now += self.wait_s(self.batches, self.clock.now)
         self.batches += 1
         return self.batches
+
+    def examples_in(self, batch: object) -> int:
+        return 32
 
     def step(self, batch: object) -> None:
         self.clock.now += self.step_s
@@ -103,6 +105,8 @@ INFO = PipelineInfo(
     element_bytes=20,
     device="cpu",
     source_digest="c" * 64,
+    axes=["map_parallelism"],
+    not_offered=dict.fromkeys(STRUCTURE, "a fake takes none"),
 )
 
 

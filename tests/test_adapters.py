@@ -78,7 +78,7 @@ def test_a_class_brings_its_own_model() -> None:
 def test_a_step_of_a_given_time_sleeps() -> None:
     pipeline = catalog.load(f"{HERE}:rows,step=20ms")
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(4))
-    feed = TrainingFeed(pipeline.build_model(), dataset, 4)
+    feed = TrainingFeed(pipeline.build_model(), dataset)
     begin, cpu = time.perf_counter(), time.process_time()
     for _ in range(5):
         feed.step(None)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pipelines.build import build_dataset, pinned_options, sample_batch
 from pipelines.config import PipelineConfig
-from pipelines.source import SourceMonitor
+from pipelines.monitor import SourceMonitor
 from tests import planted
 
 CONFIG = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=2)

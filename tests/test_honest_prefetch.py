@@ -24,7 +24,7 @@ LARGE = PipelineConfig(batch_size=4, prefetch_buffer=64, map_parallelism=1)
 def naive_rate(config: PipelineConfig, steps: int = 30) -> float:
     """Examples/s as a quick script has it: trace the step on the first batch, then time 30."""
     dataset = build_dataset(Slow(), config)
-    feed = TrainingFeed(Slow().build_model(), dataset, config.batch_size)
+    feed = TrainingFeed(Slow().build_model(), dataset)
     feed.start()
     feed.trace(feed.next_batch())
     time.sleep(1.0)  # a larger model's tracing, during which the buffer fills

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from experiments.axes import offer
 from experiments.prediction import (
     LOOK_AHEAD,
     UNCOVERED,
@@ -16,7 +17,7 @@ from experiments.prediction import (
     step_seconds,
     warm_start,
 )
-from experiments.space import SearchSpace
+from experiments.settings import Options
 from objectives.measurement import LoopCost
 from pipelines.config import PipelineConfig
 from tests.fakes import COSTS, INFO, cost
@@ -95,7 +96,7 @@ def test_what_the_smallest_batch_takes_longer_is_the_price_of_a_batch() -> None:
 
 
 def test_the_warm_start_is_the_best_predicted_in_different_kinds() -> None:
-    space = SearchSpace.for_pipeline(INFO)
+    space = offer(INFO, Options(), None).space
     found = warm_start(COSTS, space, cores=2)
 
     assert len(found) == WARM_START

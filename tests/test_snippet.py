@@ -63,6 +63,12 @@ def imported(code: str, folder: Path) -> Any:
     return module
 
 
+def generator(target: str) -> GeneratorPipeline:
+    found = catalog.load(target)
+    assert isinstance(found, GeneratorPipeline)
+    return found
+
+
 def batches(dataset: tf.data.Dataset) -> list[Any]:
     """The first three, to the iterator's end: one that is left open can hang at exit."""
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in dataset.take(3)]
@@ -73,7 +79,7 @@ def batches(dataset: tf.data.Dataset) -> list[Any]:
 def test_it_makes_the_batches_and_has_the_options_that_were_measured(
     target: str, config: PipelineConfig, tmp_path: Path
 ) -> None:
-    pipeline = catalog.load(target)
+    pipeline = generator(target)
     pasted = imported(snippet(record_of(pipeline, config)), tmp_path)
     given = (pipeline.transform,) if has_transform(pipeline) else ()
 
@@ -95,7 +101,7 @@ def ops(dataset: tf.data.Dataset) -> list[str]:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_it_needs_nothing_but_tensorflow(config: PipelineConfig) -> None:
-    tree = ast.parse(snippet(record_of(catalog.load("tests.planted:Finite"), config)))
+    tree = ast.parse(snippet(record_of(generator("tests.planted:Finite"), config)))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
     assert [ast.unparse(node) for node in imports] == ["import tensorflow as tf"]

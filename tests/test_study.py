@@ -16,7 +16,6 @@ from experiments.prediction import predict, warm_start
 from experiments.record import Record, all_failed
 from experiments.results import TrialCounts
 from experiments.settings import StudySettings
-from experiments.space import SearchSpace
 from experiments.store import Store
 from experiments.studies import load_study, open_study
 from experiments.study import PipelineStudy
@@ -38,14 +37,11 @@ class Bench:
         self.store.create()
         self.runner = FakeRunner(list(answers))
         self.tracker = FakeTracker()
-        self.space = SearchSpace.for_pipeline(INFO)
         self.study = self.open()
 
     def open(self, settings: StudySettings = SETTINGS, info: PipelineInfo = INFO) -> PipelineStudy:
-        optuna_study = open_study(settings, info, self.space, self.store)
-        study = PipelineStudy(
-            optuna_study, info, self.space, settings, self.runner, self.tracker, tags={}
-        )
+        optuna_study = open_study(settings, info, self.store)
+        study = PipelineStudy(optuna_study, info, settings, self.runner, self.tracker, tags={})
         study.begin()
         return study
 
@@ -181,7 +177,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path, *[measurement()] * 9)
     bench.study.record.diagnosis = diagnose(COSTS)
     bench.study.enqueue_predicted()
-    expected = warm_start(COSTS, bench.space, usable_cores())
+    expected = warm_start(COSTS, bench.study.offer.space, usable_cores())
     for _ in range(len(expected) + 1):
         bench.study.run_trial()
     bench.open().enqueue_predicted()

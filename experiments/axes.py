@@ -1,0 +1,119 @@
+"""Which axes are searched for a pipeline, and why the others are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.diagnosis import Diagnosis, producer_s, stages
+from experiments.environment import usable_cores
+from experiments.settings import Options
+from experiments.space import Axis, SearchSpace
+from objectives.measurement import PipelineInfo, StageCosts
+from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
+
+# Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
+# those that last longer than 64 steps are a rate, not a pause.
+MAX_PREFETCH = 64
+# A map that blocks gains from more calls in flight than there are cores.
+CALLS_PER_CORE = 4
+LEAST_CALLS = 8
+# A stage with less than this share of the pipeline's time is not worth an axis.
+WORTH = 0.05
+# Processes cost memory and a core each, so that the generator must be worth more.
+WORTH_PROCESSES = 0.15
+# A chunk may hold so many bytes; several of them are on their way at once.
+CHUNK_BYTES = 16 * 2**20
+# A stage that uses the processor for less of its time than this waits, and many can wait at once.
+WAITS = 0.5
+WAITING_PROCESSES = (0, 4, 8, 16, 32)
+WAITING_THREADS = (0, 16, 64, UNBOUNDED)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The space to search, and the structural axes that are not in it, each with the reason."""
+
+    space: SearchSpace
+    left_out: dict[str, str]
+
+
+def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> Offer:
+    """The axes that a pipeline can take and that its diagnosis finds worth searching.
+
+    Without a diagnosis everything that it can take is offered.
+    """
+    sizes = tuple(info.batch_sizes) if options.batch_size is None else (options.batch_size,)
+    axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
+    if "map_parallelism" in info.axes:
+        calls = max(CALLS_PER_CORE * usable_cores(), LEAST_CALLS)
+        axes.append(Axis.range("map_parallelism", calls))
+    axes += [axis for axis in _of_a_sequence() if axis.name in info.axes]
+    left_out: dict[str, str] = {}
+    for name in STRUCTURE:
+        reason = _why_not(name, info, options, diagnosis)
+        if reason is None:
+            axes.append(_structural(name, info, diagnosis))
+        else:
+            left_out[name] = reason
+    return Offer(SearchSpace(batch_sizes=sizes, axes=tuple(axes)), left_out)
+
+
+def _why_not(
+    name: str, info: PipelineInfo, options: Options, diagnosis: Diagnosis | None
+) -> str | None:
+    if options.axes == "basic":
+        return "only the basic axes were asked for"
+    if name in info.not_offered:
+        return info.not_offered[name]
+    if diagnosis is None:
+        return None
+    if diagnosis.bottleneck == "step-bound":
+        return "the training step is what takes the time"
+    return _not_worth(name, diagnosis.costs)
+
+
+def _not_worth(name: str, costs: StageCosts) -> str | None:
+    share = {stage: cost.wall_s / producer_s(costs) for stage, cost in stages(costs).items()}
+    if name == "generator_chunk" and share["from_generator"] < WORTH:
+        return f"handing elements over takes {share['from_generator']:.0%} of the time"
+    if name == "generator_workers" and share["generator"] < WORTH_PROCESSES:
+        return f"the generator takes {share['generator']:.0%} of the time"
+    if name in ("vectorized_map", "max_intra_op_parallelism") and share["map"] < WORTH:
+        return f"the map takes {share['map']:.0%} of the time"
+    if name == "thread_pool_size" and (costs.map is None or costs.map.cpu_share > WAITS):
+        return "the map does not wait"
+    return None
+
+
+def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> Axis:
+    if name == "generator_chunk":
+        most = MAX_GENERATOR_CHUNK
+        if info.element_bytes:
+            most = max(min(most, CHUNK_BYTES // info.element_bytes), 2)
+        return Axis.range(name, most, step=4)
+    choices = {
+        "vectorized_map": (False, True),
+        "generator_workers": _processes(diagnosis),
+        "thread_pool_size": WAITING_THREADS,
+        "max_intra_op_parallelism": (0, 1),
+        "device_prefetch": (0, 2),
+    }
+    return Axis.of(name, *choices[name])
+
+
+def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
+    if diagnosis is not None and diagnosis.costs.generator.cpu_share < WAITS:
+        return WAITING_PROCESSES
+    cores = usable_cores()
+    return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
+
+
+def _of_a_sequence() -> list[Axis]:
+    """The axes of a PyDataset; its workers may wait or compute, which nobody has measured."""
+    cores = usable_cores()
+    workers = dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores))
+    return [
+        Axis.of("workers", *workers),
+        Axis.of("use_multiprocessing", False, True),
+        Axis.range("max_queue_size", 64, low=2),
+    ]
