@@ -17,6 +17,7 @@ from objectives.measurement import PipelineInfo
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, is_padded, sample_batch
+from pipelines.chunking import is_flat
 from pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
 from pipelines.source import (
     BatchesPipeline,
@@ -61,6 +62,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         device=device,
         source_digest=source_digest(pipeline),
+        flat=is_flat(pipeline.element_spec),
         axes=["map_parallelism"] * has_transform(pipeline)
         + [name for name in STRUCTURE if name not in against],
         not_offered=against,

@@ -226,6 +226,7 @@ class PipelineInfo(BaseModel):
         stand_in: what took the place of a model's training step, in words; None for a real model.
         kind: "generator", or "batches" for a chain of a person's own, which has no stages to
             measure and yields batches where a generator yields elements.
+        flat: its elements are plain tuples of tensors.
         axes: settings beside batch size and prefetch that it can be measured with.
         not_offered: settings that would not work or not keep its data, and why.
         own: settings that it was made with, which the AUTOTUNE baseline keeps.
@@ -246,6 +247,7 @@ class PipelineInfo(BaseModel):
     source_digest: str
     stand_in: str | None = None
     kind: Literal["generator", "batches"] = "generator"
+    flat: bool = True
     axes: list[str] = []
     not_offered: dict[str, str] = {}
     own: dict[str, bool | int] = {}

@@ -91,9 +91,22 @@ def in_blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dat
 
 def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """Batches of another size, padded where elements are of different sizes."""
-    ragged = any(isinstance(s, tf.RaggedTensorSpec) for s in tf.nest.flatten(dataset.element_spec))
+    spec = dataset.element_spec
     dataset = dataset.rebatch(batch_size)
-    return dataset.map(_padded) if ragged else dataset
+    if not any(isinstance(leaf, tf.RaggedTensorSpec) for leaf in tf.nest.flatten(spec)):
+        return dataset
+    in_tuple = isinstance(spec, tuple)  # or its only component comes alone
+
+    @tf.autograph.experimental.do_not_convert
+    def padded(*batch: Any) -> Any:
+        return tf.nest.map_structure(_fill, batch if in_tuple else batch[0])
+
+    return dataset.map(padded)
+
+
+def _fill(leaf: Any) -> Any:
+    """A ragged tensor filled up with zeros to its longest row, as `padded_batch` does."""
+    return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
 
 
 def _mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
@@ -106,17 +119,6 @@ def _mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> 
 def batch_transform(pipeline: GeneratorPipeline) -> Any:
     """The map for whole batches: `transform_batch` where there is one, else `transform` itself."""
     return getattr(pipeline, "transform_batch", pipeline.transform)
-
-
-@tf.autograph.experimental.do_not_convert
-def _padded(*batch: Any) -> Any:
-    """Ragged components filled up with zeros to the batch's longest, as `padded_batch` does."""
-    whole = batch if len(batch) > 1 else batch[0]
-
-    def fill(leaf: Any) -> Any:
-        return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
-
-    return tf.nest.map_structure(fill, whole)
 
 
 def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:

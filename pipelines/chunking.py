@@ -150,5 +150,5 @@ def _stacked(column: Sequence[Any], dtype: Any, spec: tf.TensorSpec) -> np.ndarr
     # NumPy would take nested lists of strings apart further than the element goes.
     array = np.empty((len(column), *spec.shape), object)
     for row, value in enumerate(column):
-        array[row] = np.asarray(value, object)
+        array[row] = np.asarray(value, object)[()]
     return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.results import StudyRecord
 from objectives.inspection import check_transform, first_elements, spec_source
 from pipelines import catalog
 from pipelines.build import build_dataset, is_padded
+from pipelines.chunking import is_flat
 from pipelines.config import PipelineConfig
 from pipelines.source import GeneratorPipeline, has_transform
 from tests import report_records
@@ -33,6 +35,13 @@ CONFIGS = (
     PipelineConfig.autotune(4),
     PipelineConfig.no_prefetch(4),
 )
+PLAIN = [(target, config) for target in TARGETS for config in CONFIGS]
+STRUCTURED = [
+    (TARGETS[0], {"generator_chunk": 3, "vectorized_map": True}),
+    (TARGETS[1], {"vectorized_map": True, "map_parallelism": 2}),
+    (TARGETS[2], {"generator_chunk": 16, "thread_pool_size": "unbounded", "map_parallelism": 2}),
+    (TARGETS[4], {"generator_chunk": 5, "thread_pool_size": 2, "max_intra_op_parallelism": 1}),
+]
 
 
 def record_of(pipeline: GeneratorPipeline, config: PipelineConfig) -> StudyRecord:
@@ -44,6 +53,8 @@ def record_of(pipeline: GeneratorPipeline, config: PipelineConfig) -> StudyRecor
             "has_transform": has_transform(pipeline),
             "element_spec": spec_source(pipeline.element_spec),
             "padded": is_padded(mapped),
+            "flat": is_flat(pipeline.element_spec),
+            "target": f"{type(pipeline).__module__}:{type(pipeline).__name__}",
         }
     )
     assert record.result.recommended is not None
@@ -74,8 +85,11 @@ def batches(dataset: tf.data.Dataset) -> list[Any]:
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in dataset.take(3)]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("target", "config"),
+    PLAIN + [(t, CONFIGS[2].model_copy(update=changes)) for t, changes in STRUCTURED],
+    ids=str,
+)
 def test_it_makes_the_batches_and_has_the_options_that_were_measured(
     target: str, config: PipelineConfig, tmp_path: Path
 ) -> None:
@@ -97,6 +111,26 @@ def ops(dataset: tf.data.Dataset) -> list[str]:
     serialised = tf.raw_ops.DatasetToGraphV2(input_dataset=dataset._variant_tensor).numpy()
     graph = tf.compat.v1.GraphDef.FromString(serialised)
     return sorted(node.op for node in graph.node if "Dataset" in node.op)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"generator_workers": 2}, {"generator_chunk": 3, "prefetch_buffer": 2}], ids=str
+)
+def test_what_needs_this_project_calls_it(
+    changes: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = generator("tests.planted:Ragged")
+    config = CONFIGS[2].model_copy(update=changes)
+    code = snippet(record_of(pipeline, config))
+    pasted = tmp_path / "pasted.py"
+    pasted.write_text(code, encoding="utf-8")
+    # Starting processes out of a test's main module is tests/test_processes.py's affair.
+    made: list[PipelineConfig] = []
+    monkeypatch.setattr("pipelines.build.build_dataset", lambda _, config: made.append(config))
+
+    runpy.run_path(str(pasted), run_name="__main__")
+
+    assert made == [config]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
