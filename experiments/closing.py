@@ -8,7 +8,6 @@ from experiments.metrics import result_metrics
 from experiments.report.document import html, markdown, note
 from experiments.report.snippet import snippet
 from experiments.results import StudyRecord, StudyResult
-from experiments.space import described
 from experiments.study import PipelineStudy
 from experiments.tracking import NOTE, Tracker
 
@@ -48,8 +47,7 @@ def _params(study: PipelineStudy) -> dict[str, object]:
         "pipeline": study.info.target,
         "device": study.settings.device,
         "seed": study.settings.seed,
-        "space.batch_sizes": list(space.batch_sizes),
-        "space.axes": described(space.axes),
+        "space": "; ".join(space.described),
     }
 
 

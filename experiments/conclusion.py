@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 
+from experiments.axes import offer
 from experiments.confirmation import Confirmation, conclude, is_baseline
 from experiments.environment import package_versions, usable_cores
 from experiments.limit import Limit
@@ -48,6 +49,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
 def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
     """All that a report needs, the importance of the axes included."""
     record = Record(study)
+    offered = offer(record.info, record.settings, record.diagnosis)
     return StudyRecord(
         result=result,
         info=record.info,
@@ -56,6 +58,8 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
         seed=record.settings.seed,
         trials=record.rows,
         importance=_importance(study),
+        searched=offered.space.described,
+        left_out=offered.left_out,
     )
 
 

@@ -124,6 +124,8 @@ class StudyRecord(BaseModel):
         host: the machine, in words.
         versions: of Python and the libraries that matter.
         trials: those that ended on their own, in order.
+        searched: the axes with their ranges.
+        left_out: structural axes that were not searched, and why.
         importance: share of the variation that each searched axis explains; empty where too few
             trials completed to tell.
     """
@@ -135,6 +137,8 @@ class StudyRecord(BaseModel):
     seed: int
     trials: list[TrialRow]
     importance: dict[str, float]
+    searched: list[str] = []
+    left_out: dict[str, str] = {}
 
 
 def write_json(document: object, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -84,6 +84,12 @@ class SearchSpace:
         return {**batch, **{axis.name: getattr(config, axis.name) for axis in self.axes}}
 
     @property
+    def described(self) -> list[str]:
+        """Each axis with its range or its choices."""
+        sizes = " ".join(str(size) for size in self.batch_sizes)
+        return [f"batch_size {sizes}", *(str(axis) for axis in self.axes)]
+
+    @property
     def plain(self) -> dict[str, Value]:
         """What fixes a trial to the chain without structure; empty where there is no such axis."""
         fields = PipelineConfig.model_fields
@@ -105,8 +111,3 @@ def _config(batch_size: int, values: Mapping[str, Any]) -> PipelineConfig:
 def is_structural(axis: Axis) -> bool:
     """Whether an axis changes the plain chain of a generator."""
     return axis.name in STRUCTURE
-
-
-def described(axes: Sequence[Axis]) -> str:
-    """The axes in a line."""
-    return ", ".join(str(axis) for axis in axes)

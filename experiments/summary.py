@@ -143,7 +143,7 @@ def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
     for heading in ("name", "element", "batch sizes", "searched", "what it is"):
         table.add_column(heading)
     for info in infos:
-        axes = ["batch_size", "prefetch_buffer"] + ["map_parallelism"] * info.has_transform
+        axes = ["batch_size", "prefetch_buffer", *info.axes]
         sizes = " ".join(str(size) for size in info.batch_sizes)
         table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
     console.print(table)
@@ -190,7 +190,11 @@ def _details(record: StudyRecord) -> list[str]:
         f"{counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
         f"study {result.study}"
     )
-    lines = [f"at {of_the_limit(result.limit)}"] if result.limit else []
+    chosen = result.recommended or result.best
+    extras = chosen.config.extras if chosen else []
+    lines = [f"with {', '.join(extras)}"] if extras else []
+    if result.limit:
+        lines.append(f"at {of_the_limit(result.limit)}")
     if record.info.stand_in is not None:
         lines.append(f"with {record.info.stand_in}: your model's step will change this")
     return [*lines, spent]

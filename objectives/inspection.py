@@ -30,6 +30,7 @@ from pipelines.structure import reasons_against
 
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
+LEAST_BATCH = 2
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 KERAS_PREFIX = "Exception encountered when calling"
 
@@ -77,7 +78,8 @@ def inspect_batches(
     Raises:
         PipelineError: its batches are not of the size that was asked for, or do not train.
     """
-    size = batch_sizes[0]
+    # A small one, which also a short data set fills.
+    size = LEAST_BATCH if "batch_size" in pipeline.axes else batch_sizes[0]
     batch = first_batch(pipeline, size, seed=0)
     found = tf.nest.flatten(batch)[0].shape[0]
     if found != size:

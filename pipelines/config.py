@@ -139,11 +139,17 @@ class PipelineConfig(BaseModel):
 
     def __str__(self) -> str:
         words = [f"batch {self.batch_size}", f"prefetch {self.prefetch_buffer}"]
-        words.append(f"map {self.map_parallelism}")
-        for name, say in SAID.items():
-            if getattr(self, name) != type(self).model_fields[name].default:
-                words.append(say.format(getattr(self, name)))
-        return ", ".join(words)
+        return ", ".join([*words, f"map {self.map_parallelism}", *self.extras])
+
+    @property
+    def extras(self) -> list[str]:
+        """The settings beyond the basic three that differ from their defaults, in words."""
+        fields = type(self).model_fields
+        return [
+            say.format(getattr(self, name))
+            for name, say in SAID.items()
+            if getattr(self, name) != fields[name].default
+        ]
 
 
 # What changes the plain chain of a generator.

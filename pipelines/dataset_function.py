@@ -55,7 +55,7 @@ class DatasetFunction(BatchesPipeline):
                 f"{self.name}(config) must return a tf.data.Dataset of batches, "
                 f"not {type(dataset).__name__}"
             )
-        return dataset
+        return dataset.repeat()  # without an end, as a generator's
 
     def build_model(self) -> keras.Model:
         return self.build_model_of()

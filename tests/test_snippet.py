@@ -36,7 +36,7 @@ CONFIGS = (
     PipelineConfig.no_prefetch(4),
 )
 PLAIN = [(target, config) for target in TARGETS for config in CONFIGS]
-STRUCTURED = [
+STRUCTURED: list[tuple[str, dict[str, Any]]] = [
     (TARGETS[0], {"generator_chunk": 3, "vectorized_map": True}),
     (TARGETS[1], {"vectorized_map": True, "map_parallelism": 2}),
     (TARGETS[2], {"generator_chunk": 16, "thread_pool_size": "unbounded", "map_parallelism": 2}),

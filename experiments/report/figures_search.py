@@ -32,6 +32,10 @@ AXES = {
     "batch_size": "batch_size, examples",
     "prefetch_buffer": "prefetch_buffer, batches",
     "map_parallelism": "map_parallelism, calls",
+    "generator_chunk": "generator_chunk, elements",
+    "generator_workers": "generator_workers, processes",
+    "workers": "workers",
+    "max_queue_size": "max_queue_size, batches",
 }
 # State to its name in the legend and its look, in the order of the legend.
 STATES: dict[State, tuple[str, Look]] = {

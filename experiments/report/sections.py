@@ -99,7 +99,9 @@ def _search(record: StudyRecord) -> Iterator[Section]:
         "pruned. Triangle: over the memory limit. Green star: recommended.",
         "Too few trials completed, or no axis varied.",
         figures_search.axes(record),
-        in_markdown=False,
+        tables.axes_table(record),
+        folded=False,
+        facts=f"Searched: {'; '.join(record.searched)}." if record.searched else "",
     )
     yield Section(
         "trials",

@@ -87,6 +87,11 @@ def batch_sizes_table(record: StudyRecord) -> Table:
     return Table(headings, "rrrrrrl", rows)
 
 
+def axes_table(record: StudyRecord) -> Table:
+    """The structural axes that were not searched, and why."""
+    return Table(("not searched", "because"), "lw", list(record.left_out.items()))
+
+
 def trials_table(record: StudyRecord) -> Table:
     """Every trial that ended on its own."""
     rows = [

@@ -33,13 +33,13 @@ def memory(host_mib: float, device_mib: float | None) -> str:
 def settings(config: PipelineConfig, info: PipelineInfo) -> str:
     """A configuration as it is written in the chain; the map is left out where there is none."""
     if config.is_autotune:
-        return f"batch {config.batch_size}, AUTOTUNE"
+        return ", ".join([f"batch {config.batch_size}, AUTOTUNE", *config.extras])
     words = [f"batch {config.batch_size}"]
     words.append(f"prefetch {config.prefetch_buffer}" if config.prefetch_buffer else "no prefetch")
     if info.has_transform:
         calls = config.map_parallelism
         words.append("sequential map" if calls == 1 else f"map {calls}")
-    return ", ".join(words)
+    return ", ".join([*words, *config.extras])
 
 
 def verdict(record: StudyRecord) -> str:
