@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune rerun selftest test lint ui lock clean
+.PHONY: help setup tune results rerun selftest test lint ui lock clean
 SHELL := /bin/bash
 
 # The first Python here that the project supports. PYTHON=... on the command line overrides it.
@@ -34,7 +34,10 @@ $(STAMP): $(LOCK) pyproject.toml
 	@touch $@
 
 tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--memory-limit 2GiB"
-	@$(BIN)/prefetch-tune tune $(PIPELINE) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+	@$(BIN)/prefetch-tune tune $(or $(PIPELINE),simple noisy image) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+
+results: setup  ## tune every built-in pipeline and write docs/results.md, about half an hour
+	@$(BIN)/python benchmarks/results.py $(ARGS)
 
 rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--rounds 5"
 	@test -n "$(RUN)" || { echo "error: which run? make rerun RUN=<run id>, as the MLflow UI shows it"; exit 2; }

@@ -21,6 +21,8 @@ EQUAL_SHARE = 0.03
 # Share of the shorter side's time that a single buffered batch leaves uncovered: whoever waits for
 # the other is woken late, and twice the buffer halves how often that happens.
 UNCOVERED = 0.2
+# Blocks on their way at once, and what a process holds, in examples: to rank by what is held.
+BLOCKS_HELD, PROCESS_EXAMPLES = 3, 1_000
 NOTHING = StageCost(wall_s=0.0, cpu_s=0.0)
 
 
@@ -172,4 +174,5 @@ def _rank(costs: StageCosts, config: PipelineConfig, cores: int) -> tuple[int, i
     """Sorts by predicted rate in steps of `EQUAL_SHARE`, then by what the buffers hold."""
     step = -int(np.log(predict(costs, config, cores)) / np.log1p(EQUAL_SHARE))
     held = config.batch_size * int(config.prefetch_buffer) + int(config.map_parallelism)
+    held += config.generator_chunk * BLOCKS_HELD + config.generator_workers * PROCESS_EXAMPLES
     return step, held, config.batch_size

@@ -71,7 +71,10 @@ def test_short_batches_count_as_what_they_hold(runner: TrialRunner) -> None:
         ("tests.planted_chains:deaf,step=1ms", "asked for batches of 2 it gave one of 8"),
         ("tests.planted_chains:no_dataset,step=1ms", "must return a tf.data.Dataset"),
         ("tests.planted_chains:make_dataset", "give --model"),
-        ("tests.planted_chains:make_dataset,map=m:f,step=1ms", "leave out --map"),
+        (
+            "tests.planted_chains:make_dataset,map=tests.planted_chains:rows,step=1ms",
+            "leave out --map",
+        ),
         ("tests.planted_chains:NeedsArguments,step=1ms", "named as an instance"),
         ("tests.planted_chains:Waiting", "give --model"),
     ],

@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure
 
 from experiments.report import figures_confirmation, figures_result, figures_search, tables
 from experiments.report.tables import Table
-from experiments.report.text import counts
+from experiments.report.text import counts, memory_price
 from experiments.results import StudyRecord
 
 
@@ -68,6 +68,7 @@ def _results(record: StudyRecord) -> Iterator[Section]:
         "No configuration was measured to its end.",
         figures_result.throughput_and_memory(record),
         tables.pareto_table(record),
+        facts=memory_price(record.result),
     )
     yield Section(
         "stages",

@@ -30,6 +30,21 @@ def memory(host_mib: float, device_mib: float | None) -> str:
     return f"{host_mib:,.0f} MiB{device}"
 
 
+def memory_price(result: StudyResult) -> str:
+    """What the recommended configuration's memory is against AUTOTUNE's, and what it bought."""
+    chosen, autotune = result.recommended, result.baselines.get(AUTOTUNE)
+    if chosen is None or autotune is None or chosen.candidate == AUTOTUNE:
+        return ""
+    times = memory_ratio(chosen.host_peak_mib, autotune.host_peak_mib)
+    faster = chosen.examples_per_s / autotune.examples_per_s
+    return f"{times} AUTOTUNE's peak memory for {faster:.1f} times its rate."
+
+
+def memory_ratio(mib: float, other_mib: float) -> str:
+    """How many times the memory of another configuration."""
+    return f"{mib:,.0f} MiB, {mib / max(other_mib, 1.0):.1f} times"
+
+
 def settings(config: PipelineConfig, info: PipelineInfo) -> str:
     """A configuration as it is written in the chain; the map is left out where there is none."""
     if config.is_autotune:
