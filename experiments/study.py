@@ -109,7 +109,7 @@ class PipelineStudy:
         try:
             config = self.offer.space.suggest(trial)
             trial.set_user_attr("config", config.model_dump())
-            spec = self._spec(config, self.record.best)
+            spec = self._spec(config, self._rival(config))
             result = self._runner.measure(spec)
         except BaseException:
             trial.set_user_attr("state", "interrupted")
@@ -155,6 +155,17 @@ class PipelineStudy:
             return result
         self.measured_s += result.measured_s
         return RoundMeasurement.of(result, run_id)
+
+    def _rival(self, config: PipelineConfig) -> MeasuredConfig | None:
+        """What a trial is pruned against: the best so far, for a plain chain the best plain one.
+
+        Against the best of all no plain chain would be measured to its end where structure helps,
+        and nobody would know how much.
+        """
+        complete = self.record.complete
+        if self.offer.space.plain and not config.structure:
+            complete = [measured for measured in complete if not measured.config.structure]
+        return max(complete, key=lambda measured: measured.examples_per_s, default=None)
 
     def _spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
         """How a configuration is measured; pruned against `best` if that is given."""

@@ -58,7 +58,7 @@ def test_what_the_axes_of_a_chain_are() -> None:
 def test_short_batches_count_as_what_they_hold(runner: TrialRunner) -> None:
     config = PipelineConfig(batch_size=32, prefetch_buffer=1, map_parallelism=1)
 
-    found = measured(runner, CHAIN, config)
+    found = measured(runner, "tests.planted_chains:make_dataset,step=1ms", config)
 
     # Ten rows an epoch: every batch of 32 holds ten.
     steps = found.steps_per_s

@@ -18,7 +18,7 @@ from experiments.prediction import (
     warm_start,
 )
 from experiments.settings import Options
-from objectives.measurement import LoopCost
+from objectives.measurement import LoopCost, StageCost
 from pipelines.config import PipelineConfig
 from tests.fakes import COSTS, INFO, cost
 
@@ -42,6 +42,37 @@ def test_a_buffer_lets_the_step_overlap() -> None:
 
 def test_calls_in_flight_take_the_map_off_the_generators_thread() -> None:
     assert rate(64, 2) == pytest.approx(1e6 / (210 + UNCOVERED * 50 / 64))
+
+
+def test_blocks_share_the_price_of_handing_over() -> None:
+    # 10 for an element of a block of 100: its share of a call is 2, being put there the other 8.
+    chunked = COSTS.model_copy(update={"chunk": 100, "chunked": cost(10.0)})
+
+    def seconds(chunk: int, **more: Any) -> float:
+        config = PipelineConfig(
+            batch_size=8, prefetch_buffer=0, map_parallelism=1, generator_chunk=chunk, **more
+        )
+        return 1e6 / predict(chunked.model_copy(update={"batch_map": cost(5.0)}), config, 64)
+
+    assert seconds(1) == pytest.approx(10 + 200 + 100 + 2 + 50)
+    assert seconds(20) == pytest.approx(10 + (10 + 8) + 100 + 2 + 50)
+    # The map on batches needs no regrouping of its own.
+    assert seconds(20, vectorized_map=True) == pytest.approx(10 + (10 + 8) + 5 + 50)
+
+
+def test_processes_take_the_generator_off_this_ones_thread() -> None:
+    def seconds(workers: int, generator: StageCost, cores: int) -> float:
+        config = PipelineConfig(
+            batch_size=8, prefetch_buffer=0, map_parallelism=1, generator_workers=workers
+        )
+        return 1e6 / predict(COSTS.model_copy(update={"generator": generator}), config, cores)
+
+    waiting, busy = cost(4_000.0, cpu_us=10.0), cost(4_000.0)
+
+    assert seconds(2, waiting, 2) == pytest.approx(2_000 + 50)
+    assert seconds(32, waiting, 2) == pytest.approx(200 + 100 + 2 + 50)
+    # Two cores have no more than two seconds of processor a second, whatever runs on them.
+    assert seconds(32, busy, 2) == pytest.approx((4_000 + 200 + 100 + 2 + 50) / 2)
 
 
 def test_a_map_is_never_faster_than_was_measured() -> None:

@@ -57,6 +57,26 @@ def test_settings_of_another_batch_size_fill_the_places() -> None:
     assert [(c.batch_size, c.prefetch_buffer) for c in tuned] == [(8, 1), (8, 2)]
 
 
+def test_the_best_without_structure_takes_the_place_of_the_third() -> None:
+    def in_blocks(rate: float, chunk: int) -> MeasuredConfig:
+        found = complete(rate, 8, 1)
+        config = found.config.model_copy(update={"generator_chunk": chunk})
+        return found.model_copy(update={"config": config})
+
+    plain = [complete(800, 8, 4), complete(900, 8, 2)]
+    found = candidates_of([*plain, *(in_blocks(9_000 + chunk, chunk) for chunk in (2, 4, 8))])
+
+    assert list(found) == ["tuned-1", "tuned-2", "basic", "autotune", "no_prefetch"]
+    assert [found[f"tuned-{rank}"].generator_chunk for rank in (1, 2)] == [8, 4]
+    assert found["basic"] == plain[1].config
+
+
+def test_autotune_keeps_what_a_sequence_was_made_with() -> None:
+    found = candidates_of([complete(900, 8, 2)], {"workers": 3})
+
+    assert found["autotune"] == PipelineConfig.autotune(8, workers=3)
+
+
 def test_nothing_complete_nominates_nothing() -> None:
     assert candidates_of([]) == {}
 

@@ -20,7 +20,7 @@ from experiments.store import Store
 from experiments.studies import load_study, open_study
 from experiments.study import PipelineStudy
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
-from pipelines.config import PipelineConfig
+from pipelines.config import STRUCTURE, PipelineConfig
 from tests.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
 
 FAILURE = TrialFailure(kind="generator", detail="KeyError: 'lost'", output="Traceback ...")
@@ -247,3 +247,22 @@ def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) 
         reasons.append(all_failed(bench.study.record.finished))
 
     assert reasons == [None, None, "generator: KeyError: 'lost'"]
+
+
+def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> None:
+    able = INFO.model_copy(update={"not_offered": {}, "axes": ["map_parallelism", *STRUCTURE]})
+    bench = Bench(tmp_path, *(measurement(1_000.0 * (9 - number)) for number in range(8)))
+    study = bench.open(SETTINGS.model_copy(update={"name": "able"}), able)
+
+    for _ in range(8):
+        study.run_trial()
+
+    plain = [spec for spec in bench.runner.specs if not spec.config.structure]
+    structured = [spec for spec in bench.runner.specs if spec.config.structure]
+    assert len(plain) >= 2
+    # Rates fall from trial to trial, so that each kind's first one stays its best.
+    first = bench.runner.specs.index(plain[0])
+    assert [spec.best_examples_per_s for spec in plain] == [None] + [1_000.0 * (9 - first)] * (
+        len(plain) - 1
+    )
+    assert {spec.best_examples_per_s for spec in structured[1:]} == {9_000.0}
