@@ -66,5 +66,5 @@ lock:  ## resolve the dependencies anew (needs uv)
 			$$([ $$flavour = cuda ] && echo --extra cuda) pyproject.toml -o requirements/$$flavour.lock; done
 
 clean:  ## remove .venv and caches; results in mlruns/ stay
-	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
