@@ -29,7 +29,7 @@ from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # More search than by default: a list of results is made once, and for others.
-SEARCH_S = 40.0
+SEARCH_S = 30.0
 COLOURS = {"AUTOTUNE": "#8a8f98", "basic axes": "#5b8dc9", "all axes": "#2a9d6f"}
 
 

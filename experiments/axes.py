@@ -73,16 +73,30 @@ def _why_not(
 
 
 def _not_worth(name: str, costs: StageCosts) -> str | None:
-    share = {stage: cost.wall_s / producer_s(costs) for stage, cost in stages(costs).items()}
-    if name == "generator_chunk" and share["from_generator"] < WORTH:
-        return f"handing elements over takes {share['from_generator']:.0%} of the time"
-    if name == "generator_workers" and share["generator"] < WORTH_PROCESSES:
-        return f"the generator takes {share['generator']:.0%} of the time"
-    if name in ("vectorized_map", "max_intra_op_parallelism") and share["map"] < WORTH:
-        return f"the map takes {share['map']:.0%} of the time"
+    if name == "generator_chunk":
+        # By what it computes, too: beside a slow generator the wall time drowns in the noise.
+        cost = costs.from_generator
+        part = max(cost.wall_s, cost.cpu_s) / producer_s(costs)
+        return None if part >= WORTH else f"handing elements over takes {part:.0%} of the time"
+    if name == "generator_workers":
+        part = _leaves_this_process(costs)
+        return None if part >= WORTH_PROCESSES else f"the generator takes {part:.0%} of the time"
+    if name in ("vectorized_map", "max_intra_op_parallelism"):
+        part = stages(costs)["map"].wall_s / producer_s(costs)
+        return None if part >= WORTH else f"the map takes {part:.0%} of the time"
     if name == "thread_pool_size" and (costs.map is None or costs.map.cpu_share > WAITS):
         return "the map does not wait"
     return None
+
+
+def _leaves_this_process(costs: StageCosts) -> float:
+    """Share of the time that processes take over once blocks and batches have done their part."""
+    handed = costs.from_generator if costs.chunked is None else costs.chunked
+    mapped = costs.batch_map or costs.map
+    elsewhere = costs.generator.wall_s + (0.0 if costs.chunked is None else handed.wall_s)
+    here = costs.step.wall_s + (mapped.wall_s if mapped else 0.0)
+    here += handed.wall_s if costs.chunked is None else 0.0
+    return elsewhere / max(elsewhere + here, 1e-12)
 
 
 def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> Axis:

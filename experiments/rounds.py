@@ -128,5 +128,5 @@ class Confirmer:
         rates: dict[str, list[float]] = defaultdict(list)
         for measured in self._record.rounds:
             for name, m in measured.items():
-                rates["tuned" if not is_baseline(name) else name].append(m.examples_per_s)
+                rates[name.partition("-")[0]].append(m.examples_per_s)
         return ", ".join(f"{name} {statistics.median(found):,.0f}" for name, found in rates.items())

@@ -42,7 +42,8 @@ class ProcessTree:
         """Notes which children there are and what they hold now; between looks nothing is seen."""
         self._looked = time.monotonic()
         self._children = psutil.Process().children(recursive=True)
-        self._children_peak_mib = max(self._children_peak_mib, proportional_mib(self._children))
+        held_mib = added_mib(psutil.Process(), self._children)
+        self._children_peak_mib = max(self._children_peak_mib, held_mib)
 
     @property
     def peak_mib(self) -> float:
@@ -60,17 +61,29 @@ class ProcessTree:
         return time.process_time() + sum(self._children_cpu_s.values())
 
 
-def proportional_mib(processes: Sequence[psutil.Process]) -> float:
-    """Proportional set size of some processes together, in MiB.
+def added_mib(parent: psutil.Process, children: Sequence[psutil.Process]) -> float:
+    """What its descendants hold beside a process itself, in MiB.
 
-    Not their resident size: a forked child shares hundreds of MiB of TensorFlow with its parent
-    that it never took.
+    Not their resident size: a forked child shares hundreds of MiB of TensorFlow with its parent.
+    Such a child counts by what it has to itself. Its proportional size would be a part of what is
+    shared, so that sixteen children together seem to hold almost all of it once more. Other
+    children (which have a command line of their own) count by that size, for they share among
+    themselves.
     """
     total = 0.0
-    for process in processes:
+    own = _command_line(parent)
+    for child in children:
         with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().pss / MIB
+            memory = child.memory_full_info()
+            total += (memory.uss if _command_line(child) == own else memory.pss) / MIB
     return total
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def tree_resident_mib(pid: int) -> float:
@@ -78,6 +91,6 @@ def tree_resident_mib(pid: int) -> float:
     try:
         parent = psutil.Process(pid)
         children = parent.children(recursive=True)
-        return float(parent.memory_info().rss) / MIB + proportional_mib(children)
+        return float(parent.memory_info().rss) / MIB + added_mib(parent, children)
     except psutil.NoSuchProcess:
         return 0.0

@@ -37,9 +37,15 @@ class NoisyPipeline(GeneratorPipeline):
     def __init__(self) -> None:
         self.skipped_elements = 0
 
-    def generate(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (x, sin x) endlessly; faulty samples are skipped, counted, the first logged."""
-        rng = np.random.default_rng(seed)
+    def generate(
+        self, seed: int, shard_index: int = 0, shard_count: int = 1
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (x, sin x) endlessly; faulty samples are skipped, counted, the first logged.
+
+        A shard of several draws its own readings: to leave out the others' it would have to draw
+        them, too.
+        """
+        rng = np.random.default_rng(seed if shard_count == 1 else (seed, shard_index))
         while True:
             try:
                 readings = read_sample(rng)

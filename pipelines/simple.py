@@ -21,9 +21,11 @@ class SimplePipeline(GeneratorPipeline):
     element_spec = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
     batch_sizes = (32, 64, 128, 256)
 
-    def generate(self, seed: int) -> Iterator[tuple[int, int]]:
+    def generate(
+        self, seed: int, shard_index: int = 0, shard_count: int = 1
+    ) -> Iterator[tuple[int, int]]:
         """Yields (i, 2i) for a million i, beginning at a point that the seed chooses."""
-        for i in range(LENGTH):
+        for i in range(shard_index, LENGTH, shard_count):
             number = (i + seed) % LENGTH
             yield number, 2 * number
 

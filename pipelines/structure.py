@@ -48,7 +48,7 @@ def why_not_vectorized(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> 
     try:
         return _compare(pipeline, elements)
     except Exception as error:
-        said = str(error).strip().split("\n")[0][:120]
+        said = str(error).strip().split("\n")[0].split(" for '{{")[0][:120]
         return f"the map does not take a batch ({type(error).__name__}: {said})"
 
 

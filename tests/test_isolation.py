@@ -84,9 +84,10 @@ def test_memory_beyond_the_cap_ends_the_trial(runner: TrialRunner) -> None:
 def trial_of(parent: int) -> psutil.Process:
     """The trial that runs below this process's fork server, once there is one."""
     for _ in range(200):
-        for child in psutil.Process(parent).children(recursive=True):
-            if child.ppid() != parent:
-                return child
+        for server in psutil.Process(parent).children():
+            # Generator processes of other tests have a fork server, too: not ours.
+            if "objectives.fork_server" in " ".join(server.cmdline()) and server.children():
+                return server.children()[0]
         time.sleep(0.05)
     raise AssertionError("no trial started")
 
