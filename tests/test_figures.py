@@ -99,9 +99,21 @@ def test_only_axes_that_vary_are_drawn_on_powers_of_two() -> None:
         for t in FULL.trials
     ]
 
-    assert [chart.layout.xaxis.title.text for chart in charts] == list(figures_search.AXES.values())
+    titles = list(figures_search.AXES.values())
+    assert [chart.layout.xaxis.title.text for chart in charts] == titles[:3]
     assert list(charts[0].layout.xaxis.tickvals) == [16, 32, 64, 128]
     assert len(figures_search.axes(FULL.model_copy(update={"trials": same}))) == 2
+
+
+def test_a_structural_axis_is_drawn_where_it_was_searched() -> None:
+    searched = [
+        t.model_copy(update={"config": t.config.model_copy(update={"generator_chunk": 2**number})})
+        for number, t in enumerate(FULL.trials[:8])
+    ]
+
+    charts = figures_search.axes(FULL.model_copy(update={"trials": searched}))
+
+    assert "generator_chunk, elements" in [chart.layout.xaxis.title.text for chart in charts]
 
 
 def test_trials_tell_their_state_by_symbol_and_the_best_so_far_never_falls() -> None:
