@@ -141,15 +141,15 @@ def in_turn(chosen: Confirmed, limit: Limit) -> str:
     terms = limit.terms
     turns = 1.0 / (1.0 / terms.producer_only + 1.0 / terms.consumer_only)
     reached = chosen.examples_per_s / turns
-    words = (
-        f" Taking turns, pipeline and step would make {rate(turns)}; {share(reached)} of that was"
-    )
-    if reached < OVERLAPS:
+    words = f" Taking turns, pipeline and step would make {rate(turns)}; {share(reached)} of it was"
+    if reached >= OVERLAPS:
+        return f"{words} reached, so that the two overlap as far as the cores go."
+    if reached >= LEAST_SHARE and not chosen.config.generator_workers:
         return (
             f"{words} reached, so that the two hardly overlap. Both are Python for the most part "
             "(blocks are put together and taken over, steps are started), and one runs at a time."
         )
-    return f"{words} reached, so that the two overlap as far as the cores go."
+    return f"{words} reached. What the rest goes to was not found out."
 
 
 def checks(records: Sequence[StudyRecord]) -> Iterator[str]:
