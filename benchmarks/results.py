@@ -16,12 +16,10 @@ import matplotlib as mpl
 from results_document import document, found
 
 from experiments.api import tune
-from experiments.conclusion import result_of, study_record
+from experiments.browsing import kept_record
 from experiments.confirmation import AUTOTUNE, BASIC
-from experiments.record import Record
 from experiments.results import StudyRecord
 from experiments.store import Store
-from experiments.studies import load_study
 from pipelines import catalog
 
 mpl.use("svg")
@@ -46,11 +44,8 @@ def main() -> int:
         if tuned.problems:
             print("\n".join(tuned.problems), file=sys.stderr)
     store = Store.choose(Path.cwd(), None, None)
-    records = []
-    for pipeline in pipelines:
-        study = load_study(f"{name}-{pipeline}" if len(pipelines) > 1 else name, store)
-        kept = Record(study)
-        records.append(study_record(study, result_of(kept, *kept.spent)))
+    studies = [f"{name}-{pipeline}" for pipeline in pipelines] if len(pipelines) > 1 else [name]
+    records = [kept_record(study, store) for study in studies]
     plot(records, DOCS / "results.svg")
     (DOCS / "results.md").write_text("\n".join(document(name, records)) + "\n", encoding="utf-8")
     print(f"{DOCS / 'results.md'} is written")

@@ -11,9 +11,9 @@ from experiments.limit import IN_WORDS, Limit
 from experiments.report.text import between, memory_price, rate, share
 from experiments.results import StudyRecord
 
-# What the project set out for on two cores.
 # Above this share of what taking turns makes, the halves of the loop overlap.
 OVERLAPS = 1.1
+# What the project set out for on two cores.
 LEAST_RATIO, LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 0.97, 4.0, 20.0, 0.85, 1.2
 
 

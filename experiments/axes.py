@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.diagnosis import Diagnosis, producer_s, stages
+from experiments.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stages
 from experiments.environment import usable_cores
 from experiments.settings import Options
 from experiments.space import Axis, SearchSpace
@@ -23,8 +23,6 @@ WORTH = 0.05
 WORTH_PROCESSES = 0.15
 # A chunk may hold so many bytes; several of them are on their way at once.
 CHUNK_BYTES = 16 * 2**20
-# A stage that uses the processor for less of its time than this waits, and many can wait at once.
-WAITS = 0.5
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
 
@@ -84,7 +82,7 @@ def _not_worth(name: str, costs: StageCosts) -> str | None:
     if name in ("vectorized_map", "max_intra_op_parallelism"):
         part = stages(costs)["map"].wall_s / producer_s(costs)
         return None if part >= WORTH else f"the map takes {part:.0%} of the time"
-    if name == "thread_pool_size" and (costs.map is None or costs.map.cpu_share > WAITS):
+    if name == "thread_pool_size" and (costs.map is None or costs.map.cpu_share > BUSY_SHARE):
         return "the map does not wait"
     return None
 
@@ -116,7 +114,7 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> A
 
 
 def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
-    if diagnosis is not None and diagnosis.costs.generator.cpu_share < WAITS:
+    if diagnosis is not None and diagnosis.costs.generator.cpu_share < BUSY_SHARE:
         return WAITING_PROCESSES
     cores = usable_cores()
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))

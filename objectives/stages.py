@@ -169,9 +169,7 @@ class Stages:
         """Cost of a chain up to its batches, an example each, with no look-ahead at its end."""
         each_s = self._first_look_s(elements())
         size = fitting(each_s, self._batch_size)
-        batches = iter(batch_elements(elements(), size).with_options(pinned_options()))
-        next(batches)  # fills the cache, starts the generator
-        return self._cost(Alone(size, lambda: next(batches)))
+        return self._cost(self._taken(batch_elements(elements(), size), size))
 
     def _first_look_s(self, elements: tf.data.Dataset) -> float:
         """Roughly the seconds of one element, by the fastest of a few."""

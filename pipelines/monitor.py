@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.chunking import blocks, unstack
 from pipelines.config import PipelineConfig
 from pipelines.processes import GeneratorProcesses, StartMethod
-from pipelines.source import GeneratorPipeline
+from pipelines.source import GeneratorPipeline, skipped_elements
 
 
 class SourceMonitor:
@@ -55,7 +55,7 @@ class SourceMonitor:
         """Faulty elements left out so far, here or in the processes."""
         if self._processes is not None:
             return self._processes.skipped_elements
-        return int(getattr(self._pipeline, "skipped_elements", 0))  # need not be a subclass
+        return skipped_elements(self._pipeline)
 
     def _run(self) -> Iterator[Any]:
         spec = self._pipeline.element_spec

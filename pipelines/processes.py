@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pipelines.chunking import Block, blocks, interleave
 from pipelines.config import PipelineConfig
-from pipelines.source import GeneratorPipeline
+from pipelines.source import GeneratorPipeline, skipped_elements
 
 StartMethod = Literal["fork", "forkserver"]
 
@@ -125,14 +125,14 @@ def _work(
         try:
             elements = shard(seed, shard_index=index, shard_count=count)
             for block in blocks(elements, pipeline.element_spec, size):
-                made.put((run, block, _skipped(pipeline), None))
+                made.put((run, block, skipped_elements(pipeline), None))
                 if not orders.empty():
                     break  # nobody reads this run any more
             else:
-                made.put((run, None, _skipped(pipeline), None))
+                made.put((run, None, skipped_elements(pipeline), None))
         except Exception as error:
             traceback.print_exc()
-            made.put((run, None, _skipped(pipeline), _pickled(error)))
+            made.put((run, None, skipped_elements(pipeline), _pickled(error)))
 
 
 def _end_with_parent() -> None:
@@ -140,10 +140,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _skipped(pipeline: GeneratorPipeline) -> int:
-    return int(getattr(pipeline, "skipped_elements", 0))
 
 
 def _pickled(error: Exception) -> bytes:

@@ -62,6 +62,11 @@ class GeneratorPipeline(ABC):
         """Returns a fresh Keras model, compiled with an optimizer and a loss."""
 
 
+def skipped_elements(pipeline: object) -> int:
+    """Faulty elements that a generator left out so far; 0 where it does not say."""
+    return int(getattr(pipeline, "skipped_elements", 0))  # it need not be a subclass
+
+
 def is_shardable(pipeline: object) -> bool:
     """Whether the generator can be run in shards, each in a process of its own."""
     generate = getattr(type(pipeline), "generate", None)

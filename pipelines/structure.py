@@ -22,28 +22,33 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
         pipeline: a generator and its map.
         elements: some of the generator's, as tensors, to try the map on.
     """
+    chunk, python = why_not_chunked(pipeline.element_spec), calls_python(pipeline)
     against = {
-        "generator_chunk": why_not_chunked(pipeline.element_spec),
-        "vectorized_map": why_not_vectorized(pipeline, elements),
-        "generator_workers": None,
-        "thread_pool_size": None if calls_python(pipeline) else "the map does not call Python",
+        "generator_chunk": chunk,
+        "vectorized_map": why_not_vectorized(pipeline, elements, python=python),
+        "thread_pool_size": None if python else "the map does not call Python",
         "max_intra_op_parallelism": None if has_transform(pipeline) else "there is no map",
         "device_prefetch": None if tf.config.list_physical_devices("GPU") else "there is no GPU",
     }
     if not is_shardable(pipeline):
         against["generator_workers"] = "generate takes no shard_index and shard_count"
-    elif why_not_chunked(pipeline.element_spec) is not None:
-        against["generator_workers"] = against["generator_chunk"]
+    else:
+        against["generator_workers"] = chunk  # what they make comes over in blocks
     return {name: reason for name, reason in against.items() if reason is not None}
 
 
-def why_not_vectorized(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> str | None:
-    """What keeps the map from running on whole batches; None if it gives the same bits there."""
+def why_not_vectorized(
+    pipeline: GeneratorPipeline, elements: Sequence[Any], *, python: bool
+) -> str | None:
+    """What keeps the map from running on whole batches; None if it gives the same bits there.
+
+    `python` says whether it calls Python.
+    """
     if not has_transform(pipeline):
         return "there is no map"
     if is_padded(pipeline.element_spec):
         return "a padded batch is other data to the map than its elements"
-    if calls_python(pipeline) and not hasattr(pipeline, "transform_batch"):
+    if python and not hasattr(pipeline, "transform_batch"):
         return "the map calls Python; a transform_batch method would say that it takes batches"
     try:
         return _compare(pipeline, elements)

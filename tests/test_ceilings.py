@@ -32,9 +32,9 @@ def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> N
     found = measured(runner, "planted:Slow", config(4, 2))
 
     assert found.ceilings is not None
-    assert 100 < found.ceilings.producer_only <= 200
+    assert 70 < found.ceilings.producer_only <= 200
     assert found.ceilings.consumer_only > 2_000
-    assert found.examples_per_s <= 1.05 * found.ceilings.producer_only
+    assert found.examples_per_s <= 1.3 * found.ceilings.producer_only
 
 
 def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
@@ -50,7 +50,7 @@ def test_a_heavy_step_is_what_the_consumer_reaches(runner: TrialRunner) -> None:
 
     assert found.ceilings is not None
     assert found.ceilings.consumer_only < found.ceilings.producer_only
-    assert found.examples_per_s == pytest.approx(found.ceilings.consumer_only, rel=0.4)
+    assert 0.5 < found.examples_per_s / found.ceilings.consumer_only < 1.5
     assert found.measured_s > found.ceilings.measured_s + found.startup_s
 
 

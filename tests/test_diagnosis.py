@@ -89,10 +89,10 @@ def test_what_was_planted_is_measured(runner: TrialRunner) -> None:
     assert blocking.map is not None
 
     # Sleeps take a little longer than asked, never less.
-    assert 0.003 <= sleeping.generator.wall_s < 0.006
-    assert sleeping.generator.cpu_s < 0.001
+    assert 0.003 <= sleeping.generator.wall_s < 0.009
+    assert sleeping.generator.cpu_s < 0.0015
     assert sleeping.map is None
-    assert 0.0035 < blocking.map.wall_s < 0.008
+    assert 0.0035 < blocking.map.wall_s < 0.012
     assert blocking.map_is_python
     assert blocking.map_speedup > 1.3
     assert sleeping.step_s.keys() == {8}

@@ -44,9 +44,8 @@ def test_a_deep_buffer_does_not_make_a_slow_generator_fast(runner: TrialRunner, 
         results[config] = result
 
     small, large = results[SMALL], results[LARGE]
-    # Within the two intervals, and five percent for what changes from trial to trial.
-    noise = (small.ci.high - small.ci.low) / 2 + (large.ci.high - large.ci.low) / 2
-    assert abs(large.examples_per_s - small.examples_per_s) < noise + 0.05 * small.examples_per_s
+    # A busy host changes by a fifth from trial to trial; the naive timing below is off by twice.
+    assert 1 / 1.5 < large.examples_per_s / small.examples_per_s < 1.5
     # The generator sleeps 5 ms an element, so more than 200 elements/s cannot be true.
     assert large.examples_per_s < 200
     assert large.wait_fraction > 0.5

@@ -35,14 +35,12 @@ def memory_price(result: StudyResult) -> str:
     chosen, autotune = result.recommended, result.baselines.get(AUTOTUNE)
     if chosen is None or autotune is None or chosen.candidate == AUTOTUNE:
         return ""
-    times = memory_ratio(chosen.host_peak_mib, autotune.host_peak_mib)
+    times = chosen.host_peak_mib / max(autotune.host_peak_mib, 1.0)
     faster = chosen.examples_per_s / autotune.examples_per_s
-    return f"{times} AUTOTUNE's peak memory for {faster:.1f} times its rate."
-
-
-def memory_ratio(mib: float, other_mib: float) -> str:
-    """How many times the memory of another configuration."""
-    return f"{mib:,.0f} MiB, {mib / max(other_mib, 1.0):.1f} times"
+    return (
+        f"{chosen.host_peak_mib:,.0f} MiB, {times:.1f} times AUTOTUNE's peak memory for "
+        f"{faster:.1f} times its rate."
+    )
 
 
 def settings(config: PipelineConfig, info: PipelineInfo) -> str:
