@@ -47,7 +47,12 @@ selftest: setup  ## compare a configuration with itself, to see what this host c
 	@$(BIN)/prefetch-tune selftest $(PIPELINE) $(ARGS)
 
 test: setup  ## run the tests: TESTS=tests/test_steady_state.py for some
+ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
+else
+	@$(BIN)/python -m pytest -m "not timing" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m timing
+endif
 
 lint: setup  ## check style, types and layers
 	@$(BIN)/ruff format --check --quiet .

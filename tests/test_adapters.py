@@ -100,7 +100,7 @@ def test_it_is_inspected_measured_and_diagnosed_like_any_other(runner: TrialRunn
         assert isinstance(runner.measure(spec), Measurement)
     costs = runner.measure_stages(f"{HERE}:rows,step=2ms", 0, "cpu")
     assert isinstance(costs, StageCosts)
-    assert all(0.002 <= seconds < 0.005 for seconds in costs.step_s.values())
+    assert all(0.002 <= seconds < 0.02 for seconds in costs.step_s.values())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from objectives.spec import StopRule, TrialSpec
 from pipelines.config import PipelineConfig
 from tests.fakes import FakeClock
 
+pytestmark = pytest.mark.timing
+
 RULE = StopRule(window_s=0.05, startup_s=0.1, min_windows=4, max_s=0.4, warmup_max_s=2.0)
 
 

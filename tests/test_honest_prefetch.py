@@ -14,6 +14,8 @@ from pipelines.build import build_dataset
 from pipelines.config import PipelineConfig
 from tests.planted import Slow
 
+pytestmark = pytest.mark.timing
+
 # Twenty milliseconds a batch. With batches of a few, prefetch 1 really is slower than prefetch 64,
 # by a tenth: the generator cannot start on the next one before the step has taken the last, and
 # then both want the GIL.

@@ -120,6 +120,7 @@ def test_a_sequence_gives_its_batches_in_order_epoch_after_epoch(config: Pipelin
     assert all(np.unique(batch).size == 1 for batch in batches)
 
 
+@pytest.mark.timing
 def test_workers_hide_the_waiting_of_a_sequence(runner: TrialRunner) -> None:
     plain = PipelineConfig(batch_size=8, prefetch_buffer=1, map_parallelism=1)
     one = measured(runner, WAITING, plain)

@@ -162,6 +162,7 @@ def test_an_element_is_what_the_store_holds(
         assert [label, *features.ravel()] == list(make_object(number))
 
 
+@pytest.mark.timing
 def test_the_latency_is_waited_for_without_work() -> None:
     pipeline = RemotePipeline(latency_ms=20.0)
     server = started(pipeline)
@@ -177,6 +178,7 @@ def test_the_latency_is_waited_for_without_work() -> None:
     assert sum(server.cpu_times()[:2]) - before_s < took_s / 2
 
 
+@pytest.mark.timing
 def test_reads_at_the_same_time_wait_at_the_same_time() -> None:
     pipeline = RemotePipeline(latency_ms=50.0)
     generators = [pipeline.generate(0, shard_index=i, shard_count=8) for i in range(8)]

@@ -65,9 +65,11 @@ def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
     assert result.diagnosis is not None
     assert result.diagnosis.bottleneck == "step-bound"
     assert result.speedup is not None
-    assert result.speedup.verdict == "no significant difference"
-    assert result.recommended is not None
-    assert result.recommended.config.is_autotune
+    # One interval in twenty or so misses 1 by chance, then by little.
+    assert 0.8 < result.speedup.ci.low < 1.1
+    if result.speedup.verdict == "no significant difference":
+        assert result.recommended is not None
+        assert result.recommended.config.is_autotune
     assert result.limit is not None
     assert result.limit.binding in ("consumer_only", "cpu")
 
@@ -109,11 +111,12 @@ def test_the_parent_run_has_the_verdict_and_the_report(tuned: Tuned) -> None:
     [parent] = tuned.runs("study")
     result = tuned.record.result
 
-    assert parent.data.tags["verdict"] == "no significant difference"
+    assert result.speedup is not None
+    assert result.recommended is not None
+    assert parent.data.tags["verdict"] == result.speedup.verdict
     assert parent.data.tags["diagnosis.class"] == "step-bound"
     metrics = parent.data.metrics
     assert result.limit is not None
-    assert result.speedup is not None
     assert metrics["limit/fraction"] == result.limit.fraction
     assert metrics["limit/cpu"] == result.limit.terms.cpu
     assert metrics["speedup/ratio"] == result.speedup.ratio
@@ -121,8 +124,8 @@ def test_the_parent_run_has_the_verdict_and_the_report(tuned: Tuned) -> None:
     files = {file.path for file in tuned.client.list_artifacts(parent.info.run_id)}
     assert files == {"report.html", "report.md", "snippet.py", "config.json"}
     note = parent.data.tags["mlflow.note.content"]
-    assert "no significant difference" in note
-    assert "dataset.prefetch(tf.data.AUTOTUNE)" in note
+    assert result.speedup.verdict in note
+    assert ("dataset.prefetch(tf.data.AUTOTUNE)" in note) is result.recommended.config.is_autotune
 
 
 def test_json_has_what_was_promised(tuned: Tuned, tmp_path: Path) -> None:
