@@ -14,7 +14,7 @@ from objectives import steady_state
 from objectives.buffers import ready_batches
 from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
-from objectives.steady_state import Clock
+from objectives.steady_state import Clock, Taken
 from objectives.training import TrainingFeed
 from pipelines.config import PipelineConfig
 
@@ -34,17 +34,17 @@ class Alone:
         step: Callable[[Any], None] | None = None,
         synchronise: Callable[[], None] | None = None,
     ) -> None:
-        self._examples_per_batch = examples_per_batch
-        self.next_batch = next_batch
+        self._next_batch = next_batch
         self._step = step
         self._synchronise = synchronise
+        # Nobody asks here how long a half waited for the other.
+        self._taken = Taken(0.0, examples_per_batch)
 
-    def examples_in(self, _: Any) -> int:
-        return self._examples_per_batch
-
-    def step(self, batch: Any) -> None:
+    def advance(self) -> Taken:
+        batch = self._next_batch()
         if self._step is not None:
             self._step(batch)
+        return self._taken
 
     def synchronise(self) -> None:
         if self._synchronise is not None:

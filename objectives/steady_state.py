@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from scipy import stats
 
@@ -25,17 +25,18 @@ Clock = Callable[[], float]
 DRIFT_SHARE = 0.03
 
 
+class Taken(NamedTuple):
+    """One batch that a step consumed: how long the step waited for it, and its examples."""
+
+    wait_s: float
+    examples: int
+
+
 class Feed(Protocol):
-    """What is timed: batches, and the step that consumes them."""
+    """What is timed: steps that each take a batch."""
 
-    def next_batch(self) -> Any:
-        """Waits for the next batch."""
-
-    def examples_in(self, batch: Any) -> int:
-        """Examples that a batch holds."""
-
-    def step(self, batch: Any) -> None:
-        """Starts one training step; on a GPU it may return before the step has run."""
+    def advance(self) -> Taken:
+        """Takes a batch and starts one step; on a GPU it may return before the step has run."""
 
     def synchronise(self) -> None:
         """Returns when every step started so far has run."""
@@ -229,12 +230,10 @@ def _count_window(
     examples = 0
     step_s: list[float] = []
     while not step_s or step_begin - begin < rule.window_s:
-        batch = feed.next_batch()
-        ready = clock()
-        feed.step(batch)
+        taken = feed.advance()
         step_end = clock()
-        wait_s += ready - step_begin
-        examples += feed.examples_in(batch)
+        wait_s += taken.wait_s
+        examples += taken.examples
         step_s.append(step_end - step_begin)
         step_begin = step_end
     feed.synchronise()

@@ -124,7 +124,7 @@ class Trial:
         """Names what went wrong, by the exception or else by the stage that it came from."""
         cause = self.source.error if self.source and self.source.error else None
         kind = self.stage
-        if isinstance(error, StopIteration):
+        if isinstance(error, StopIteration | tf.errors.OutOfRangeError):
             error = PipelineError("the generator ended without filling a single batch")
         if isinstance(error, StepError) and isinstance(error.__cause__, Exception):
             kind, error, cause = "model", error.__cause__, None

@@ -73,8 +73,11 @@ def unstack(block: Block, element_spec: Any) -> Iterator[Any]:
 def interleave(parts: Sequence[Block], element_spec: Any) -> Block:
     """The first element of every part, then the second of every part, and so on.
 
-    A part may be one element shorter than the one before it, as shards of a finite stream are.
+    A single part is given as it is. A part may be one element shorter than the one before it, as
+    shards of a finite stream are.
     """
+    if len(parts) == 1:
+        return parts[0]
     ragged = any(_is_ragged(spec) for spec in tf.nest.flatten(element_spec))
     if not ragged and len({len(part[0]) for part in parts}) == 1:
         together = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))

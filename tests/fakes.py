@@ -18,6 +18,7 @@ from objectives.measurement import (
     Window,
 )
 from objectives.spec import TrialSpec
+from objectives.steady_state import Taken
 from pipelines.config import STRUCTURE
 
 
@@ -47,16 +48,12 @@ class FakeFeed:
         self.synchronised = 0
         self.choice: Callable[[float], object] = lambda now: None
 
-    def next_batch(self) -> int:
-        self.clock.now += self.wait_s(self.batches, self.clock.now)
+    def advance(self) -> Taken:
+        waited_s = self.wait_s(self.batches, self.clock.now)
+        self.clock.now += waited_s
         self.batches += 1
-        return self.batches
-
-    def examples_in(self, batch: object) -> int:
-        return 32
-
-    def step(self, batch: object) -> None:
         self.clock.now += self.step_s
+        return Taken(waited_s, 32)
 
     def synchronise(self) -> None:
         self.synchronised += 1
