@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from experiments.confirmation import AUTOTUNE, BASIC, Confirmed
 from experiments.limit import IN_WORDS, Limit
-from experiments.report.text import between, memory_price, rate, share
+from experiments.report.text import batch_time, between, memory_price, rate, share
 from experiments.results import StudyRecord
 
-# Above this share of what taking turns makes, the halves of the loop overlap.
-OVERLAPS = 1.1
+# Times of the step alone from which on it is slower beside the pipeline.
+NOTICEABLE = 1.05
 # What the project set out for on two cores.
 LEAST_RATIO, LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 0.97, 4.0, 20.0, 0.85, 1.2
 
@@ -132,24 +132,37 @@ def limit_words(record: StudyRecord) -> str:
     return (
         f"{share(limit.fraction)} ({share(low)} to {share(high)}) of "
         f"{rate(limit.examples_per_s)}, set by {IN_WORDS[limit.binding]}. Terms: {terms}."
-        f"{in_turn(chosen, limit) if limit.fraction < LEAST_SHARE else ''}"
+        f"{the_rest(chosen, limit) if limit.fraction < LEAST_SHARE else ''}"
     )
 
 
-def in_turn(chosen: Confirmed, limit: Limit) -> str:
-    """Whether making batches and training on them can overlap, or take turns under the GIL."""
-    terms = limit.terms
-    turns = 1.0 / (1.0 / terms.producer_only + 1.0 / terms.consumer_only)
-    reached = chosen.examples_per_s / turns
-    words = f" Taking turns, pipeline and step would make {rate(turns)}; {share(reached)} of it was"
-    if reached >= OVERLAPS:
-        return f"{words} reached, so that the two overlap as far as the cores go."
-    if reached >= LEAST_SHARE and not chosen.config.generator_workers:
+def the_rest(chosen: Confirmed, limit: Limit) -> str:
+    """What a batch's time in the loop goes to, and what of it is in no setting's reach."""
+    words = f" A batch takes {batch_time(limit, chosen.config.batch_size, chosen.examples_per_s)}."
+    whole_s = 1.0 / chosen.examples_per_s
+    stepping_s = (1.0 - limit.wait_fraction) * whole_s
+    slowed = stepping_s * limit.terms.consumer_only
+    making = chosen.examples_per_s / limit.terms.producer_only
+    if making >= LEAST_SHARE:
         return (
-            f"{words} reached, so that the two hardly overlap. Both are Python for the most part "
-            "(blocks are put together and taken over, steps are started), and one runs at a time."
+            f"{words} Nearly all of it ({share(making)}) is what making it takes: the pipeline is "
+            "busy all the time, and no look-ahead makes more of it."
         )
-    return f"{words} reached. What the rest goes to was not found out."
+    if limit.binding != "cpu":
+        return words
+    return (
+        f"{words} The cores are busy for {share(limit.fraction)} of the time. They cannot be for "
+        f"all of it: a step is a chain of ops and Python that wait for one another, and leaves "
+        f"{limit.cores - limit.consumer_cores:.1f} cores by itself; the pipeline fills that, and "
+        f"beside it the step {between_halves(slowed)}."
+    )
+
+
+def between_halves(slowed: float) -> str:
+    """How much longer a step takes beside the pipeline."""
+    if slowed > NOTICEABLE:
+        return f"takes {slowed - 1.0:.0%} longer, for the two want the same cores"
+    return "takes no longer"
 
 
 def checks(records: Sequence[StudyRecord]) -> Iterator[str]:

@@ -35,6 +35,7 @@ class RoundMeasurement(BaseModel):
     host_peak_mib: float
     device_peak_mib: float | None
     cpu_s_per_example: float
+    wait_fraction: float
     ceilings: Ceilings | None
     mlflow_run_id: str
 
@@ -46,6 +47,7 @@ class RoundMeasurement(BaseModel):
             host_peak_mib=measured.host_peak_mib,
             device_peak_mib=measured.device_peak_mib,
             cpu_s_per_example=measured.cpu_seconds_per_1k_examples / 1_000.0,
+            wait_fraction=measured.wait_fraction,
             ceilings=measured.ceilings,
             mlflow_run_id=run_id,
         )
@@ -198,7 +200,7 @@ def _confirmed(
     if not measured:
         return None
     rates = [m.examples_per_s for m in measured]
-    held = [(m.examples_per_s, m.ceilings, m.cpu_s_per_example) for m in measured if m.ceilings]
+    held = [m for m in measured if m.ceilings]
     device = [m.device_peak_mib for m in measured if m.device_peak_mib is not None]
     above, below = shared(rounds, name, AUTOTUNE)
     return Confirmed(
@@ -212,9 +214,10 @@ def _confirmed(
         device_peak_mib=statistics.median(device) if device else None,
         ratio=ratio_to(above, below) if above and name != AUTOTUNE else None,
         limit=limit(
-            [rate for rate, _, _ in held],
-            [ceilings for _, ceilings, _ in held],
-            [cpu_s for _, _, cpu_s in held],
+            [m.examples_per_s for m in held],
+            [m.ceilings for m in held if m.ceilings],
+            [m.cpu_s_per_example for m in held],
+            [m.wait_fraction for m in held],
             cores,
         ),
     )

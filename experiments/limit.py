@@ -25,7 +25,7 @@ class LimitTerms(BaseModel):
 
     Attributes:
         producer_only: the same pipeline without the step.
-        consumer_only: the step on a batch that is there already.
+        consumer_only: the step on a batch that lies ready.
         cpu: cores over CPU seconds per example.
     """
 
@@ -44,6 +44,9 @@ class Limit(BaseModel):
         fraction: of it that was reached; where its whole interval lies above 1.05, something was
             measured wrong.
         fraction_ci: 95 % bootstrap interval, with whole rounds drawn.
+        wait_fraction: share of the loop's time in which the step waited for its batch.
+        consumer_cores: that the step keeps busy by itself.
+        cores: that the trial may run on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,12 +56,16 @@ class Limit(BaseModel):
     fraction_ci: Interval
     binding: Binding
     terms: LimitTerms
+    wait_fraction: float
+    consumer_cores: float
+    cores: int
 
 
 def limit(
     rates: Sequence[float],
     ceilings: Sequence[Ceilings],
     cpu_s_per_example: Sequence[float],
+    wait_fractions: Sequence[float],
     cores: int,
 ) -> Limit | None:
     """The limit of one configuration, by the median of each term over its rounds.
@@ -67,6 +74,7 @@ def limit(
         rates: examples/s of the rounds that measured the ceilings, too.
         ceilings: of those rounds, measured in the same processes.
         cpu_s_per_example: of those rounds.
+        wait_fractions: of those rounds.
         cores: that the trial may run on.
     """
     if not ceilings:
@@ -85,4 +93,7 @@ def limit(
         fraction_ci=reached.ci,
         binding=binding,
         terms=LimitTerms.model_validate(terms),
+        wait_fraction=statistics.median(wait_fractions),
+        consumer_cores=statistics.median(c.consumer_cores for c in ceilings),
+        cores=cores,
     )

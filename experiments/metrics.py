@@ -34,6 +34,7 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
     if measured.ceilings is not None:
         values["limit/producer_only"] = measured.ceilings.producer_only
         values["limit/consumer_only"] = measured.ceilings.consumer_only
+        values["limit/consumer_cores"] = measured.ceilings.consumer_cores
     for node in measured.autotune:
         values[f"autotune/{node.node}/{node.parameter}"] = node.value
         values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20

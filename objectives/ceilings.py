@@ -1,4 +1,4 @@
-"""What each half of the training loop reaches alone: batches without a step, a step without data.
+"""What each half of the training loop reaches alone: batches without a step, a step on a ready one.
 
 Measured in the process of the trial, seconds after it, so that all three rates have met the same
 host.
@@ -14,7 +14,7 @@ from objectives import steady_state
 from objectives.buffers import ready_batches
 from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
-from objectives.steady_state import Clock, Taken
+from objectives.steady_state import Clock, Feed, SteadyState, Taken
 from objectives.training import TrainingFeed
 from pipelines.config import PipelineConfig
 
@@ -72,12 +72,14 @@ def measure_ceilings(
     """
     begin, size = time.perf_counter(), config.batch_size
     drain(feed.next_batch, ready_batches(config, nodes), batch_s, time.perf_counter)
-    producer = _rate(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
-    batch = feed.first_batches[0]
-    step = Alone(size, lambda: batch, feed.step, feed.synchronise)
-    consumer = _rate(step, few_windows(rule, CONSUMER_WINDOWS))
-    measured_s = time.perf_counter() - begin
-    return Ceilings(producer_only=producer, consumer_only=consumer, measured_s=measured_s)
+    producer = _run(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
+    consumer = _run(feed.ready(), few_windows(rule, CONSUMER_WINDOWS))
+    return Ceilings(
+        producer_only=steady_state.mean_rate(producer.windows),
+        consumer_only=steady_state.mean_rate(consumer.windows),
+        consumer_cores=consumer.cpu_s / sum(window.seconds for window in consumer.windows),
+        measured_s=time.perf_counter() - begin,
+    )
 
 
 def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
@@ -101,6 +103,5 @@ def few_windows(rule: StopRule, count: int) -> StopRule:
     return rule.model_copy(update={**changes, "max_s": count * window_s})
 
 
-def _rate(feed: Alone, rule: StopRule) -> float:
-    state = steady_state.measure(feed, rule, time.perf_counter, time.process_time)
-    return steady_state.mean_rate(state.windows)
+def _run(feed: Feed, rule: StopRule) -> SteadyState:
+    return steady_state.measure(feed, rule, time.perf_counter, time.process_time)

@@ -71,7 +71,8 @@ class Ceilings(BaseModel):
 
     Attributes:
         producer_only: the same pipeline with nothing done to its batches.
-        consumer_only: the same step, over and over on one batch.
+        consumer_only: the same step on one batch, which lies ready in a dataset over and over.
+        consumer_cores: that the step keeps busy by itself; what it leaves is the pipeline's.
         measured_s: seconds that measuring both took.
     """
 
@@ -79,6 +80,7 @@ class Ceilings(BaseModel):
 
     producer_only: float
     consumer_only: float
+    consumer_cores: float
     measured_s: float
 
 

@@ -204,8 +204,12 @@ def _confirmation(gain: float) -> Confirmation:
                     host_peak_mib=peaks[name],
                     device_peak_mib=None,
                     cpu_s_per_example=CORES / 4_600.0,
+                    wait_fraction=0.62,
                     ceilings=Ceilings(
-                        producer_only=rate * 1.12, consumer_only=9_100.0, measured_s=1.5
+                        producer_only=rate * 1.12,
+                        consumer_only=9_100.0,
+                        consumer_cores=1.2,
+                        measured_s=1.5,
                     ),
                     host_speed_index=host,
                     mlflow_run_id=f"round-{index}-{name}",

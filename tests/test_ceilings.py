@@ -39,6 +39,14 @@ def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> N
     assert found.examples_per_s <= 1.3 * found.ceilings.producer_only
 
 
+def test_autotunes_halves_are_measured_like_any_others(runner: TrialRunner) -> None:
+    found = measured(runner, "planted:Slow", PipelineConfig.autotune(4))
+
+    assert found.autotune
+    assert found.ceilings is not None
+    assert found.ceilings.consumer_only > 2_000
+
+
 def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
     """A buffer of 64 batches is full behind a heavy step; the generator makes 200 elements/s."""
     found = measured(runner, "planted_costs:SlowHeavy", config(1, 64))

@@ -36,6 +36,7 @@ def measured(
         host_peak_mib=peak_mib,
         device_peak_mib=None,
         cpu_s_per_example=0.001,
+        wait_fraction=0.3,
         ceilings=ceilings,
         mlflow_run_id="r",
     )
@@ -150,7 +151,10 @@ def test_the_limit_is_the_least_term_and_rounds_are_held_against_their_own() -> 
                 "tuned-1": measured(
                     1_000.0 * factor,
                     ceilings=Ceilings(
-                        producer_only=1_250.0 * factor, consumer_only=4_000.0, measured_s=1.0
+                        producer_only=1_250.0 * factor,
+                        consumer_only=4_000.0,
+                        consumer_cores=1.2,
+                        measured_s=1.0,
                     ),
                 )
             }

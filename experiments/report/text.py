@@ -105,8 +105,11 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
     if result.diagnosis is not None:
         found.append(("Limited by", result.diagnosis.in_words))
         found.append(("What to do", result.diagnosis.advice))
-    if result.limit is not None:
+    chosen = result.recommended
+    if result.limit is not None and chosen is not None:
         found.append(("Reached", of_the_limit(result.limit)))
+        batch = batch_time(result.limit, chosen.config.batch_size, chosen.examples_per_s)
+        found.append(("A batch takes", batch))
     return found
 
 
@@ -123,6 +126,25 @@ def of_the_limit(limit: Limit) -> str:
     if limit.fraction_ci.low > BEYOND_THE_LIMIT:
         words += "; more than all cannot be, so one of the two was measured wrong"
     return words
+
+
+def batch_time(limit: Limit, batch_size: int, examples_per_s: float) -> str:
+    """What a batch's time in the loop consists of, beside what each half takes alone."""
+    whole_s = batch_size / examples_per_s
+    waited_s = limit.wait_fraction * whole_s
+    ready_s = batch_size / limit.terms.consumer_only
+    making_s = batch_size / limit.terms.producer_only
+    return (
+        f"{span(whole_s)}: the step waits {span(waited_s)} for it and takes "
+        f"{span(whole_s - waited_s)}. Alone, making one takes {span(making_s)}, and the step on "
+        f"one that lies ready {span(ready_s)}, with {limit.consumer_cores:.1f} of {limit.cores} "
+        "cores busy"
+    )
+
+
+def span(seconds: float) -> str:
+    """A short time with its unit."""
+    return f"{1e3 * seconds:.1f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.2f} ms"
 
 
 def counts(result: StudyResult) -> str:
