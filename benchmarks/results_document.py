@@ -11,8 +11,8 @@ from experiments.limit import IN_WORDS, Limit
 from experiments.report.text import batch_time, between, memory_price, rate, share
 from experiments.results import StudyRecord
 
-# Times of the step alone from which on it is slower beside the pipeline.
-NOTICEABLE = 1.05
+# Above this share of its time the step waits for batches more than it trains.
+MOSTLY = 0.5
 # What the project set out for on two cores.
 LEAST_RATIO, LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 0.97, 4.0, 20.0, 0.85, 1.2
 
@@ -137,32 +137,25 @@ def limit_words(record: StudyRecord) -> str:
 
 
 def the_rest(chosen: Confirmed, limit: Limit) -> str:
-    """What a batch's time in the loop goes to, and what of it is in no setting's reach."""
+    """What a batch's time in the loop goes to, and why no setting of the pipeline gets it back."""
     words = f" A batch takes {batch_time(limit, chosen.config.batch_size, chosen.examples_per_s)}."
-    whole_s = 1.0 / chosen.examples_per_s
-    stepping_s = (1.0 - limit.wait_fraction) * whole_s
-    slowed = stepping_s * limit.terms.consumer_only
     making = chosen.examples_per_s / limit.terms.producer_only
-    if making >= LEAST_SHARE:
+    busy = share(chosen.examples_per_s / limit.terms.cpu)
+    cores = f"the {limit.cores} cores, which are busy for {busy} of the time"
+    if limit.wait_fraction > MOSTLY:
+        processes = chosen.config.generator_workers
         return (
-            f"{words} Nearly all of it ({share(making)}) is what making it takes: the pipeline is "
-            "busy all the time, and no look-ahead makes more of it."
+            f"{words} The step mostly waits, and making a batch alone takes {share(making)} of what "
+            f"it takes beside the step: {processes + 1} processes and what they read from share "
+            f"{cores}. In the rest the process whose turn it is waits for its read."
         )
-    if limit.binding != "cpu":
-        return words
+    longer = limit.terms.consumer_only / chosen.examples_per_s - 1.0
     return (
-        f"{words} The cores are busy for {share(limit.fraction)} of the time. They cannot be for "
-        f"all of it: a step is a chain of ops and Python that wait for one another, and leaves "
-        f"{limit.cores - limit.consumer_cores:.1f} cores by itself; the pipeline fills that, and "
-        f"beside it the step {between_halves(slowed)}."
+        f"{words} Making batches is fast enough, {share(making)} of that time, so that neither a "
+        f"deeper buffer nor more calls at once give more. But beside it the step with its wait "
+        f"takes {longer:.0%} longer than on batches that lie ready: the threads of both wait for "
+        f"one another on {cores}, and no setting that was searched takes that away."
     )
-
-
-def between_halves(slowed: float) -> str:
-    """How much longer a step takes beside the pipeline."""
-    if slowed > NOTICEABLE:
-        return f"takes {slowed - 1.0:.0%} longer, for the two want the same cores"
-    return "takes no longer"
 
 
 def checks(records: Sequence[StudyRecord]) -> Iterator[str]:
