@@ -146,8 +146,8 @@ def the_rest(chosen: Confirmed, limit: Limit) -> str:
         processes = chosen.config.generator_workers
         return (
             f"{words} The step mostly waits, and making a batch alone takes {share(making)} of "
-            f"what it takes beside the step: {processes + 1} processes and what they read from share "
-            f"{cores}. In the rest the process whose turn it is waits for its read."
+            f"what it takes beside the step: {processes + 1} processes and what they read from "
+            f"share {cores}. In the rest the process whose turn it is waits for its read."
         )
     longer = limit.terms.consumer_only / chosen.examples_per_s - 1.0
     return (
