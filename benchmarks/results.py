@@ -17,9 +17,9 @@ from results_document import document, found
 
 from experiments.api import tune
 from experiments.browsing import kept_record
-from experiments.confirmation import AUTOTUNE, BASIC
 from experiments.results import StudyRecord
 from experiments.store import Store
+from experiments.verdict.confirmation import AUTOTUNE, BASIC
 from pipelines import catalog
 
 mpl.use("svg")

@@ -6,10 +6,10 @@ import math
 import platform
 from collections.abc import Iterator, Sequence
 
-from experiments.confirmation import AUTOTUNE, BASIC, Confirmed
-from experiments.limit import IN_WORDS, Limit
 from experiments.report.text import batch_time, between, memory_price, rate, share
 from experiments.results import StudyRecord
+from experiments.verdict.confirmation import AUTOTUNE, BASIC, Confirmed
+from experiments.verdict.limit import IN_WORDS, Limit
 
 # Above this share of its time the step waits for batches more than it trains.
 MOSTLY = 0.5

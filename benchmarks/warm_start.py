@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from experiments.prediction import median_error
 from experiments.record import Record
 from experiments.results import TrialRow
+from experiments.search.prediction import median_error
 from experiments.store import Store
 from experiments.studies import load_study
 

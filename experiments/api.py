@@ -19,7 +19,7 @@ from experiments.report.text import verdict
 from experiments.results import StudyRecord, StudyResult
 from experiments.settings import TuneRequest
 from experiments.store import Store
-from experiments.summary import HEADINGS, print_results, row
+from experiments.terminal.summary import HEADINGS, print_results, row
 from experiments.tuning import Tuning
 from objectives.isolation import TrialRunner
 from pipelines import catalog

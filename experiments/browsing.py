@@ -13,7 +13,7 @@ from experiments.report.document import write_report
 from experiments.results import StudyRecord
 from experiments.store import Store
 from experiments.studies import load_study
-from experiments.summary import print_candidates, print_results, print_run, print_studies
+from experiments.terminal.summary import print_candidates, print_results, print_run, print_studies
 from experiments.tracking import Tracker
 
 

@@ -16,7 +16,11 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from experiments.arguments import (
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
+from experiments.settings import LEAST_ROUNDS, TuneRequest
+from experiments.starting import write_starter
+from experiments.store import Store
+from experiments.terminal.arguments import (
     Parser,
     add_functions,
     add_json,
@@ -28,10 +32,6 @@ from experiments.arguments import (
     add_store,
     add_tune_options,
 )
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
-from experiments.settings import LEAST_ROUNDS, TuneRequest
-from experiments.starting import write_starter
-from experiments.store import Store
 from objectives.isolation import TrialRunner, WorkerError
 from pipelines import catalog
 from pipelines.source import PipelineError
@@ -67,7 +67,7 @@ def tune(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if value is not None}
     request = TuneRequest(**{key: given[key] for key in TuneRequest.model_fields if key in given})
     with TrialRunner() as runner:
-        from experiments.reporting import tune_and_report
+        from experiments.terminal.reporting import tune_and_report
 
         return tune_and_report(request, store, runner, options.json, began)
 
@@ -78,7 +78,7 @@ def confirm(options: argparse.Namespace) -> int:
     check_json_file(options.json)
     store = _store(options)
     with TrialRunner() as runner:
-        from experiments.reporting import confirm_and_report
+        from experiments.terminal.reporting import confirm_and_report
 
         more = options.rounds or LEAST_ROUNDS
         return confirm_and_report(options.study, more, store, runner, options.json, began)
@@ -109,7 +109,7 @@ def rerun(options: argparse.Namespace) -> int:
     """`prefetch-tune rerun`."""
     check_json_file(options.json)
     store = _store(options)
-    from experiments.reporting import rerun_and_report
+    from experiments.terminal.reporting import rerun_and_report
 
     rounds = options.rounds or 1
     return rerun_and_report(
@@ -122,7 +122,7 @@ def diagnose(options: argparse.Namespace) -> int:
     targets = _selectors(options) or [catalog.resolve(name) for name in catalog.names()]
     check_json_file(options.json)
     with TrialRunner() as runner:
-        from experiments.reporting import diagnose_and_report
+        from experiments.terminal.reporting import diagnose_and_report
 
         return diagnose_and_report(
             targets, options.seed or 0, options.device or "auto", runner, options.json
@@ -156,7 +156,7 @@ def new(options: argparse.Namespace) -> int:
 
 def list_pipelines(options: argparse.Namespace) -> int:
     """`prefetch-tune pipelines`."""
-    from experiments.summary import print_pipelines
+    from experiments.terminal.summary import print_pipelines
 
     targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
     with TrialRunner() as runner:

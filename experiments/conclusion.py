@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import optuna
 
-from experiments.axes import offer
-from experiments.confirmation import Confirmation, conclude, is_baseline
 from experiments.environment import package_versions, usable_cores
-from experiments.limit import Limit
 from experiments.record import Record
 from experiments.results import StudyRecord, StudyResult
+from experiments.search.axes import offer
+from experiments.verdict.confirmation import Confirmation, conclude, is_baseline
+from experiments.verdict.limit import Limit
 
 
 def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.diagnosis import stages
-from experiments.prediction import median_error
 from experiments.results import StudyRecord
+from experiments.search.diagnosis import stages
+from experiments.search.prediction import median_error
 from objectives.measurement import Measurement, StageCosts
 
 

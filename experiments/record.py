@@ -12,10 +12,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.confirmation import Round, RoundMeasurement
-from experiments.diagnosis import Diagnosis
 from experiments.results import MeasuredConfig, State, TrialCounts, TrialRow
+from experiments.search.diagnosis import Diagnosis
 from experiments.settings import StudySettings
+from experiments.verdict.confirmation import Round, RoundMeasurement
 from objectives.measurement import PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
 

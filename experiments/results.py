@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
-from experiments.confirmation import Confirmed, Recommended, Speedup
-from experiments.diagnosis import Diagnosis
 from experiments.errors import UsageError
-from experiments.limit import Limit
+from experiments.search.diagnosis import Diagnosis
+from experiments.verdict.confirmation import Confirmed, Recommended, Speedup
+from experiments.verdict.limit import Limit
 from objectives.measurement import Interval, Measurement, PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
 

@@ -8,7 +8,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from experiments.confirmation import (
+from experiments.record import Candidates
+from experiments.results import MeasuredConfig
+from experiments.study import PipelineStudy
+from experiments.terminal.progress import Steps
+from experiments.verdict.confirmation import (
     AUTOTUNE,
     BASIC,
     NO_PREFETCH,
@@ -16,10 +20,6 @@ from experiments.confirmation import (
     is_baseline,
     precise,
 )
-from experiments.progress import Steps
-from experiments.record import Candidates
-from experiments.results import MeasuredConfig
-from experiments.study import PipelineStudy
 from objectives.measurement import TrialFailure
 from pipelines.config import PipelineConfig
 

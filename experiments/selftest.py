@@ -14,11 +14,11 @@ from rich.console import Console
 from experiments.environment import environment_tags
 from experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from experiments.noise import host_warnings, steal_warning, stolen_s
-from experiments.progress import Steps
-from experiments.ratio import Ratio, ratio_to, variation
 from experiments.results import write_json
 from experiments.store import Store
+from experiments.terminal.progress import Steps
 from experiments.tracking import Tracker
+from experiments.verdict.ratio import Ratio, ratio_to, variation
 from objectives.isolation import TrialRunner
 from objectives.measurement import PipelineInfo, TrialFailure
 from objectives.spec import Device, StopRule, TrialSpec

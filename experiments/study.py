@@ -10,15 +10,15 @@ from functools import cached_property
 import optuna
 from optuna.trial import TrialState
 
-from experiments.axes import Offer, offer
-from experiments.confirmation import RoundMeasurement, is_baseline
 from experiments.environment import usable_cores
 from experiments.interrupts import uninterrupted
-from experiments.prediction import predict, relative_error, warm_start
 from experiments.record import Record
 from experiments.results import MeasuredConfig, State
+from experiments.search.axes import Offer, offer
+from experiments.search.prediction import predict, relative_error, warm_start
 from experiments.settings import StudySettings
 from experiments.tracking import Tracker
+from experiments.verdict.confirmation import RoundMeasurement, is_baseline
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from objectives.spec import TrialSpec

@@ -12,18 +12,18 @@ import optuna
 from rich.console import Console
 
 from experiments.closing import close_study
-from experiments.diagnosis import diagnose
 from experiments.environment import environment_tags
 from experiments.errors import StudyError
-from experiments.progress import Steps, show_trial
 from experiments.record import Record, all_failed
 from experiments.results import StudyRecord
 from experiments.rounds import Confirmer, candidates_of
+from experiments.search.diagnosis import diagnose
 from experiments.settings import Options, StudySettings, TuneRequest
 from experiments.store import Store
 from experiments.studies import check_identity, load_study, open_study
 from experiments.study import PipelineStudy
-from experiments.summary import print_diagnosis
+from experiments.terminal.progress import Steps, show_trial
+from experiments.terminal.summary import print_diagnosis
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import PipelineInfo, TrialFailure

@@ -5,9 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from experiments.confirmation import AUTOTUNE, NO_PREFETCH, Confirmation, RoundMeasurement, conclude
-from experiments.diagnosis import diagnose
 from experiments.results import MeasuredConfig, StudyRecord, StudyResult, TrialCounts, TrialRow
+from experiments.search.diagnosis import diagnose
+from experiments.verdict.confirmation import (
+    AUTOTUNE,
+    NO_PREFETCH,
+    Confirmation,
+    RoundMeasurement,
+    conclude,
+)
 from objectives.measurement import (
     Ceilings,
     Interval,

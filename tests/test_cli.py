@@ -14,8 +14,8 @@ from unittest import mock
 
 import pytest
 
-from experiments.arguments import memory_mib
 from experiments.cli import main
+from experiments.terminal.arguments import memory_mib
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-c", "from experiments.cli import run; run()"]

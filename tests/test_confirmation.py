@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from experiments.confirmation import (
+from experiments.verdict.confirmation import (
     Confirmation,
     Round,
     RoundMeasurement,
     conclude,
     precise,
 )
-from experiments.ratio import ratio_to
+from experiments.verdict.ratio import ratio_to
 from objectives.measurement import Ceilings, Interval
 from pipelines.config import PipelineConfig
 

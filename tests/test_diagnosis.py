@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.diagnosis import ADVICE, IN_WORDS, diagnose
+from experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose
 from objectives.isolation import TrialRunner
 from objectives.measurement import StageCosts, TrialFailure
 from tests.fakes import COSTS, cost

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.axes import offer
-from experiments.prediction import (
+from experiments.search.axes import offer
+from experiments.search.prediction import (
     LOOK_AHEAD,
     UNCOVERED,
     WARM_START,

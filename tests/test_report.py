@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
-from experiments.confirmation import AUTOTUNE, Speedup
 from experiments.errors import UsageError
-from experiments.ratio import Ratio
 from experiments.report import document as report
 from experiments.report.text import between, changes, rate, settings, tone, verdict
 from experiments.results import StudyRecord
+from experiments.verdict.confirmation import AUTOTUNE, Speedup
+from experiments.verdict.ratio import Ratio
 from objectives.measurement import Interval
 from pipelines.config import PipelineConfig
 from tests import report_records

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from experiments import reporting
 from experiments.errors import StudyError, UsageError
 from experiments.rerun import (
     ASSUMED_CV,
@@ -24,6 +23,7 @@ from experiments.rerun import (
     same_windows,
 )
 from experiments.store import Store
+from experiments.terminal import reporting
 from experiments.tracking import Tracker
 from objectives.isolation import TrialRunner
 from objectives.measurement import Digest, Measurement, TrialFailure

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.progress import Steps
 from experiments.results import MeasuredConfig
 from experiments.rounds import Confirmer, candidates_of
 from experiments.settings import StudySettings
+from experiments.terminal.progress import Steps
 from objectives.measurement import Measurement, TrialFailure
 from pipelines.config import PipelineConfig
 from tests.fakes import FakeRunner, measurement

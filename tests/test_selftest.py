@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from experiments.ratio import Ratio
 from experiments.selftest import (
     SelfTest,
     SelfTestRequest,
@@ -19,6 +18,7 @@ from experiments.selftest import (
     selftest_and_report,
 )
 from experiments.store import Store
+from experiments.verdict.ratio import Ratio
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, TrialFailure
 from objectives.spec import TrialSpec

@@ -3,10 +3,10 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from experiments.axes import CHUNK_BYTES, offer
-from experiments.diagnosis import diagnose
+from experiments.search.axes import CHUNK_BYTES, offer
+from experiments.search.diagnosis import diagnose
+from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
-from experiments.space import Axis, SearchSpace
 from objectives.measurement import StageCosts
 from pipelines.config import STRUCTURE, PipelineConfig
 from tests.fakes import COSTS, INFO, cost

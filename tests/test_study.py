@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from experiments.diagnosis import diagnose
 from experiments.environment import usable_cores
 from experiments.errors import StudyError
-from experiments.prediction import predict, warm_start
 from experiments.record import Record, all_failed
 from experiments.results import TrialCounts
+from experiments.search.diagnosis import diagnose
+from experiments.search.prediction import predict, warm_start
 from experiments.settings import StudySettings
 from experiments.store import Store
 from experiments.studies import load_study, open_study

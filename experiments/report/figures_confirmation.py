@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from experiments.confirmation import Confirmed, is_baseline
 from experiments.report.points import is_recommended
 from experiments.report.style import (
     BASELINE,
@@ -22,6 +21,7 @@ from experiments.report.style import (
 )
 from experiments.report.text import between, memory, rate, settings, share
 from experiments.results import StudyRecord
+from experiments.verdict.confirmation import Confirmed, is_baseline
 from pipelines.config import PipelineConfig
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from experiments.diagnosis import StageName, stages
 from experiments.report.points import Point, best_by_batch_size, is_recommended, pareto, points
 from experiments.report.style import (
     BASELINE,
@@ -26,6 +25,7 @@ from experiments.report.style import (
 )
 from experiments.report.text import between, rate, settings
 from experiments.results import StudyRecord
+from experiments.search.diagnosis import StageName, stages
 
 STAGES: dict[StageName, str] = {
     "generator": "generator",

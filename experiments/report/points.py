@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from experiments.confirmation import Confirmed, is_baseline
 from experiments.results import MeasuredConfig, StudyRecord, TrialRow
+from experiments.verdict.confirmation import Confirmed, is_baseline
 from objectives.measurement import Interval
 from pipelines.config import PipelineConfig
 

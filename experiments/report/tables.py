@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from experiments.confirmation import Confirmed
-from experiments.diagnosis import stages
 from experiments.report.points import best_by_batch_size, pareto, points
 from experiments.report.text import between, changes, counts, rate, settings, share
 from experiments.results import MeasuredConfig, StudyRecord, TrialRow
+from experiments.search.diagnosis import stages
+from experiments.verdict.confirmation import Confirmed
 
 
 @dataclass(frozen=True)

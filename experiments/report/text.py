@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from experiments.confirmation import AUTOTUNE, Confirmed, Speedup
-from experiments.limit import IN_WORDS, Limit
 from experiments.results import StudyRecord, StudyResult
+from experiments.verdict.confirmation import AUTOTUNE, Confirmed, Speedup
+from experiments.verdict.limit import IN_WORDS, Limit
 from objectives.measurement import Interval, PipelineInfo
 from pipelines.config import PipelineConfig
 
-# Above this share of the limit either side was measured wrong; see experiments.limit.Limit.
+# Above this share of the limit either side was measured wrong; see experiments.verdict.limit.Limit.
 BEYOND_THE_LIMIT = 1.05
 
 

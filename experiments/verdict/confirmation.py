@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from experiments.limit import Limit, limit
-from experiments.ratio import Ratio, interval_of, ratio_to, variation
 from experiments.settings import LEAST_ROUNDS
+from experiments.verdict.limit import Limit, limit
+from experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
 from objectives.measurement import Ceilings, Interval, Measurement
 from pipelines.config import PipelineConfig
 

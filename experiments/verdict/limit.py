@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from experiments.ratio import ratio_to
+from experiments.verdict.ratio import ratio_to
 from objectives.measurement import Ceilings, Interval
 
 Binding = Literal["producer_only", "consumer_only", "cpu"]

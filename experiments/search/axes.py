@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stages
 from experiments.environment import usable_cores
+from experiments.search.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stages
+from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
-from experiments.space import Axis, SearchSpace
 from objectives.measurement import PipelineInfo, StageCosts
 from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 

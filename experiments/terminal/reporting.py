@@ -9,7 +9,6 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from experiments.diagnosis import Diagnosis, diagnose
 from experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_RESULT,
@@ -21,9 +20,10 @@ from experiments.errors import (
 )
 from experiments.rerun import check_trust, compare, measure_again, original
 from experiments.results import write_json
+from experiments.search.diagnosis import Diagnosis, diagnose
 from experiments.settings import TuneRequest
 from experiments.store import Store
-from experiments.summary import print_comparison, print_diagnosis, print_results
+from experiments.terminal.summary import print_comparison, print_diagnosis, print_results
 from experiments.tracking import Tracker, ui_command
 from experiments.tuning import Tuning, study_tags
 from objectives.isolation import TrialRunner
@@ -31,7 +31,7 @@ from objectives.measurement import TrialFailure
 from objectives.spec import Device
 from pipelines.source import PipelineError
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 def tune_and_report(

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from experiments.confirmation import AUTOTUNE
-from experiments.diagnosis import Diagnosis, stages
 from experiments.report.tables import confirmation_table
 from experiments.report.text import counts, of_the_limit, verdict
 from experiments.rerun import Comparison
 from experiments.results import StudyRecord, StudyResult, TrialCounts
+from experiments.search.diagnosis import Diagnosis, stages
 from experiments.tracking import LoggedRun
+from experiments.verdict.confirmation import AUTOTUNE
 from objectives.measurement import Interval, PipelineInfo
 
 BAR_WIDTH = 30

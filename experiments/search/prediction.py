@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from experiments.diagnosis import stages
-from experiments.space import SearchSpace
+from experiments.search.diagnosis import stages
+from experiments.search.space import SearchSpace
 from objectives.measurement import StageCost, StageCosts
 from pipelines.config import PipelineConfig
 
