@@ -1,0 +1,59 @@
+"""What a recommendation is worth in `model.fit` itself, beside AUTOTUNE, as a Markdown table.
+
+Run where the studies were made: .venv/bin/python benchmarks/in_fit.py STUDY [STUDY ...]
+Each recommendation trains in fresh processes, in turn with AUTOTUNE at the same batch size; the
+second epoch is timed, with all that fit does around a step. Nothing is logged.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.browsing import kept_record
+from experiments.store import Store
+from pipelines.config import PipelineConfig
+
+PROGRAM = Path(__file__).with_name("fit_once.py")
+ROUNDS = 3
+EPOCH_S = 3.0
+
+
+def main(studies: list[str]) -> None:
+    """Prints a row a study: what fit reaches with AUTOTUNE and as recommended, and the ratio."""
+    store = Store.choose(Path.cwd(), None, None)
+    print("| pipeline | batch | fit, AUTOTUNE | fit, recommended | ratio | ratio of the study |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for study in studies:
+        record = kept_record(study, store)
+        chosen, speedup = record.result.recommended, record.result.speedup
+        if chosen is None or speedup is None or chosen.config.is_autotune:
+            print(f"| {record.info.name} | | | AUTOTUNE is what is recommended | | |", flush=True)
+            continue
+        size = chosen.config.batch_size
+        rates: list[tuple[float, float]] = []
+        autotune = record.result.baselines["autotune"]
+        for _ in range(ROUNDS):
+            one = in_process(record.info.target, autotune.config, autotune.examples_per_s)
+            other = in_process(record.info.target, chosen.config, chosen.examples_per_s)
+            rates.append((one, other))
+        before, after = (statistics.median(column) for column in zip(*rates, strict=True))
+        print(
+            f"| {record.info.name} | {size} | {before:,.0f} | {after:,.0f} "
+            f"| {statistics.median(b / a for a, b in rates):.1f} | {speedup.ratio:.1f} |",
+            flush=True,
+        )
+
+
+def in_process(target: str, config: PipelineConfig, expected: float) -> float:
+    """Examples/s of one configuration in a process of its own."""
+    steps = max(int(EPOCH_S * expected / config.batch_size), 5)
+    command = [sys.executable, str(PROGRAM), target, config.model_dump_json(), str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
