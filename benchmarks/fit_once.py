@@ -1,4 +1,4 @@
-"""Trains two epochs with `model.fit` and prints the examples/s of the second; `in_fit.py` starts it.
+"""Trains two epochs with `model.fit` and prints the examples/s of the second, for `in_fit.py`.
 
 fit_once.py PIPELINE CONFIG_JSON STEPS
 """
