@@ -52,10 +52,13 @@ def step_on_iterator(step: Any) -> Any:
     @tf.function
     @tf.autograph.experimental.do_not_convert
     def take_and_step(iterator: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        begin = tf.timestamp()
+        # Times stay with the CPU: read back from a GPU, they would wait for all of its steps.
+        with tf.device("/CPU:0"):
+            begin = tf.timestamp()
         with tf.control_dependencies([begin]):
             batch = iterator.get_next()
-        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+        there = tf.nest.flatten(batch, expand_composites=True)
+        with tf.control_dependencies(there), tf.device("/CPU:0"):
             waited_s = tf.timestamp() - begin
         return step(batch), waited_s, _leading(batch)
 
