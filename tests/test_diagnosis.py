@@ -12,6 +12,27 @@ from objectives.measurement import StageCosts, TrialFailure
 from tests.fakes import COSTS, cost
 
 
+class Planted(dict[str, StageCosts]):
+    """The latest costs of each planted pipeline; measured when first asked for."""
+
+    def __init__(self, runner: TrialRunner) -> None:
+        self._runner = runner
+
+    def __missing__(self, name: str) -> StageCosts:
+        return self.measure(name)
+
+    def measure(self, name: str) -> StageCosts:
+        measured = self._runner.measure_stages(f"tests.planted_costs:{name}", 0, "cpu")
+        assert isinstance(measured, StageCosts), measured
+        self[name] = measured
+        return measured
+
+
+@pytest.fixture(scope="module")
+def planted(runner: TrialRunner) -> Planted:
+    return Planted(runner)
+
+
 def costs(**changes: Any) -> StageCosts:
     return COSTS.model_copy(update=changes)
 
@@ -72,11 +93,10 @@ def test_json_calls_it_class() -> None:
     ],
 )
 def test_a_planted_bottleneck_is_found(
-    runner: TrialRunner, name: str, bottleneck: str, stage: str
+    planted: Planted, name: str, bottleneck: str, stage: str
 ) -> None:
     for _ in range(3):  # a burst of other work on the host may hide what is there
-        measured = runner.measure_stages(f"tests.planted_costs:{name}", 0, "cpu")
-        assert isinstance(measured, StageCosts), measured
+        measured = planted.measure(name)
         found = diagnose(measured)
         if (found.bottleneck, found.stage) == (bottleneck, stage):
             return
@@ -84,11 +104,8 @@ def test_a_planted_bottleneck_is_found(
 
 
 @pytest.mark.timing
-def test_what_was_planted_is_measured(runner: TrialRunner) -> None:
-    sleeping = runner.measure_stages("tests.planted_costs:SleepingGenerator", 0, "cpu")
-    blocking = runner.measure_stages("tests.planted_costs:BlockingMap", 0, "cpu")
-    assert isinstance(sleeping, StageCosts)
-    assert isinstance(blocking, StageCosts)
+def test_what_was_planted_is_measured(planted: Planted) -> None:
+    sleeping, blocking = planted["SleepingGenerator"], planted["BlockingMap"]
     assert blocking.map is not None
 
     # Sleeps take a little longer than asked, never less.
