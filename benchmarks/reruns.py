@@ -69,4 +69,6 @@ def main(studies: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("error: which studies? prefetch-tune studies lists them")
     main(sys.argv[1:])
