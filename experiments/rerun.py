@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from experiments.errors import StudyError, UsageError
 from experiments.tracking import PARENT, LoggedRun, Tracker
+from experiments.verdict.ratio import variation
 from objectives.isolation import TrialRunner
 from objectives.measurement import Digest, Measurement, TrialFailure
 from objectives.spec import SpecError, TrialSpec
@@ -30,7 +31,8 @@ class Original(BaseModel):
         examples_per_s, speed_index: medians over `runs` runs: one, or the rounds of a study's
             recommended configuration.
         windows: how many were counted.
-        cv: noise of its study from run to run; None where that was not confirmed.
+        cv: noise of its study from run to run, of rates over the host's own speed beside them; None
+            where that was not confirmed.
     """
 
     run_id: str
@@ -107,7 +109,7 @@ def original(tracker: Tracker, run_id: str) -> Original:
         windows=int(_median(runs, "measurement/windows")),
         digest=_digest(first),
         tags=dict(first.tags),
-        cv=_cv(parent),
+        cv=_cv(tracker.children(parent.run_id)),
     )
 
 
@@ -236,11 +238,12 @@ def _digest(run: LoggedRun) -> Digest:
     return Digest(elements=tags.get("digest.elements", ""), batches=tags.get("digest.batches", ""))
 
 
-def _cv(parent: LoggedRun) -> float | None:
-    """Noise of the study's host: the middle one of its candidates'."""
-    found = [
-        value
-        for key, value in parent.metrics.items()
-        if key.startswith("confirmation/") and key.endswith("/cv")
-    ]
+def _cv(children: Sequence[LoggedRun]) -> float | None:
+    """Noise of what is compared, rates over the host's own speed: the middle candidate's."""
+    corrected: dict[str, list[float]] = {}
+    for run in children:
+        if run.tags.get("kind") == "confirmation" and run.tags.get("state") == "complete":
+            rate = run.metrics["throughput/examples_per_s"] / run.metrics["host/speed_index"]
+            corrected.setdefault(run.tags["candidate"], []).append(rate)
+    found = [variation(rates) for rates in corrected.values() if len(rates) > 1]
     return float(statistics.median(found)) if found else None

@@ -27,6 +27,8 @@ from pipelines.config import PipelineConfig
 # One trial in so many leaves the structure of the chain alone, so that the report can tell what the
 # basic axes reach.
 PLAIN_EVERY = 4
+# A pipeline that hangs does so in its first trial, too, which says so.
+READ_ONCE_S = 15.0
 CONSTRAINT = "host_peak_mib_over_limit"
 
 
@@ -166,6 +168,16 @@ class PipelineStudy:
         if self.offer.space.plain and not config.structure:
             complete = [measured for measured in complete if not measured.config.structure]
         return max(complete, key=lambda measured: measured.examples_per_s, default=None)
+
+    def read_once(self) -> None:
+        """A measurement that is thrown away, before the first trial: its files come from the disk.
+
+        All later ones find the same files in memory, and would look faster for it.
+        """
+        size = max(self.info.batch_sizes)
+        config = PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2)
+        deadline_s = min(READ_ONCE_S, self.settings.trial_timeout_s)
+        self._runner.measure(self._spec(config).model_copy(update={"deadline_s": deadline_s}))
 
     def _spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
         """How a configuration is measured; pruned against `best` if that is given."""

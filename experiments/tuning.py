@@ -134,6 +134,8 @@ class Tuning:
     def _tune(self, study: PipelineStudy) -> None:
         self._diagnose(study)
         study.enqueue_predicted()
+        if not study.record.finished:
+            study.read_once()
         self._search(study)
         if study.settings.rounds and study.record.complete:
             self._confirm(study)

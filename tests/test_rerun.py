@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -216,19 +217,20 @@ def test_what_measured_nothing_cannot_be_compared(logged: Logged) -> None:
 def test_a_study_stands_for_the_rounds_of_what_it_recommends(logged: Logged) -> None:
     parent = logged.tracker.start_study("simple", "t", {})
     logged.client.set_tag(parent, "recommended.candidate", "tuned-1")
-    logged.client.log_metric(parent, "confirmation/tuned-1/cv", 0.03)
-    for rate, candidate in (
-        (900.0, "tuned-1"),
-        (1_000.0, "tuned-1"),
-        (5.0, "autotune"),
-        (950.0, "tuned-1"),
+    for rate, speed, candidate in (
+        (900.0, 1.0, "tuned-1"),
+        (1_000.0, 2.0, "tuned-1"),
+        (5.0, 1.0, "autotune"),
+        (950.0, 0.5, "tuned-1"),
     ):
         tags = {"kind": "confirmation", "candidate": candidate}
-        logged.tracker.log_trial(parent, "r", SPEC, measurement(rate), "complete", tags, BEGAN)
+        logged.tracker.log_trial(parent, "r", SPEC, now(rate, speed), "complete", tags, BEGAN)
 
     found = original(logged.tracker, parent)
 
-    assert (found.examples_per_s, found.runs, found.cv) == (950.0, 3, 0.03)
+    assert (found.examples_per_s, found.runs) == (950.0, 3)
+    # Of the rates over the host's speed beside them, which were 900, 500 and 1,900.
+    assert found.cv == pytest.approx(np.std([900.0, 500.0, 1_900.0], ddof=1) / 1_100.0)
     assert (found.name, found.windows, found.spec) == ("t", 3, SPEC)
 
 
