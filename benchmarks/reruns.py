@@ -13,6 +13,7 @@ import tempfile
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from experiments.errors import StudyError
 from experiments.record import Record
 from experiments.store import Store
 from experiments.studies import load_study
@@ -71,4 +72,7 @@ def main(studies: list[str]) -> None:
 if __name__ == "__main__":
     if not sys.argv[1:]:
         sys.exit("error: which studies? prefetch-tune studies lists them")
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except StudyError as error:
+        sys.exit(f"error: {error}")
