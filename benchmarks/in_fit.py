@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments.browsing import kept_record
 from experiments.store import Store
+from experiments.verdict.confirmation import AUTOTUNE
 from pipelines.config import PipelineConfig
 
 PROGRAM = Path(__file__).with_name("fit_once.py")
@@ -34,7 +35,7 @@ def main(studies: list[str]) -> None:
             continue
         size = chosen.config.batch_size
         rates: list[tuple[float, float]] = []
-        autotune = record.result.baselines["autotune"]
+        autotune = record.result.baselines[AUTOTUNE]
         for _ in range(ROUNDS):
             one = in_process(record.info.target, autotune.config, autotune.examples_per_s)
             other = in_process(record.info.target, chosen.config, chosen.examples_per_s)

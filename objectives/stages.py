@@ -74,11 +74,11 @@ class Stages:
         kept = self._kept()
         batch = self._chain(lambda: kept)
         fed = self._chain(self._generated)
-        mapped, speedup = None, 1.0
+        mapped, speedup, python = None, 1.0, calls_python(self._pipeline)
         if has_transform(self._pipeline):
             # Twice in turn for Python, where the speed-up says whether the GIL holds it: the
             # faster one is the one that nothing else on the host disturbed.
-            times = 2 if calls_python(self._pipeline) else 1
+            times = 2 if python else 1
             pairs = [
                 (self._mapped(kept, None), self._mapped(kept, MAP_CALLS)) for _ in range(times)
             ]
@@ -102,7 +102,7 @@ class Stages:
             step_s=step_s,
             map_speedup=speedup,
             map_calls=MAP_CALLS,
-            map_is_python=calls_python(self._pipeline),
+            map_is_python=python,
             loops=[] if slow else self._loops(),
             chunk=self._chunk,
             chunked=chunked,

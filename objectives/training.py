@@ -155,11 +155,9 @@ class TrainingFeed:
         assert self._takes is not None
         try:
             self._metrics, waited_s, examples = self._takes(iterator)
-        except tf.errors.OpError as error:
-            if "IteratorGetNext" in error.message:
-                raise  # what the iterator gave, not what the step made of it
-            raise StepError(f"{type(error).__name__}: {error}") from error
         except Exception as error:
+            if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
+                raise  # what the iterator gave, not what the step made of it
             raise StepError(f"{type(error).__name__}: {error}") from error
         # By the clock of the wall, which may be set back.
         return Taken(max(float(waited_s), 0.0), int(examples))
