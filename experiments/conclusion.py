@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import optuna
 
-from experiments.environment import package_versions, usable_cores
+from experiments.environment import package_versions
 from experiments.record import Record
 from experiments.results import StudyRecord, StudyResult
 from experiments.search.axes import offer
 from experiments.verdict.confirmation import Confirmation, conclude, is_baseline
 from experiments.verdict.limit import Limit
+from objectives.cores import whole_cores
 
 
 def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
@@ -24,7 +25,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
     confirmation = conclude(
         record.candidates,
         record.rounds,
-        cores=usable_cores(),
+        cores=whole_cores(),
         tolerance=settings.tolerance,
         memory_limit_mib=settings.memory_limit_mib,
     )

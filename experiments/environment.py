@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+
+from objectives.cores import usable_cores
 
 PACKAGES = ("tensorflow", "keras", "numpy", "optuna", "mlflow", "prefetch-tuning")
 
@@ -41,18 +42,16 @@ def package_versions() -> dict[str, str]:
 def host_description() -> str:
     """The host in words: cores, processor, memory."""
     memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{usable_cores()} x {_processor()}, {memory_gib:.0f} GiB"
+    return f"{usable_cores():g} x {_processor()}, {memory_gib:.0f} GiB"
 
 
 def host_fingerprint() -> str:
     """Twelve hex digits that change with the processor, its cores, the memory or the system."""
-    parts = (_processor(), usable_cores(), psutil.virtual_memory().total, platform.platform())
+    cores = usable_cores()
+    # A whole number is written as one: hosts without a quota keep their fingerprint.
+    number = int(cores) if cores.is_integer() else cores
+    parts = (_processor(), number, psutil.virtual_memory().total, platform.platform())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which in a container can be fewer than there are."""
-    return len(os.sched_getaffinity(0))
 
 
 def git_tags(directory: Path) -> dict[str, str]:

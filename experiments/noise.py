@@ -7,13 +7,12 @@ from pathlib import Path
 
 import psutil
 
-from experiments.environment import usable_cores
+from objectives.cores import usable_cores
 
 # Shares of one core, or of the time, above which a measurement is disturbed.
 LOAD_SHARE = 0.25
 STEAL_SHARE = 0.02
 GOVERNORS = Path("/sys/devices/system/cpu")
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def host_warnings(cores_asked: int | None = None) -> list[str]:
@@ -70,22 +69,10 @@ def _frequency_scaling() -> str | None:
 
 
 def _fewer_cores(asked: int) -> str | None:
-    usable = float(usable_cores())
-    quota = cpu_quota()
-    if quota is not None:
-        usable = min(usable, quota)
+    usable = usable_cores()
     if usable >= asked:
         return None
     return (
         f"only {usable:g} of {asked} cores are for this process: raise the container's limit or "
         "widen its affinity (taskset)"
     )
-
-
-def cpu_quota() -> float | None:
-    """Cores that the control group allows; None for no limit."""
-    try:
-        quota, period = QUOTA.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else float(quota) / float(period)

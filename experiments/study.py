@@ -10,7 +10,6 @@ from functools import cached_property
 import optuna
 from optuna.trial import TrialState
 
-from experiments.environment import usable_cores
 from experiments.interrupts import uninterrupted
 from experiments.record import Record
 from experiments.results import MeasuredConfig, State
@@ -19,6 +18,7 @@ from experiments.search.prediction import predict, relative_error, warm_start
 from experiments.settings import StudySettings
 from experiments.tracking import Tracker
 from experiments.verdict.confirmation import RoundMeasurement, is_baseline
+from objectives.cores import whole_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from objectives.spec import TrialSpec
@@ -93,7 +93,7 @@ class PipelineStudy:
         if diagnosis is None or self.study.get_trials(deepcopy=False):
             return  # a resumed study has had them
         space = self.offer.space
-        for config in warm_start(diagnosis.costs, space, usable_cores()):
+        for config in warm_start(diagnosis.costs, space, whole_cores()):
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     def run_trial(self) -> Outcome:
@@ -196,7 +196,7 @@ class PipelineStudy:
         diagnosis = self.record.diagnosis
         if diagnosis is None:
             return {}
-        predicted = predict(diagnosis.costs, outcome.config, usable_cores())
+        predicted = predict(diagnosis.costs, outcome.config, whole_cores())
         trial.set_user_attr("predicted", predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from experiments.environment import usable_cores
 from experiments.errors import StudyError
 from experiments.record import Record, all_failed
 from experiments.results import TrialCounts
@@ -19,6 +18,7 @@ from experiments.settings import StudySettings
 from experiments.store import Store
 from experiments.studies import load_study, open_study
 from experiments.study import PipelineStudy
+from objectives.cores import whole_cores
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from pipelines.config import STRUCTURE, PipelineConfig
 from tests.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
@@ -177,7 +177,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path, *[measurement()] * 9)
     bench.study.record.diagnosis = diagnose(COSTS)
     bench.study.enqueue_predicted()
-    expected = warm_start(COSTS, bench.study.offer.space, usable_cores())
+    expected = warm_start(COSTS, bench.study.offer.space, whole_cores())
     for _ in range(len(expected) + 1):
         bench.study.run_trial()
     bench.open().enqueue_predicted()
@@ -185,7 +185,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     rows = Record(bench.study.study).rows
     assert [row.config for row in rows if row.warm_start] == expected
     assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
-    predicted = predict(COSTS, expected[0], usable_cores())
+    predicted = predict(COSTS, expected[0], whole_cores())
     assert rows[0].predicted_examples_per_s == predicted
     assert bench.tracker.more[0] == {
         "prediction/examples_per_s": predicted,

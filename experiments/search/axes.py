@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.environment import usable_cores
 from experiments.search.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stages
 from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
+from objectives.cores import whole_cores
 from objectives.measurement import PipelineInfo, StageCosts
 from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
@@ -43,7 +43,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
     sizes = tuple(info.batch_sizes) if options.batch_size is None else (options.batch_size,)
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
-        calls = max(CALLS_PER_CORE * usable_cores(), LEAST_CALLS)
+        calls = max(CALLS_PER_CORE * whole_cores(), LEAST_CALLS)
         axes.append(Axis.range("map_parallelism", calls))
     axes += [axis for axis in _of_a_sequence() if axis.name in info.axes]
     left_out: dict[str, str] = {}
@@ -116,13 +116,13 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> A
 def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
     if diagnosis is not None and diagnosis.costs.generator.cpu_share < BUSY_SHARE:
         return WAITING_PROCESSES
-    cores = usable_cores()
+    cores = whole_cores()
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
 
 
 def _of_a_sequence() -> list[Axis]:
     """The axes of a PyDataset; its workers may wait or compute, which nobody has measured."""
-    cores = usable_cores()
+    cores = whole_cores()
     workers = dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores))
     return [
         Axis.of("workers", *workers),
