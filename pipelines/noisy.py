@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import keras
@@ -18,6 +20,10 @@ READINGS = 10
 NOISE = 0.1
 FAULTY_SHARE = 0.01
 FAULTS_LOGGED = 5
+# Samples whose faults are drawn together: 0.02 us per sample, where a generator each takes 13 us.
+BLOCK = 1_024
+# Streams of random numbers under one seed.
+DRAW_READINGS, DRAW_FAULTS = 0, 1
 
 
 class FaultySampleError(ValueError):
@@ -42,17 +48,29 @@ class NoisyPipeline(GeneratorPipeline):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (x, sin x) endlessly; faulty samples are skipped, counted, the first logged.
 
-        A shard of several draws its own readings: to leave out the others' it would have to draw
-        them, too.
+        A shard reads its own samples only and is counted a faulty one if it was its turn, so that
+        shards in turn are the plain stream and skip what it skips.
         """
-        rng = np.random.default_rng(seed if shard_count == 1 else (seed, shard_index))
-        while True:
-            try:
-                readings = read_sample(rng)
-            except FaultySampleError as error:
-                self._skip(error)
-                continue
-            yield readings, np.sin(readings)
+        # Each sample has a place of its own in a counter-based stream. Going there costs 1 us of
+        # the 8 us that an element takes; reading whole blocks would cost every shard 0.25 us for
+        # each sample of all the others, with 32 processes as much as its own.
+        bits = np.random.Philox(key=[seed, DRAW_READINGS])
+        rng, place = np.random.Generator(bits), bits.state
+        good = 0
+        for block in count():
+            faulty = draw_faults(seed, block)  # of all samples, for it decides whose turn it is
+            good_before = good + np.cumsum(~faulty) - ~faulty
+            own = np.flatnonzero(good_before % shard_count == shard_index)
+            for sample, is_faulty in zip(own.tolist(), faulty[own].tolist(), strict=True):
+                place["state"]["counter"][1] = block * BLOCK + sample
+                bits.state = place
+                try:
+                    readings = read_sample(rng, is_faulty=is_faulty)
+                except FaultySampleError as error:
+                    self._skip(error)
+                    continue
+                yield readings, np.sin(readings)
+            good += int(np.count_nonzero(~faulty))
 
     @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
     def transform(self, *element: Any) -> Any:
@@ -83,15 +101,21 @@ class NoisyPipeline(GeneratorPipeline):
             logger.warning("further faulty samples are counted, not logged")
 
 
-def read_sample(rng: np.random.Generator) -> np.ndarray:
+def draw_faults(seed: int, block: int) -> np.ndarray:
+    """Which samples of a block are faulty, as bool of shape (BLOCK,)."""
+    bits = np.random.Philox(key=[seed, DRAW_FAULTS], counter=[0, block, 0, 0])
+    return np.random.Generator(bits).random(BLOCK) < FAULTY_SHARE
+
+
+def read_sample(rng: np.random.Generator, *, is_faulty: bool) -> np.ndarray:
     """Reads ten numbers with Gaussian noise, as float32 of shape (10,).
 
     Raises:
         FaultySampleError: the sample is one of the faulty ones.
     """
     readings = rng.random(READINGS) + rng.normal(0.0, NOISE, READINGS)
-    if rng.random() < FAULTY_SHARE:
+    if is_faulty:
         readings[rng.integers(READINGS)] = np.nan
-    if np.isnan(readings).any():
+    if math.isnan(readings.sum()):
         raise FaultySampleError(f"reading {int(np.isnan(readings).argmax())} is not a number")
     return readings.astype(np.float32)

@@ -14,7 +14,7 @@ from objectives.training import TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import PipelineConfig
-from pipelines.source import GeneratorPipeline, has_transform
+from pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
 # The other one makes its batches itself: tests/test_sequence.py.
 GENERATORS = [name for name in catalog.names() if name != "keras_sequence"]
@@ -49,6 +49,18 @@ def test_elements_match_their_spec(pipeline: GeneratorPipeline) -> None:
         leaves = zip(tf.nest.flatten(pipeline.element_spec), tf.nest.flatten(element), strict=True)
         for spec, leaf in leaves:
             assert spec.is_compatible_with(tf.convert_to_tensor(leaf, spec.dtype))
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_its_shards_in_turn_give_the_plain_stream(pipeline: GeneratorPipeline, shards: int) -> None:
+    if not is_shardable(pipeline):
+        pytest.skip("it runs in one process only")
+    generate: Any = pipeline.generate
+    streams = [generate(3, shard_index=index, shard_count=shards) for index in range(shards)]
+
+    in_turn = [next(streams[i % shards]) for i in range(60)]
+
+    assert digest(in_turn) == digest(elements(pipeline, 3, 60))
 
 
 def test_the_same_seed_gives_the_same_elements(pipeline: GeneratorPipeline) -> None:
