@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from pipelines.blocks import block_size
 from pipelines.chunking import Block, blocks, interleave
 from pipelines.config import PipelineConfig
 from pipelines.source import GeneratorPipeline, skipped_elements
@@ -24,8 +25,6 @@ StartMethod = Literal["fork", "forkserver"]
 
 # Blocks that each process may have ready: one on its way and one more.
 READY_BLOCKS = 2
-# Elements of a block where tf.data takes them one by one: a message costs as much as many of them.
-UNCHUNKED_BLOCK = 8
 ALIVE_S = 1.0
 
 
@@ -43,9 +42,7 @@ class GeneratorProcesses:
         self, pipeline: GeneratorPipeline, seed: int, config: PipelineConfig, method: StartMethod
     ) -> None:
         count = config.generator_workers
-        size = UNCHUNKED_BLOCK
-        if config.generator_chunk > 1:
-            size = max(config.generator_chunk // count, 1)  # merged they make a chunk
+        size = block_size(config)
         prepare = getattr(pipeline, "prepare", None)
         if prepare is not None:
             prepare()  # once here instead of in each of them
