@@ -152,7 +152,8 @@ class Tracker:
             texts["output.txt"] = outcome.output
         else:
             metrics += _measured(outcome)
-            tags |= {f"digest.{key}": value for key, value in outcome.digest.model_dump().items()}
+            tags["digest.elements"] = outcome.digest.elements
+            tags["digest.batches"] = outcome.digest.batches
             if outcome.output:
                 texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in spec.to_params().items()]

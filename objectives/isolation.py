@@ -159,6 +159,24 @@ class TrialRunner:
         output = answer["output"] if measurement.skipped_elements else ""
         return measurement.model_copy(update={"host_speed_index": index, "output": output})
 
+    def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
+        """The digests of a configuration's first batches, read without training.
+
+        Args:
+            spec: `digest_batches` says how many; `deadline_s` is for what comes beyond `most_s`,
+                the start and the batch that is being read when it is over.
+            most_s: seconds after which no further batch is read.
+        """
+        cap_mib = spec.host_cap_mib or default_cap_mib()
+        job = {"job": "data", "spec": spec.model_dump(mode="json"), "most_s": most_s}
+        with host_lock():
+            answer = self._run(job, most_s + spec.deadline_s, cap_mib)
+        if isinstance(answer, TrialFailure):
+            return answer
+        if "failure" in answer:
+            return _failure(answer)
+        return [str(each) for each in answer["data"]]
+
     def _run(
         self, job: dict[str, Any], deadline_s: float, cap_mib: float | None
     ) -> dict[str, Any] | TrialFailure:

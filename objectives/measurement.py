@@ -58,12 +58,23 @@ class AutotuneNode(BaseModel):
 
 
 class Digest(BaseModel):
-    """SHA-256 of the first elements and batches, so that a rerun can tell whether data changed."""
+    """SHA-256 of the first elements and batches, so that a rerun can tell whether data changed.
+
+    Attributes:
+        elements: of the first few elements of the generator.
+        batches: of the first two batches.
+        each_batch: of each of the spec's first `digest_batches` batches, in order, shortened.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     elements: str
     batches: str
+    each_batch: list[str] = []
+
+    def agrees_with(self, other: Digest) -> bool:
+        """Whether elements and batches are the same, which is what a logged run keeps of them."""
+        return (self.elements, self.batches) == (other.elements, other.batches)
 
 
 class Ceilings(BaseModel):
@@ -90,7 +101,8 @@ class Measurement(BaseModel):
     Attributes:
         stopped: why it ended: the interval was tight, the time was spent, or it was pruned.
         settled: False where the rate still drifted when the time was spent.
-        startup_s: time of the measured iterator before the first counted window.
+        startup_s: time of the measured iterator before the first counted window, with the batches
+            that were taken for their digests.
         step_p50_ms: median time of a whole training step, its wait for data included.
         host_peak_mib: peak resident memory of the process tree over the process's start.
         host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.

@@ -59,6 +59,7 @@ class TrialSpec(BaseModel):
         best_examples_per_s: best rate so far, which a clearly worse trial is pruned against.
         deadline_s: wall time after which the whole process group is killed.
         host_cap_mib: resident memory of the process tree beyond which it is killed.
+        digest_batches: batches whose digests are taken, each by itself, before anything counts.
         ceilings: measure afterwards what the pipeline reaches without the step, and the step
             without the pipeline.
     """
@@ -73,6 +74,7 @@ class TrialSpec(BaseModel):
     best_examples_per_s: float | None = Field(default=None, gt=0)
     deadline_s: Seconds = 90.0
     host_cap_mib: float | None = Field(default=None, gt=0)
+    digest_batches: int = Field(default=2, ge=2, le=100_000)
     ceilings: bool = False
 
     def to_json(self) -> str:
@@ -82,8 +84,8 @@ class TrialSpec(BaseModel):
     def to_params(self) -> dict[str, object]:
         """What decides the measurement, flat enough to log; `from_params` reads it back.
 
-        What a trial was pruned against and what would have killed it are not in it: they belong to
-        the study that it ran in.
+        What a trial was pruned against, how its data were checked and what would have killed it
+        are not in it: they belong to the study that it ran in.
         """
         rule = {f"{STOP_PREFIX}{key}": value for key, value in self.stop.model_dump().items()}
         return {

@@ -16,8 +16,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from objectives.digest import short_digest
 from objectives.steady_state import Taken
 from pipelines.build import pinned_options
+
+# Of the measured iterator's first batches: their digest and their size are asked for afterwards.
+KEPT_BATCHES = 2
 
 
 class NotFiniteLossError(ArithmeticError):
@@ -116,16 +120,27 @@ class TrainingFeed:
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
         """Makes the measured iterator, over another dataset of the same spec where one is given.
 
-        The first `advance` should follow at once.
+        The first `take_first` or `advance` should follow at once.
         """
         self._iterator = iter(self._dataset if dataset is None else dataset)
 
+    def take_first(self, count: int) -> list[str]:
+        """Trains on the first batches, taken in Python; returns the digest of each.
+
+        They are consumed as they come, so that nothing piles up. Only two of them are kept.
+        """
+        digests = []
+        for _ in range(count):
+            batch = self.next_batch()
+            self.step(batch)
+            digests.append(short_digest(batch))
+            if len(self.first_batches) < KEPT_BATCHES:
+                self.first_batches.append(batch)
+        return digests
+
     def next_batch(self) -> Any:
         assert self._iterator is not None, "call start() first"
-        batch = next(self._iterator)
-        if len(self.first_batches) < 2:
-            self.first_batches.append(batch)  # kept for the digest, which is made afterwards
-        return batch
+        return next(self._iterator)
 
     def ready(self) -> TrainingFeed:
         """The same step on this feed's first batch, which lies ready in memory over and over."""
@@ -143,7 +158,7 @@ class TrainingFeed:
 
     def advance(self) -> Taken:
         """Takes the next batch of the measured iterator and trains on it."""
-        if self._takes is None or len(self.first_batches) < 2:
+        if self._takes is None:
             begin = time.perf_counter()
             batch = self.next_batch()
             waited_s = time.perf_counter() - begin

@@ -17,7 +17,7 @@ from objectives import steady_state
 from objectives.buffers import buffer_mib
 from objectives.ceilings import measure_ceilings
 from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
-from objectives.digest import digest
+from objectives.digest import digest, short_digest
 from objectives.inspection import first_batch, first_elements, inspect_pipeline
 from objectives.measurement import (
     AutotuneNode,
@@ -68,6 +68,9 @@ class Trial:
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
         feed.start()
+        begin = time.perf_counter()
+        each_batch = feed.take_first(spec.digest_batches)
+        first_s = time.perf_counter() - begin
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
@@ -97,17 +100,41 @@ class Trial:
             device_peak_mib=device_peak,
             buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
             windows=state.windows,
-            startup_s=state.startup_s,
+            startup_s=first_s + state.startup_s,
             stopped=state.stopped,
             settled=state.settled,
             device=device,
             generator_restarts=restarts,
             skipped_elements=skipped,
             loss=feed.loss,
-            digest=Digest(elements=digest(elements), batches=digest(feed.first_batches)),
+            digest=Digest(
+                elements=digest(elements),
+                batches=digest(feed.first_batches),
+                each_batch=each_batch,
+            ),
             autotune=nodes,
             ceilings=ceilings,
         )
+
+    def read(self, most_s: float) -> list[str]:
+        """Reads the first batches without a model or a step; returns the digest of each.
+
+        Those of `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
+        """
+        spec, end = self.spec, time.perf_counter() + most_s
+        select_device(spec.device)
+        keras.utils.set_random_seed(spec.seed)
+        pipeline = catalog.load(spec.pipeline)
+        self.stage = "generator"
+        if not isinstance(pipeline, BatchesPipeline):
+            self.source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+            self.stage = "transform"
+        digests: list[str] = []
+        for batch in build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source):
+            digests.append(short_digest(batch))
+            if len(digests) == spec.digest_batches or time.perf_counter() > end:
+                break
+        return digests
 
     def _first(self, pipeline: Pipeline) -> tuple[SourceMonitor | None, list[Any], Any]:
         """The watched source, the first elements for the digest, and a batch to trace on."""
@@ -140,9 +167,9 @@ class Trial:
 
 
 def run_job(request: str) -> str:
-    """Runs one job, `{"job": "measure" | "inspect" | "stages", ...}`; returns one line of JSON.
+    """Runs one job, `{"job": "measure" | "data" | "inspect" | "stages", ...}`.
 
-    The answer has one key: "measurement", "info", "stages" or "failure".
+    Returns one line of JSON with one key: "measurement", "data", "info", "stages" or "failure".
     """
     job = json.loads(request)
     if job["job"] == "inspect":
@@ -151,6 +178,8 @@ def run_job(request: str) -> str:
         return _answer(*_stages(job))
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
+        if job["job"] == "data":
+            return json.dumps({"data": trial.read(job["most_s"])})
         return _answer("measurement", trial.run())
     except Exception as error:
         traceback.print_exc()

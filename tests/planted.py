@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import keras
@@ -171,6 +172,35 @@ class Orphaning(Faulty):
         if os.fork() == 0:
             time.sleep(3_600)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Sharded(Planted):
+    """Each element by its number, so that a shard makes its own only."""
+
+    name = "sharded"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for number in count(shard_index, shard_count):
+            features = np.random.default_rng((seed, number)).random(4, dtype=np.float32)
+            yield features, float(number)
+
+
+class CopiedShards(Sharded):
+    """Takes a shard and ignores it: every process makes the whole stream."""
+
+    name = "copied_shards"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        return super().generate(seed)
+
+
+class Unseeded(Sharded):
+    """Draws other elements in every run, whatever the seed."""
+
+    name = "unseeded"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        return super().generate(int.from_bytes(os.urandom(4)), shard_index, shard_count)
 
 
 class Stateful(Planted):

@@ -57,6 +57,12 @@ class Waiting(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes witho
         return np.full((size, 4), index, np.float32), np.full(size, index, np.float32)
 
 
+class WaitingLong(Waiting):
+    """An epoch that outlasts a trial: between two of them Keras stops its workers for 0.1 s."""
+
+    BATCHES = 1_000
+
+
 class NeedsArguments(keras.utils.PyDataset):  # type: ignore[misc]
     def __init__(self, path: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -22,6 +22,7 @@ from tests.test_isolation import QUICK
 
 CHAIN = "tests.planted_chains:make_dataset,model=tests.planted_chains:make_model"
 WAITING = "tests.planted_chains:Waiting,step=1ms"
+WAITING_LONG = "tests.planted_chains:WaitingLong,step=1ms"
 
 
 def load(target: str) -> BatchesPipeline:
@@ -123,8 +124,8 @@ def test_a_sequence_gives_its_batches_in_order_epoch_after_epoch(config: Pipelin
 @pytest.mark.timing
 def test_workers_hide_the_waiting_of_a_sequence(runner: TrialRunner) -> None:
     plain = PipelineConfig(batch_size=8, prefetch_buffer=1, map_parallelism=1)
-    one = measured(runner, WAITING, plain)
-    four = measured(runner, WAITING, plain.model_copy(update={"workers": 4}))
+    one = measured(runner, WAITING_LONG, plain)
+    four = measured(runner, WAITING_LONG, plain.model_copy(update={"workers": 4}))
 
     # Four reads of 20 ms at once instead of one after the other: planted, and far from noise.
     assert four.examples_per_s / one.examples_per_s > 2

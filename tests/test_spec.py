@@ -13,6 +13,7 @@ SPEC = TrialSpec(
     config=PipelineConfig(batch_size=64, prefetch_buffer=4, map_parallelism=2),
     seed=7,
     best_examples_per_s=1234.5,
+    digest_batches=64,
 )
 
 
@@ -27,6 +28,7 @@ def test_round_trip_through_json() -> None:
         ({"pipeline": "simple"}, "pipeline: String should match"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
         ({"device": "tpu"}, "device: Input should be 'auto', 'cpu' or 'gpu'"),
+        ({"digest_batches": 1}, "digest_batches: Input should be greater than or equal to 2"),
         ({"shell": "true"}, "shell: Extra inputs are not permitted"),
         ({"config": {"batch_size": 64}}, "config.prefetch_buffer: Field required"),
     ],
@@ -50,7 +52,8 @@ def params(**changes: object) -> dict[str, object]:
 
 
 def test_round_trip_through_logged_parameters() -> None:
-    assert TrialSpec.from_params(params()) == SPEC.model_copy(update={"best_examples_per_s": None})
+    of_the_study = {"best_examples_per_s": None, "digest_batches": 2}
+    assert TrialSpec.from_params(params()) == SPEC.model_copy(update=of_the_study)
     autotune = SPEC.model_copy(update={"config": PipelineConfig.autotune(8)})
     assert TrialSpec.from_params(autotune.to_params()).config == PipelineConfig.autotune(8)
 

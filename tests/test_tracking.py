@@ -68,6 +68,7 @@ def test_a_trial_is_a_finished_child_with_its_parameters_and_metrics(
     assert run.data.metrics["throughput/examples_per_s"] == 1_000.0
     assert run.data.metrics["memory/host_peak_mib"] == 50.0
     assert run.data.tags["digest.elements"] == "a" * 64
+    assert "digest.each_batch" not in run.data.tags  # hundreds of them in a run
     # Not measured on a CPU, so not logged as a zero.
     assert "memory/device_peak_mib" not in run.data.metrics
 

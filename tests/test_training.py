@@ -54,7 +54,6 @@ def test_the_wait_is_the_pipelines_and_not_the_steps() -> None:
     taken = [feed.advance() for _ in SIZES]
     seconds = time.perf_counter() - begin
 
-    # The last two batches are taken inside the graph.
     assert all(t.wait_s > 0.09 for t in taken)
     assert sum(t.wait_s for t in taken) <= seconds + 0.001
 
@@ -70,6 +69,20 @@ def test_it_trains_like_a_step_on_batches_taken_in_python() -> None:
     assert one.loss < started(batches(), model()).loss
     for a, b in zip(inside.get_weights(), outside.get_weights(), strict=True):
         assert (a == b).all()
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_the_first_batches_are_trained_on_and_told_apart(run_eagerly: bool) -> None:
+    digested, plain = (model(run_eagerly=run_eagerly) for _ in range(2))
+    one, other = started(batches(), digested), started(batches(), plain)
+
+    digests = one.take_first(4)
+    for _ in SIZES:
+        other.advance()
+
+    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last is a short one
+    assert len(one.first_batches) == 2
+    assert one.loss == other.loss
 
 
 def test_what_the_pipeline_raises_is_not_blamed_on_the_step() -> None:
