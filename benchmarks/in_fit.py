@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.browsing import kept_record
 from experiments.store import Store
-from experiments.verdict.confirmation import AUTOTUNE
+from experiments.verdict.measurements import AUTOTUNE
 from pipelines.config import PipelineConfig
 
 PROGRAM = Path(__file__).with_name("fit_once.py")

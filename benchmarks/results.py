@@ -19,7 +19,7 @@ from experiments.api import tune
 from experiments.browsing import kept_record
 from experiments.results import StudyRecord
 from experiments.store import Store
-from experiments.verdict.confirmation import AUTOTUNE, BASIC
+from experiments.verdict.measurements import AUTOTUNE, BASIC
 from pipelines import catalog
 
 mpl.use("svg")

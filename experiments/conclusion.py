@@ -8,9 +8,10 @@ from experiments.environment import package_versions
 from experiments.record import Record
 from experiments.results import StudyRecord, StudyResult
 from experiments.search.axes import offer
-from experiments.verdict.confirmation import Confirmation, conclude, is_baseline
-from experiments.verdict.limit import Limit
-from objectives.cores import whole_cores
+from experiments.verdict.confirmation import Confirmation, conclude
+from experiments.verdict.limit import Fraction
+from experiments.verdict.measurements import is_baseline
+from objectives.cores import usable_cores
 
 
 def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
@@ -25,10 +26,14 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
     confirmation = conclude(
         record.candidates,
         record.rounds,
-        cores=whole_cores(),
+        cores=usable_cores(),
         tolerance=settings.tolerance,
         memory_limit_mib=settings.memory_limit_mib,
+        limits=record.limits,
+        splittable="generator_workers" in info.axes,
+        other_data=record.other_data,
     )
+    data = record.data
     return StudyResult(
         pipeline=info.name,
         device=info.device,
@@ -38,9 +43,14 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
         baselines={c.candidate: c for c in confirmation.candidates if is_baseline(c.candidate)},
         best=record.best,
         diagnosis=record.diagnosis,
-        limit=_limit(confirmation),
+        limit=confirmation.limit,
+        fraction=_fraction(confirmation),
         confirmation=confirmation.candidates,
         speedup=confirmation.speedup,
+        gain=confirmation.gain,
+        baseline_failures=confirmation.baseline_failures,
+        data_checked=data.checked if data else None,
+        other_data=record.other_data,
         recommended=confirmation.recommended,
         measured_s=measured_s,
         wall_s=wall_s,
@@ -64,10 +74,10 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
     )
 
 
-def _limit(confirmation: Confirmation) -> Limit | None:
+def _fraction(confirmation: Confirmation) -> Fraction | None:
     recommended = confirmation.recommended
     found = recommended and confirmation.find(recommended.candidate)
-    return found.limit if found else None
+    return found.fraction if found else None
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

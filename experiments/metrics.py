@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from experiments.results import StudyRecord
+from experiments.results import StudyRecord, StudyResult
 from experiments.search.diagnosis import stages
 from experiments.search.prediction import median_error
-from objectives.measurement import Measurement, StageCosts
+from objectives.measurement import LimitTerms, Measurement, StageCosts
 
 
 def trial_metrics(measured: Measurement) -> dict[str, float]:
@@ -19,6 +19,8 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "step/p50_ms": measured.step_p50_ms,
         "step/p95_ms": measured.step_p95_ms,
         "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
+        "cpu/utilisation": measured.cpu_utilisation,
+        "first_batch_s": measured.first_batch_s,
         "memory/host_peak_mib": measured.host_peak_mib,
         "memory/device_peak_mib": measured.device_peak_mib,
         "memory/buffer_mib": measured.buffer_mib,
@@ -32,9 +34,7 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "train/loss": measured.loss,
     }
     if measured.ceilings is not None:
-        values["limit/producer_only"] = measured.ceilings.producer_only
-        values["limit/consumer_only"] = measured.ceilings.consumer_only
-        values["limit/consumer_cores"] = measured.ceilings.consumer_cores
+        values["ceiling/producer_only"] = measured.ceilings.producer_only
     for node in measured.autotune:
         values[f"autotune/{node.node}/{node.parameter}"] = node.value
         values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20
@@ -56,26 +56,7 @@ def result_metrics(record: StudyRecord) -> dict[str, float]:
             metrics["memory/device_peak_mib"] = chosen.device_peak_mib
     if result.diagnosis is not None:
         metrics |= diagnosis_metrics(result.diagnosis.costs)
-    if result.limit is not None:
-        metrics["limit/examples_per_s"] = result.limit.examples_per_s
-        metrics["limit/fraction"] = result.limit.fraction
-        metrics["limit/fraction_ci_low"] = result.limit.fraction_ci.low
-        metrics["limit/fraction_ci_high"] = result.limit.fraction_ci.high
-        metrics |= {f"limit/{k}": v for k, v in result.limit.terms.model_dump().items()}
-    for candidate in result.confirmation:
-        name = f"confirmation/{candidate.candidate}"
-        metrics[f"{name}/examples_per_s"] = candidate.examples_per_s
-        metrics[f"{name}/ci_low"] = candidate.ci.low
-        metrics[f"{name}/ci_high"] = candidate.ci.high
-        metrics[f"{name}/rounds"] = float(candidate.rounds)
-        if candidate.cv is not None:
-            metrics[f"{name}/cv"] = candidate.cv
-        if candidate.limit is not None:
-            metrics[f"{name}/limit_fraction"] = candidate.limit.fraction
-    if result.speedup is not None:
-        metrics["speedup/ratio"] = result.speedup.ratio
-        metrics["speedup/ci_low"] = result.speedup.ci.low
-        metrics["speedup/ci_high"] = result.speedup.ci.high
+    metrics |= _of_the_limit(result) | _of_the_confirmation(result)
     error = median_error(
         (row.predicted_examples_per_s, row.measured.examples_per_s)
         for row in record.trials
@@ -84,6 +65,56 @@ def result_metrics(record: StudyRecord) -> dict[str, float]:
     if error is not None:
         metrics["prediction/median_error"] = error
     return metrics
+
+
+def _of_the_limit(result: StudyResult) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    if result.limit is not None:
+        metrics["limit/examples_per_s"] = result.limit.examples_per_s
+        terms = result.limit.terms.model_dump(exclude_none=True)
+        metrics |= {f"limit/{name}": value for name, value in terms.items()}
+    if result.fraction is not None:
+        metrics["limit/fraction"] = result.fraction.share
+        metrics["limit/fraction_ci_low"] = result.fraction.ci.low
+        metrics["limit/fraction_ci_high"] = result.fraction.ci.high
+    return metrics
+
+
+def _of_the_confirmation(result: StudyResult) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for candidate in result.confirmation:
+        name = f"confirmation/{candidate.candidate}"
+        metrics[f"{name}/examples_per_s"] = candidate.examples_per_s
+        metrics[f"{name}/ci_low"] = candidate.ci.low
+        metrics[f"{name}/ci_high"] = candidate.ci.high
+        metrics[f"{name}/rounds"] = float(candidate.rounds)
+        if candidate.cv is not None:
+            metrics[f"{name}/cv"] = candidate.cv
+        if candidate.fraction is not None:
+            metrics[f"{name}/limit_fraction"] = candidate.fraction.share
+    ratios = {"speedup": result.speedup}
+    if result.gain is not None:
+        ratios |= {"gain/structure": result.gain.structure, "gain/settings": result.gain.settings}
+    for name, ratio in ratios.items():
+        if ratio is not None:
+            metrics[f"{name}/ratio"] = ratio.ratio
+            metrics[f"{name}/ci_low"] = ratio.ci.low
+            metrics[f"{name}/ci_high"] = ratio.ci.high
+    return metrics
+
+
+def limit_metrics(terms: LimitTerms) -> dict[str, float]:
+    """The limit's terms of one round; a generator that cannot be run alone is left out."""
+    values = {
+        "limit/step": terms.step_examples_per_s,
+        "limit/step_cores": terms.step_cores,
+        "limit/generator": terms.generator_examples_per_s,
+        "limit/generator_cpu_us": 1e6 * terms.generator_cpu_s,
+        "limit/map_cpu_us": 1e6 * terms.map_cpu_s,
+        "limit/step_cpu_us": 1e6 * terms.step_cpu_s,
+        "measurement/measured_s": terms.measured_s,
+    }
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def diagnosis_metrics(costs: StageCosts) -> dict[str, float]:

@@ -7,19 +7,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
 
 from experiments.results import MeasuredConfig, State, TrialCounts, TrialRow
 from experiments.search.diagnosis import Diagnosis
 from experiments.settings import StudySettings
-from experiments.verdict.confirmation import Round, RoundMeasurement
-from objectives.measurement import PipelineInfo, TrialFailure
+from experiments.verdict.measurements import Round, RoundMeasurement
+from objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
 
 Candidates = dict[str, PipelineConfig]
+
+
+class MeasuredLimit(BaseModel):
+    """The limit's terms of one round, and the MLflow run that has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    terms: LimitTerms
+    mlflow_run_id: str
+
+
+class MeasuredRound(BaseModel):
+    """One whole round: what each candidate reached, the limit's terms, and the seconds it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measured: dict[str, RoundMeasurement]
+    limit: MeasuredLimit | None = None
+    seconds: float
+
+
+class PlainData(BaseModel):
+    """The plain chain's first batches, which every candidate's are compared with.
+
+    Attributes:
+        each_batch: a short digest of each; empty where the check is off.
+        why_not: why the check is off; None where it is on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    each_batch: list[str] = []
+    why_not: str | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether candidates are compared."""
+        return self.why_not is None
 
 
 class Record:
@@ -132,22 +170,43 @@ class Record:
 
     @property
     def rounds(self) -> list[Round]:
-        """Whole rounds of the latest confirmation, in order."""
-        return [
-            {name: RoundMeasurement.model_validate(m) for name, m in kept["measured"].items()}
-            for kept in self._kept_rounds
-        ]
+        """What each candidate reached in whole rounds of the latest confirmation, in order."""
+        return [kept.measured for kept in self._kept_rounds]
+
+    @property
+    def limits(self) -> list[LimitTerms | None]:
+        """The limit's terms in those rounds; None where they were not measured."""
+        return [kept.limit.terms if kept.limit else None for kept in self._kept_rounds]
 
     @property
     def rounds_s(self) -> float:
         """Seconds that those rounds took."""
-        return float(sum(kept["seconds"] for kept in self._kept_rounds))
+        return sum(kept.seconds for kept in self._kept_rounds)
 
-    def add_round(self, measured: Round, seconds: float) -> None:
+    def add_round(self, kept: MeasuredRound) -> None:
         """Keeps a whole round; one that was broken off is not kept and measured again."""
         key = f"round/{self._latest}/{len(self._kept_rounds):04d}"
-        dumped = {name: m.model_dump(mode="json") for name, m in measured.items()}
-        self._study.set_user_attr(key, {"measured": dumped, "seconds": seconds})
+        self._study.set_user_attr(key, kept.model_dump(mode="json"))
+
+    @property
+    def data(self) -> PlainData | None:
+        """The plain chain's batches in the latest confirmation; None before they were read."""
+        kept = self._study.user_attrs.get(f"data/{self._latest}")
+        return None if kept is None else PlainData.model_validate(kept)
+
+    @data.setter
+    def data(self, data: PlainData) -> None:
+        self._study.set_user_attr(f"data/{self._latest}", data.model_dump(mode="json"))
+
+    @property
+    def other_data(self) -> list[str]:
+        """Candidates of the latest confirmation that read other data than the plain chain."""
+        return list(self._study.user_attrs.get(f"other_data/{self._latest}", []))
+
+    def mark_other_data(self, candidate: str) -> None:
+        """Takes a candidate out of the latest confirmation."""
+        found = [*self.other_data, candidate]
+        self._study.set_user_attr(f"other_data/{self._latest}", found)
 
     @property
     def known_run_ids(self) -> set[str | None]:
@@ -156,6 +215,7 @@ class Record:
         for key, kept in self._study.user_attrs.items():
             if key.startswith("round/"):
                 known.update(m["mlflow_run_id"] for m in kept["measured"].values())
+                known.add((kept.get("limit") or {}).get("mlflow_run_id"))
         return known
 
     @property
@@ -164,10 +224,11 @@ class Record:
         return len(numbers)
 
     @property
-    def _kept_rounds(self) -> list[dict[str, Any]]:
+    def _kept_rounds(self) -> list[MeasuredRound]:
         attrs = self._study.user_attrs
         prefix = f"round/{self._latest}/"
-        return [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
+        kept = [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
+        return [MeasuredRound.model_validate(found) for found in kept]
 
 
 def state_of(trial: FrozenTrial) -> State:
@@ -196,4 +257,5 @@ def _row(trial: FrozenTrial) -> TrialRow:
         failure=None if failure is None else TrialFailure.model_validate(failure),
         predicted_examples_per_s=attrs.get("predicted"),
         warm_start=bool(attrs.get("warm_start", False)),
+        corrected=bool(attrs.get("corrected", False)),
     )

@@ -10,8 +10,10 @@ from pydantic_core import to_json
 
 from experiments.errors import UsageError
 from experiments.search.diagnosis import Diagnosis
-from experiments.verdict.confirmation import Confirmed, Recommended, Speedup
-from experiments.verdict.limit import Limit
+from experiments.verdict.confirmation import Gain, Speedup
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.limit import Fraction, Limit
+from experiments.verdict.recommendation import Recommended
 from objectives.measurement import Interval, Measurement, PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
 
@@ -72,6 +74,7 @@ class TrialRow(BaseModel):
     Attributes:
         predicted_examples_per_s: what the stages' costs let one expect; None without a diagnosis.
         warm_start: it was chosen by that prediction instead of by the sampler.
+        corrected: the prediction that chose it had been corrected by earlier trials.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +86,7 @@ class TrialRow(BaseModel):
     failure: TrialFailure | None = None
     predicted_examples_per_s: float | None = None
     warm_start: bool = False
+    corrected: bool = False
 
 
 class StudyResult(BaseModel):
@@ -92,9 +96,15 @@ class StudyResult(BaseModel):
         best: the fastest feasible complete trial: the search's nominee, luck included.
         baselines: what users write today, over the confirmation's rounds.
         diagnosis: None where the stages could not be measured.
-        limit: of the recommended configuration.
+        limit: of the pipeline at the confirmed batch size, the same for every candidate.
+        fraction: of the limit that the recommended configuration reached.
         confirmation: every candidate, fastest first; empty where there was no confirmation.
         speedup: over AUTOTUNE at the same batch size; None without a confirmation.
+        gain: what the speedup consists of; None where no structure was found.
+        baseline_failures: rounds in which AUTOTUNE failed.
+        data_checked: the batches of every candidate were compared with the plain chain's; None
+            before a confirmation.
+        other_data: candidates that read other data than the plain chain.
         recommended: None without a confirmation.
         measured_s: seconds of training steps on measured iterators in this run.
         wall_s: seconds that this run spent on the pipeline, start-up and bookkeeping included.
@@ -109,8 +119,13 @@ class StudyResult(BaseModel):
     best: MeasuredConfig | None
     diagnosis: Diagnosis | None
     limit: Limit | None
+    fraction: Fraction | None = None
     confirmation: list[Confirmed]
     speedup: Speedup | None
+    gain: Gain | None = None
+    baseline_failures: int = 0
+    data_checked: bool | None = None
+    other_data: list[str] = []
     recommended: Recommended | None
     measured_s: float
     wall_s: float

@@ -1,4 +1,4 @@
-"""Runs the confirmation: candidates and baselines, round after round, in random order."""
+"""Runs the confirmation: candidates, baselines and the limit, in rounds of random order."""
 
 from __future__ import annotations
 
@@ -6,74 +6,26 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
 
-from experiments.record import Candidates
-from experiments.results import MeasuredConfig
+from experiments.record import MeasuredLimit, MeasuredRound
 from experiments.study import PipelineStudy
 from experiments.terminal.progress import Steps
-from experiments.verdict.confirmation import (
-    AUTOTUNE,
-    BASIC,
-    NO_PREFETCH,
+from experiments.verdict.leaving import beaten, enough
+from experiments.verdict.measurements import (
+    LIMIT,
+    PATIENCE,
     RoundMeasurement,
     is_baseline,
-    precise,
 )
+from experiments.verdict.same_data import same
 from objectives.measurement import TrialFailure
-from pipelines.config import PipelineConfig
-
-NOMINEES = 3
-# A candidate that fails this often is left out of the rounds that follow.
-PATIENCE = 2
-
-
-def candidates_of(
-    complete: Sequence[MeasuredConfig], own: Mapping[str, bool | int] | None = None
-) -> Candidates:
-    """The best three distinct configurations at the best batch size, and the baselines at it.
-
-    Rates compare at equal batch size only. Which one is best is read off the mean of its best
-    three, since a single trial is often just lucky; where it has fewer than three, settings that
-    did well at another batch size are taken over. If the structure of the chain was searched, the
-    best without a change of it takes the place of the third.
-
-    Args:
-        complete: what the search measured.
-        own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
-    """
-    rates: dict[PipelineConfig, list[float]] = defaultdict(list)
-    for measured in complete:
-        rates[measured.config].append(measured.examples_per_s)
-    if not rates:
-        return {}
-    ranked = sorted(rates, key=lambda config: -statistics.median(rates[config]))
-    by_size: dict[int, list[float]] = defaultdict(list)
-    for config in ranked:
-        by_size[config.batch_size].append(statistics.median(rates[config]))
-    size = max(by_size, key=lambda s: statistics.fmean(by_size[s][:NOMINEES]))
-    own_first = sorted(ranked, key=lambda config: config.batch_size != size)
-    moved = [config.model_copy(update={"batch_size": size}) for config in own_first]
-    distinct = list(dict.fromkeys(moved))
-    nominees = distinct[:NOMINEES]
-    basic: dict[str, PipelineConfig] = {}
-    plain = next((config for config in distinct if not config.structure), None)
-    if plain is not None and any(config.structure for config in distinct):
-        nominees = [config for config in nominees if config != plain][: NOMINEES - 1]
-        basic = {BASIC: plain}
-    return {
-        **{f"tuned-{rank}": config for rank, config in enumerate(nominees, start=1)},
-        **basic,
-        AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
-        NO_PREFETCH: PipelineConfig.no_prefetch(size),
-    }
 
 
 class Confirmer:
     """Adds rounds to a study's latest confirmation.
 
     Attributes:
-        problems: a line for each candidate that failed.
+        problems: a line for each candidate that failed or read other data.
     """
 
     def __init__(self, study: PipelineStudy) -> None:
@@ -84,12 +36,22 @@ class Confirmer:
 
     def run(self, steps: Steps, more: int | None = None) -> None:
         """Runs rounds until the verdict is precise or the time is spent, or `more` of them."""
+        self._read_reference()
         done = len(self._record.rounds)
         while self._wanted(done, more):
             self._round(len(self._record.rounds))
             if all(is_baseline(name) for name in self._running()):
                 return
             steps.advance(self._so_far())
+
+    def _read_reference(self) -> None:
+        """The plain chain's batches, once per confirmation, to compare the candidates' with."""
+        if self._record.data is not None:
+            return
+        data = self._study.read_plain_data()
+        self._record.data = data
+        if not data.checked:
+            self.problems.append(f"{self._study.info.name}: {data.why_not}")
 
     def _wanted(self, done: int, more: int | None) -> bool:
         record, settings = self._record, self._study.settings
@@ -99,29 +61,68 @@ class Confirmer:
         if len(rounds) < settings.rounds:
             return True
         next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
-        return next_s <= settings.confirm_budget_s and not precise(record.candidates, rounds)
+        return next_s <= settings.confirm_budget_s and not enough(
+            self._running(), rounds, settings.rounds
+        )
 
     def _round(self, number: int) -> None:
         """Measures every candidate once; each in a process of its own, as every trial is."""
         begin = time.monotonic()
         order = self._running()
+        if self._failures[LIMIT] < PATIENCE:
+            order.append(LIMIT)
         random.Random(f"{self._study.settings.seed}/{number}").shuffle(order)  # noqa: S311
         measured: dict[str, RoundMeasurement] = {}
+        limit: MeasuredLimit | None = None
         for name in order:
-            config = self._record.candidates[name]
-            result = self._study.run_candidate(name, config, number, ceilings=True)
+            if name == LIMIT:
+                limit = self._measure_limit(number)
+                continue
+            result = self._study.run_candidate(name, self._record.candidates[name], number)
             if isinstance(result, TrialFailure):
-                self._failures[name] += 1
-                self.problems.append(
-                    f"{self._study.info.name}: {name} failed in round {number}, {result.kind}: "
-                    f"{result.detail}"
-                )
+                self._failed(name, number, result)
             else:
                 measured[name] = result
-        self._record.add_round(measured, time.monotonic() - begin)
+                self._check_data(name, result)
+        seconds = time.monotonic() - begin
+        self._record.add_round(MeasuredRound(measured=measured, limit=limit, seconds=seconds))
+
+    def _measure_limit(self, number: int) -> MeasuredLimit | None:
+        size = next(iter(self._record.candidates.values())).batch_size
+        result = self._study.run_limit(size, number)
+        if isinstance(result, TrialFailure):
+            self._failed(LIMIT, number, result)
+            return None
+        return result
+
+    def _failed(self, name: str, number: int, failure: TrialFailure) -> None:
+        self._failures[name] += 1
+        self.problems.append(
+            f"{self._study.info.name}: {name} failed in round {number}, {failure.kind}: "
+            f"{failure.detail}"
+        )
+
+    def _check_data(self, name: str, measured: RoundMeasurement) -> None:
+        data = self._record.data
+        if data is None or not data.checked or name in self._record.other_data:
+            return
+        if not same(data.each_batch, measured.each_batch):
+            self._record.mark_other_data(name)
+            self.problems.append(
+                f"{self._study.info.name}: {name} ({self._record.candidates[name]}) reads other "
+                "data than the plain chain, so it is out; check what generate makes of "
+                "shard_index and shard_count"
+            )
 
     def _running(self) -> list[str]:
-        return [name for name in self._record.candidates if self._failures[name] < PATIENCE]
+        """Candidates that have not failed too often, read other data, or been beaten."""
+        record = self._record
+        left = beaten(record.candidates, record.rounds) | set(record.other_data)
+        return [
+            name
+            for name in record.candidates
+            if self._failures[name] < PATIENCE and name not in left
+        ]
 
     def _so_far(self) -> str:
         """The medians until now, for the progress display."""

@@ -44,10 +44,8 @@ def story(
     if "prediction/examples_per_s" in more:
         lines.append(f"{more['prediction/examples_per_s']:,.0f} examples/s were predicted.")
     if outcome.ceilings is not None:
-        lines.append(
-            f"Without the step {outcome.ceilings.producer_only:,.0f} examples/s, the step alone "
-            f"{outcome.ceilings.consumer_only:,.0f}."
-        )
+        alone = outcome.ceilings.producer_only
+        lines.append(f"Without the step the chain makes {alone:,.0f} examples/s.")
     if not outcome.settled:
         lines.append("The rate still drifted when the time was spent.")
     return "\n\n".join(lines)

@@ -11,17 +11,21 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments.interrupts import uninterrupted
-from experiments.record import Record
+from experiments.record import MeasuredLimit, PlainData, Record
 from experiments.results import MeasuredConfig, State
 from experiments.search.axes import Offer, offer
-from experiments.search.prediction import predict, relative_error, warm_start
+from experiments.search.correction import Correction, lessons, rates_of
+from experiments.search.first_trials import first_trials
+from experiments.search.prediction import predict, relative_error
 from experiments.settings import StudySettings
 from experiments.tracking import Tracker
-from experiments.verdict.confirmation import RoundMeasurement, is_baseline
-from objectives.cores import whole_cores
+from experiments.verdict.measurements import RoundMeasurement, is_baseline
+from experiments.verdict.same_data import reference
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from objectives.spec import TrialSpec
+from pipelines.blocks import batches_to_check
 from pipelines.config import PipelineConfig
 
 # One trial in so many leaves the structure of the chain alone, so that the report can tell what the
@@ -29,6 +33,8 @@ from pipelines.config import PipelineConfig
 PLAIN_EVERY = 4
 # A pipeline that hangs does so in its first trial, too, which says so.
 READ_ONCE_S = 15.0
+# A slow plain chain is compared on the batches that it makes in this time.
+READ_PLAIN_S = 6.0
 CONSTRAINT = "host_peak_mib_over_limit"
 
 
@@ -93,7 +99,7 @@ class PipelineStudy:
         if diagnosis is None or self.study.get_trials(deepcopy=False):
             return  # a resumed study has had them
         space = self.offer.space
-        for config in warm_start(diagnosis.costs, space, whole_cores()):
+        for config in first_trials(diagnosis, space, usable_cores()):
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     def run_trial(self) -> Outcome:
@@ -102,10 +108,7 @@ class PipelineStudy:
         A trial that fails is recorded as failed and raises nothing. On Ctrl-C the trial is told
         as failed, without a run, and the interrupt goes on.
         """
-        plain = self.offer.space.plain
-        if plain and len(self.record.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
-            # The rest of the settings is the sampler's; a predicted start waits for its turn.
-            self.study.enqueue_trial(plain)
+        self._enqueue_next()
         trial = self.study.ask()
         began = time.time()
         try:
@@ -137,11 +140,42 @@ class PipelineStudy:
             self._tell(trial, outcome, run_id)
         return outcome
 
+    def _enqueue_next(self) -> None:
+        """Puts a trial ahead of the sampler's own where there is a reason to."""
+        space = self.offer.space
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if waiting:
+            return  # the predicted start comes first
+        corrected = self._corrected()
+        if corrected is not None:
+            attrs = {"warm_start": True, "corrected": True}
+            self.study.enqueue_trial(space.params(corrected), user_attrs=attrs)
+        elif space.plain and len(self.record.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
+            self.study.enqueue_trial(space.plain)  # the rest of the settings is the sampler's
+
+    def _corrected(self) -> PipelineConfig | None:
+        """What to try where prediction and trials disagree: the best by what the trials teach.
+
+        None where they agree, or where no configuration is predicted to beat the best trial.
+        """
+        diagnosis = self.record.diagnosis
+        rows = self.record.rows
+        seen = rates_of(
+            (row.config, row.measured.examples_per_s if row.measured else None) for row in rows
+        )
+        if diagnosis is None or not seen:
+            return None
+        costs, cores = diagnosis.costs, usable_cores()
+        if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
+            return None
+        return Correction(costs, cores, seen).best_untried(self.offer.space)
+
     def run_candidate(
-        self, name: str, config: PipelineConfig, number: int, *, ceilings: bool
+        self, name: str, config: PipelineConfig, number: int
     ) -> RoundMeasurement | TrialFailure:
         """Measures a candidate of the confirmation in round `number` and logs it as a run."""
-        spec = self._spec(config).model_copy(update={"ceilings": ceilings})
+        check = {"ceilings": True, "digest_batches": batches_to_check(config)}
+        spec = self._spec(config).model_copy(update=check)
         began = time.time()
         result = self._runner.measure(spec)
         failed = isinstance(result, TrialFailure)
@@ -157,6 +191,48 @@ class PipelineStudy:
             return result
         self.measured_s += result.measured_s
         return RoundMeasurement.of(result, run_id)
+
+    def run_limit(self, batch_size: int, number: int) -> MeasuredLimit | TrialFailure:
+        """Measures the terms of the limit in round `number` and logs them as a run."""
+        began = time.time()
+        result = self._runner.measure_limit(
+            self.info.target,
+            batch_size,
+            self.settings.seed,
+            self.settings.device,
+            vectorized="vectorized_map" in self.info.axes,
+        )
+        if isinstance(result, TrialFailure):
+            return result
+        self.measured_s += result.measured_s
+        tags = {**self.tags, "kind": "limit", "round": str(number)}
+        title = f"round {number:02d} limit: batch {batch_size}"
+        with uninterrupted():
+            run_id = self._tracker.log_limit(self.run_id, title, batch_size, result, tags, began)
+        return MeasuredLimit(terms=result, mlflow_run_id=run_id)
+
+    def read_plain_data(self) -> PlainData:
+        """The plain chain's first batches, read twice, for as many as any candidate is checked on.
+
+        The check is off where the two readings differ, or where one fails.
+        """
+        configs = self.record.candidates.values()
+        size = next(iter(configs)).batch_size
+        plain = PipelineConfig.no_prefetch(size).model_copy(update=dict(self.info.own))
+        batches = max(batches_to_check(config) for config in configs)
+        spec = self._spec(plain).model_copy(update={"digest_batches": batches})
+        readings: list[list[str]] = []
+        for _ in range(2):
+            found = self._runner.read_data(spec, READ_PLAIN_S)
+            if isinstance(found, TrialFailure):
+                return PlainData(why_not=f"the data are not checked: {found.detail}")
+            readings.append(found)
+        each_batch = reference(*readings)
+        if each_batch is None:
+            return PlainData(
+                why_not="the data are not checked: two runs of the plain chain differ already"
+            )
+        return PlainData(each_batch=each_batch)
 
     def _rival(self, config: PipelineConfig) -> MeasuredConfig | None:
         """What a trial is pruned against: the best so far, for a plain chain the best plain one.
@@ -196,7 +272,7 @@ class PipelineStudy:
         diagnosis = self.record.diagnosis
         if diagnosis is None:
             return {}
-        predicted = predict(diagnosis.costs, outcome.config, whole_cores())
+        predicted = predict(diagnosis.costs, outcome.config, usable_cores())
         trial.set_user_attr("predicted", predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:

@@ -18,10 +18,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.errors import StoreError, StudyError, first_line
-from experiments.metrics import trial_metrics
+from experiments.metrics import limit_metrics, trial_metrics
 from experiments.store import Store
 from experiments.story import story
-from objectives.measurement import Measurement, TrialFailure
+from objectives.measurement import LimitTerms, Measurement, TrialFailure
 from objectives.spec import TrialSpec
 
 # MLflow's own name for the tag that makes the UI group children under a parent.
@@ -169,6 +169,34 @@ class Tracker:
             for path, text in texts.items():
                 self._client.log_text(run_id, text, path)
             self._client.set_terminated(run_id, STATUS[state])
+        return run_id
+
+    def log_limit(
+        self,
+        parent_id: str,
+        name: str,
+        batch_size: int,
+        terms: LimitTerms,
+        tags: Mapping[str, str],
+        began: float,
+    ) -> str:
+        """Writes the limit's terms of one round as a finished child run; returns its run id."""
+        tags = {**tags, "state": "complete", PARENT: parent_id}
+        tags[NOTE] = "What the step, the generator and the cores allow at most, each by itself."
+        with self._one_line():
+            run = self._client.create_run(
+                self.experiment_of(parent_id),
+                start_time=int(1_000 * began),
+                run_name=name,
+                tags=tags,
+            )
+            run_id = str(run.info.run_id)
+            self._client.log_batch(
+                run_id,
+                metrics=_metrics(limit_metrics(terms)),
+                params=[Param("batch_size", str(batch_size))],
+            )
+            self._client.set_terminated(run_id, STATUS["complete"])
         return run_id
 
     def log_selftest(

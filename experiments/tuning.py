@@ -11,12 +11,13 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
+from experiments.candidates import candidates_of
 from experiments.closing import close_study
 from experiments.environment import environment_tags
 from experiments.errors import StudyError
 from experiments.record import Record, all_failed
 from experiments.results import StudyRecord
-from experiments.rounds import Confirmer, candidates_of
+from experiments.rounds import Confirmer
 from experiments.search.diagnosis import diagnose
 from experiments.settings import Options, StudySettings, TuneRequest
 from experiments.store import Store
@@ -25,6 +26,7 @@ from experiments.study import PipelineStudy
 from experiments.terminal.progress import Steps, show_trial
 from experiments.terminal.summary import print_diagnosis
 from experiments.tracking import Tracker
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import PipelineInfo, TrialFailure
 from pipelines import catalog
@@ -152,7 +154,7 @@ class Tuning:
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
                 return
-            diagnosis = study.record.diagnosis = diagnose(costs)
+            diagnosis = study.record.diagnosis = diagnose(costs, usable_cores())
         print_diagnosis(self._console, info.name, diagnosis)
 
     def _search(self, study: PipelineStudy) -> None:

@@ -1,8 +1,4 @@
-"""What each half of the training loop reaches alone: batches without a step, a step on a ready one.
-
-Measured in the process of the trial, seconds after it, so that all three rates have met the same
-host.
-"""
+"""What a trial's chain reaches without the step, in the process of the trial right after it."""
 
 from __future__ import annotations
 
@@ -14,13 +10,13 @@ from objectives import steady_state
 from objectives.buffers import ready_batches
 from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
-from objectives.steady_state import Clock, Feed, SteadyState, Taken
+from objectives.steady_state import Clock, Taken
 from objectives.training import TrainingFeed
 from pipelines.config import PipelineConfig
 
 # Few and short, for every confirmation round pays for them: a host that wanders within seconds is
-# seen better nine times for a moment than three times for longer. The step is steady within itself.
-PRODUCER_WINDOWS, CONSUMER_WINDOWS = 2, 1
+# seen better nine times for a moment than three times for longer.
+PRODUCER_WINDOWS = 2
 WINDOW_SHARE = 2 / 3
 
 
@@ -61,7 +57,7 @@ def measure_ceilings(
     rule: StopRule,
     batch_s: float,
 ) -> Ceilings:
-    """Goes on with the iterator of a finished measurement, first without the step.
+    """Goes on with the iterator of a finished measurement, without the step.
 
     Args:
         feed: started and in its steady state.
@@ -70,14 +66,16 @@ def measure_ceilings(
         rule: of the measurement; its windows are taken, a few of them.
         batch_s: seconds a batch took in the measurement.
     """
-    begin, size = time.perf_counter(), config.batch_size
-    drain(feed.next_batch, ready_batches(config, nodes), batch_s, time.perf_counter)
-    producer = _run(Alone(size, feed.next_batch), few_windows(rule, PRODUCER_WINDOWS))
-    consumer = _run(feed.ready(), few_windows(rule, CONSUMER_WINDOWS))
+    begin = time.perf_counter()
+    drain(feed.take_only, ready_batches(config, nodes), batch_s, time.perf_counter)
+    producer = steady_state.measure(
+        Alone(config.batch_size, feed.take_only),
+        few_windows(rule, PRODUCER_WINDOWS),
+        time.perf_counter,
+        time.process_time,
+    )
     return Ceilings(
         producer_only=steady_state.mean_rate(producer.windows),
-        consumer_only=steady_state.mean_rate(consumer.windows),
-        consumer_cores=consumer.cpu_s / sum(window.seconds for window in consumer.windows),
         measured_s=time.perf_counter() - begin,
     )
 
@@ -101,7 +99,3 @@ def few_windows(rule: StopRule, count: int) -> StopRule:
     window_s = WINDOW_SHARE * rule.window_s
     changes = {"window_s": window_s, "startup_s": window_s, "min_windows": count}
     return rule.model_copy(update={**changes, "max_s": count * window_s})
-
-
-def _run(feed: Feed, rule: StopRule) -> SteadyState:
-    return steady_state.measure(feed, rule, time.perf_counter, time.process_time)

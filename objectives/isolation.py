@@ -22,6 +22,7 @@ from filelock import FileLock
 from objectives.host import speed_index, time_fixed_work
 from objectives.measurement import (
     FailureKind,
+    LimitTerms,
     Measurement,
     PipelineInfo,
     StageCosts,
@@ -140,6 +141,20 @@ class TrialRunner:
         if "failure" in answer:
             return _failure(answer)
         return StageCosts.model_validate(answer["stages"])
+
+    def measure_limit(
+        self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
+    ) -> LimitTerms | TrialFailure:
+        """Measures the terms of a pipeline's limit in a fresh process, alone on this host."""
+        job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
+        job |= {"device": device, "vectorized": vectorized}
+        with host_lock():
+            answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
+        if isinstance(answer, TrialFailure):
+            return answer
+        if "failure" in answer:
+            return _failure(answer)
+        return LimitTerms.model_validate(answer["limit"])
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
         """Measures one configuration, alone on this host, whatever becomes of its process."""

@@ -78,21 +78,46 @@ class Digest(BaseModel):
 
 
 class Ceilings(BaseModel):
-    """What each half of the loop reaches alone, in examples/s, in the process of the trial.
+    """What the chain of a trial reaches without the step, measured in the trial's process.
 
     Attributes:
-        producer_only: the same pipeline with nothing done to its batches.
-        consumer_only: the same step on one batch, which lies ready in a dataset over and over.
-        consumer_cores: that the step keeps busy by itself; what it leaves is the pipeline's.
-        measured_s: seconds that measuring both took.
+        producer_only: examples/s of the same chain with nothing done to its batches.
+        measured_s: seconds that measuring it took.
     """
 
     model_config = ConfigDict(frozen=True)
 
     producer_only: float
-    consumer_only: float
-    consumer_cores: float
     measured_s: float
+
+
+class LimitTerms(BaseModel):
+    """What a pipeline's limit at one batch size is made of; no configuration has a part in it.
+
+    Attributes:
+        step_examples_per_s: the step on batches that lie ready, with no other iterator alive.
+        step_cores: that the step keeps busy by itself.
+        generator_examples_per_s: the bare generator in one process; None for a chain of the
+            user's own, which has no generator to run alone.
+        generator_cpu_s, map_cpu_s, step_cpu_s: least CPU seconds that an example needs in each:
+            the bare generator, the cheapest way of mapping, and the step.
+        measured_s: seconds that measuring took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step_examples_per_s: float
+    step_cores: float
+    generator_examples_per_s: float | None
+    generator_cpu_s: float
+    map_cpu_s: float
+    step_cpu_s: float
+    measured_s: float
+
+    @property
+    def cpu_s_per_example(self) -> float:
+        """Least CPU seconds that an example needs in all."""
+        return self.generator_cpu_s + self.map_cpu_s + self.step_cpu_s
 
 
 class Measurement(BaseModel):
@@ -106,6 +131,8 @@ class Measurement(BaseModel):
         step_p50_ms: median time of a whole training step, its wait for data included.
         host_peak_mib: peak resident memory of the process tree over the process's start.
         host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.
+        cpu_utilisation: share of the cores that the trial kept busy.
+        first_batch_s: from the start of the measured iterator until its first batch was there.
         ceilings: None where the spec did not ask for them.
     """
 
@@ -118,6 +145,8 @@ class Measurement(BaseModel):
     step_p50_ms: float
     step_p95_ms: float
     cpu_seconds_per_1k_examples: float
+    cpu_utilisation: float = 0.0
+    first_batch_s: float = 0.0
     host_peak_mib: float
     device_peak_mib: float | None
     buffer_mib: float
@@ -166,7 +195,13 @@ class LoopCost(BaseModel):
     map_parallelism: int
     generator_chunk: int = 1
     vectorized_map: bool = False
+    thread_pool_size: int | Literal["unbounded"] = 0
     wall_s: float
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """The names of the settings that the loop ran with."""
+        return [name for name in cls.model_fields if name != "wall_s"]
 
 
 class StageCosts(BaseModel):
@@ -181,8 +216,13 @@ class StageCosts(BaseModel):
         batch_size: the largest searched one; `generator`, `from_generator` and `map` do not
             depend on it.
         step_s: seconds of a whole step by batch size.
-        map_speedup: how many times faster the map runs with `map_calls` calls in flight.
+        map_speedup: how many times faster the map runs with `map_calls` calls in flight on
+            tf.data's own threads.
         map_is_python: the map calls back into Python, so that its calls share the GIL.
+        waiting_speedup: how many times faster a map that waits runs with `waiting_calls` calls in
+            flight and a thread for each; 1 and 0 for a map that doesn't wait.
+        single_thread_map: the map with one thread inside each of its ops; None where that was not
+            measured, because the map waits or is Python.
         loops: the whole loop in a few settings, for what the stages by themselves do not show: the
             price of a batch's way to the step, and of threads that share a GIL and the cores.
         chunk: elements of the blocks that `chunked` was measured with.
@@ -202,7 +242,10 @@ class StageCosts(BaseModel):
     step_s: dict[int, float]
     map_speedup: float
     map_calls: int
-    map_is_python: bool
+    map_is_python: bool = False
+    waiting_speedup: float = 1.0
+    waiting_calls: int = 0
+    single_thread_map: StageCost | None = None
     loops: list[LoopCost]
     chunk: int = 1
     chunked: StageCost | None = None

@@ -60,8 +60,7 @@ class TrialSpec(BaseModel):
         deadline_s: wall time after which the whole process group is killed.
         host_cap_mib: resident memory of the process tree beyond which it is killed.
         digest_batches: batches whose digests are taken, each by itself, before anything counts.
-        ceilings: measure afterwards what the pipeline reaches without the step, and the step
-            without the pipeline.
+        ceilings: measure afterwards what the chain reaches without the step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,10 +7,9 @@ costs some 0.2 ms a batch more, which is half of a small model's step.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -69,6 +68,15 @@ def step_on_iterator(step: Any) -> Any:
     return take_and_step
 
 
+@tf.function
+@tf.autograph.experimental.do_not_convert
+def take_on_iterator(iterator: Any) -> tf.Tensor:
+    """Takes a batch inside the graph, as a step does, and does nothing with it; its examples."""
+    batch = iterator.get_next()
+    with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+        return tf.identity(_leading(batch))
+
+
 def _leading(batch: Any) -> tf.Tensor:
     """Examples of a batch: an epoch's last may be a short one."""
     first = tf.nest.flatten(batch)[0]
@@ -96,6 +104,9 @@ class TrainingFeed:
         autotuned: bool = False,
     ) -> None:
         self.first_batches: list[Any] = []
+        self.first_batch_s = 0.0
+        self._started = 0.0
+        self._checks_loss = True
         self._model = model
         self._dataset = dataset
         self._step = compile_step(model, dataset.element_spec)
@@ -122,6 +133,7 @@ class TrainingFeed:
 
         The first `take_first` or `advance` should follow at once.
         """
+        self._started = time.perf_counter()
         self._iterator = iter(self._dataset if dataset is None else dataset)
 
     def take_first(self, count: int) -> list[str]:
@@ -130,8 +142,10 @@ class TrainingFeed:
         They are consumed as they come, so that nothing piles up. Only two of them are kept.
         """
         digests = []
-        for _ in range(count):
+        for number in range(count):
             batch = self.next_batch()
+            if number == 0:
+                self.first_batch_s = time.perf_counter() - self._started
             self.step(batch)
             digests.append(short_digest(batch))
             if len(self.first_batches) < KEPT_BATCHES:
@@ -142,18 +156,24 @@ class TrainingFeed:
         assert self._iterator is not None, "call start() first"
         return next(self._iterator)
 
-    def ready(self) -> TrainingFeed:
-        """The same step on this feed's first batch, which lies ready in memory over and over."""
-        feed = copy.copy(self)
-        feed._autotuned = False  # nothing is chosen for a batch that is there
-        dataset = self._given(self.first_batches[0]).cache().repeat()
-        feed.start(dataset.with_options(pinned_options()))
-        return feed
+    def take_only(self) -> None:
+        """Takes the next batch as a step does, without the step."""
+        if self._takes is None:
+            self.next_batch()
+        else:
+            take_on_iterator(self._iterator)
 
-    def _given(self, batch: Any) -> tf.data.Dataset:
-        """A dataset of one batch, of the spec of the measured one: nothing is traced for it."""
+    def repeat(self, batches: Sequence[Any]) -> None:
+        """Starts over batches that lie ready in memory, round and round."""
+        # The same batches over and over may well diverge, which says nothing about their time.
+        self._checks_loss = False
+        dataset = self._given(*batches).cache().repeat()
+        self.start(dataset.with_options(pinned_options()))
+
+    def _given(self, *batches: Any) -> tf.data.Dataset:
+        """A dataset of these batches, of the spec of the measured one: nothing is traced for it."""
         return tf.data.Dataset.from_generator(
-            lambda: iter([batch]), output_signature=self._dataset.element_spec
+            lambda: iter(batches), output_signature=self._dataset.element_spec
         )
 
     def advance(self) -> Taken:
@@ -190,7 +210,7 @@ class TrainingFeed:
             NotFiniteLossError: a loss is NaN or infinite.
         """
         for name, value in self._values().items():
-            if "loss" in name and not math.isfinite(value):
+            if self._checks_loss and "loss" in name and not math.isfinite(value):
                 raise NotFiniteLossError(f"the {name} is {value}")
 
     @property

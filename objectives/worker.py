@@ -16,13 +16,16 @@ from pydantic import BaseModel
 from objectives import steady_state
 from objectives.buffers import buffer_mib
 from objectives.ceilings import measure_ceilings
+from objectives.cores import usable_cores
 from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
 from objectives.digest import digest, short_digest
 from objectives.inspection import first_batch, first_elements, inspect_pipeline
+from objectives.limits import measure_limit_terms
 from objectives.measurement import (
     AutotuneNode,
     Digest,
     FailureKind,
+    LimitTerms,
     Measurement,
     PipelineInfo,
     StageCosts,
@@ -96,6 +99,8 @@ class Trial:
             step_p50_ms=p50_ms,
             step_p95_ms=p95_ms,
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
+            cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
+            first_batch_s=feed.first_batch_s,
             host_peak_mib=host_peak_mib,
             device_peak_mib=device_peak,
             buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
@@ -167,15 +172,18 @@ class Trial:
 
 
 def run_job(request: str) -> str:
-    """Runs one job, `{"job": "measure" | "data" | "inspect" | "stages", ...}`.
+    """Runs one job, `{"job": "measure" | "data" | "inspect" | "stages" | "limit", ...}`.
 
-    Returns one line of JSON with one key: "measurement", "data", "info", "stages" or "failure".
+    Returns a line of JSON with one key: "measurement", "data", "info", "stages", "limit" or
+    "failure".
     """
     job = json.loads(request)
     if job["job"] == "inspect":
         return _answer(*_inspect(job))
     if job["job"] == "stages":
         return _answer(*_stages(job))
+    if job["job"] == "limit":
+        return _answer(*_limit(job))
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
         if job["job"] == "data":
@@ -231,6 +239,21 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
     except Exception as error:
         traceback.print_exc()
         detail = f"{job['pipeline']} cannot be diagnosed: {_quote(error)}"
+        return "failure", TrialFailure(kind="usage", detail=detail)
+
+
+def _limit(job: dict[str, Any]) -> tuple[str, LimitTerms | TrialFailure]:
+    try:
+        select_device(job["device"])
+        keras.utils.set_random_seed(job["seed"])
+        pipeline = catalog.load(job["pipeline"])
+        terms = measure_limit_terms(
+            pipeline, job["batch_size"], job["seed"], vectorized=job["vectorized"]
+        )
+        return "limit", terms
+    except Exception as error:
+        traceback.print_exc()
+        detail = f"the limit of {job['pipeline']} cannot be measured: {_quote(error)}"
         return "failure", TrialFailure(kind="usage", detail=detail)
 
 

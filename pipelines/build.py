@@ -41,9 +41,9 @@ def build_dataset(
     if config.prefetch_buffer != 0:
         # Last, so that finished batches are what is held; "auto" grows it until waits stop.
         dataset = dataset.prefetch(config.buffer_size)
-    if config.is_autotune:
-        return dataset  # what a user writes today, default options and all
-    dataset = dataset.with_options(pinned_options(config))
+    dataset = dataset.with_options(
+        autotune_options(config) if config.is_autotune else pinned_options(config)
+    )
     if config.device_prefetch:
         # After everything else: what follows would bring the batches back to the host.
         ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)
@@ -62,8 +62,8 @@ def _plain(
         return batch_elements(dataset, config.batch_size)
     if config.vectorized_map:
         batches = batch_elements(dataset, config.batch_size)
-        return _mapped(batches, batch_transform(pipeline), config)
-    return batch_elements(_mapped(dataset, pipeline.transform, config), config.batch_size)
+        return mapped(batches, batch_transform(pipeline), config)
+    return batch_elements(mapped(dataset, pipeline.transform, config), config.batch_size)
 
 
 def _chunked(
@@ -72,11 +72,11 @@ def _chunked(
     """Blocks of elements from the generator, so that few calls cross over, regrouped to batches."""
     dataset = in_blocks(pipeline, source)
     if has_transform(pipeline) and not config.vectorized_map:
-        mapped = _mapped(dataset.unbatch(), pipeline.transform, config)
-        return batch_elements(mapped, config.batch_size)
+        elements = mapped(dataset.unbatch(), pipeline.transform, config)
+        return batch_elements(elements, config.batch_size)
     dataset = regrouped(dataset, config.batch_size)
     if has_transform(pipeline):
-        return _mapped(dataset, batch_transform(pipeline), config)
+        return mapped(dataset, batch_transform(pipeline), config)
     return dataset
 
 
@@ -109,7 +109,8 @@ def _fill(leaf: Any) -> Any:
     return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
 
 
-def _mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
+def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
+    """The map with the calls in flight and the threads that a configuration gives it."""
     calls = config.num_parallel_calls
     if config.thread_pool_size == UNBOUNDED and calls is not None:
         return dataset.map(function, num_parallel_calls=calls, use_unbounded_threadpool=True)
@@ -170,11 +171,23 @@ def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
     options.deterministic = True
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
-    if config is not None and isinstance(config.thread_pool_size, int) and config.thread_pool_size:
-        options.threading.private_threadpool_size = config.thread_pool_size
-    if config is not None and config.max_intra_op_parallelism:
-        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
+    if config is not None:
+        _set_threads(options, config)
     return options
+
+
+def autotune_options(config: PipelineConfig) -> tf.data.Options:
+    """tf.data's defaults, which a user gets today, with the threads that the structure has."""
+    options = tf.data.Options()
+    _set_threads(options, config)
+    return options
+
+
+def _set_threads(options: tf.data.Options, config: PipelineConfig) -> None:
+    if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
+        options.threading.private_threadpool_size = config.thread_pool_size
+    if config.max_intra_op_parallelism:
+        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
 
 
 def _device() -> str:

@@ -37,7 +37,7 @@ class PipelineConfig(BaseModel):
         batch_size: examples a batch. Scope: the model sees it too, so it changes training, not
             only speed; configurations are compared at equal batch size.
         prefetch_buffer: finished batches held ready for the step; 0 leaves `prefetch` out. "auto"
-            hands the choice to `tf.data.AUTOTUNE`.
+            leaves the choice to `tf.data.AUTOTUNE`.
         map_parallelism: elements of the map in flight at once. 1 is the sequential `map(f)`
             (without `num_parallel_calls`, so not even one call runs ahead); "auto" is AUTOTUNE.
         generator_chunk: elements that cross from Python to tf.data at once; 1 is one by one.
@@ -76,13 +76,15 @@ class PipelineConfig(BaseModel):
             raise ValueError(
                 'prefetch_buffer and map_parallelism are "auto" together or not at all'
             )
-        if self.is_autotune and self.structure:
-            raise ValueError(f'"auto" is the plain chain, without {", ".join(self.structure)}')
         return self
 
     @property
     def is_autotune(self) -> bool:
-        """True for what a user writes today: AUTOTUNE on every knob, tf.data's default options."""
+        """True where AUTOTUNE chooses the map's calls and the prefetch buffer.
+
+        Without structure this is what a user writes today, with tf.data's default options; with
+        structure it is AUTOTUNE on a chain that was found by searching.
+        """
         return self.prefetch_buffer == AUTO
 
     @property
@@ -115,6 +117,10 @@ class PipelineConfig(BaseModel):
         """The AUTOTUNE baseline at `batch_size`; `own` is what a PyDataset was made with."""
         settings = {"prefetch_buffer": AUTO, "map_parallelism": AUTO, **own}
         return cls.model_validate({"batch_size": batch_size, **settings})
+
+    def handed_to_autotune(self) -> Self:
+        """The same structure, with the map's calls and the prefetch buffer left to AUTOTUNE."""
+        return self.model_copy(update={"prefetch_buffer": AUTO, "map_parallelism": AUTO})
 
     @classmethod
     def no_prefetch(cls, batch_size: int) -> Self:

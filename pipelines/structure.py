@@ -26,7 +26,7 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
     against = {
         "generator_chunk": chunk,
         "vectorized_map": why_not_vectorized(pipeline, elements, python=python),
-        "thread_pool_size": None if python else "the map does not call Python",
+        "thread_pool_size": None if has_transform(pipeline) else "there is no map",
         "max_intra_op_parallelism": None if has_transform(pipeline) else "there is no map",
         "device_prefetch": None if tf.config.list_physical_devices("GPU") else "there is no GPU",
     }

@@ -9,6 +9,7 @@ from objectives.isolation import TrialRunner
 from objectives.measurement import (
     Digest,
     Interval,
+    LimitTerms,
     Measurement,
     PipelineInfo,
     StageCost,
@@ -17,7 +18,7 @@ from objectives.measurement import (
     TrialFailure,
     Window,
 )
-from objectives.spec import TrialSpec
+from objectives.spec import Device, TrialSpec
 from objectives.steady_state import Taken
 from pipelines.config import STRUCTURE
 
@@ -128,6 +129,17 @@ COSTS = StageCosts(
 )
 
 
+LIMIT_TERMS = LimitTerms(
+    step_examples_per_s=4_000.0,
+    step_cores=1.2,
+    generator_examples_per_s=2_000.0,
+    generator_cpu_s=5e-4,
+    map_cpu_s=1e-4,
+    step_cpu_s=2e-4,
+    measured_s=2.0,
+)
+
+
 class FakeRunner(TrialRunner):
     """Answers each trial from a list, without a process; remembers the specs."""
 
@@ -142,6 +154,14 @@ class FakeRunner(TrialRunner):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def measure_limit(
+        self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
+    ) -> LimitTerms | TrialFailure:
+        return LIMIT_TERMS
+
+    def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
+        return ["a"] * spec.digest_batches
 
 
 class FakeTracker(Tracker):
@@ -173,4 +193,16 @@ class FakeTracker(Tracker):
     ) -> str:
         self.logged.append((name, state))
         self.more.append(more or {})
+        return f"run-{len(self.logged)}"
+
+    def log_limit(
+        self,
+        parent_id: str,
+        name: str,
+        batch_size: int,
+        terms: LimitTerms,
+        tags: Mapping[str, str],
+        began: float,
+    ) -> str:
+        self.logged.append((name, "complete"))
         return f"run-{len(self.logged)}"

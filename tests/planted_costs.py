@@ -100,6 +100,19 @@ class PythonMap(Planted):
         return tf.ensure_shape(worked, (4,)), label
 
 
+class Wasteful(Planted):
+    """A map that computes for half a millisecond in Python, and one for batches that does not."""
+
+    name = "wasteful"
+    batch_sizes = (32,)
+
+    def transform(self, *element: Any) -> Any:
+        return PythonMap.transform(self, *element)  # type: ignore[arg-type]  # it has no state
+
+    def transform_batch(self, *batch: Any) -> Any:
+        return batch
+
+
 class HeavyModel(Planted):
     """A step of some twenty milliseconds behind a generator of nothing."""
 

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 
 from experiments.results import MeasuredConfig, StudyRecord, StudyResult, TrialCounts, TrialRow
 from experiments.search.diagnosis import diagnose
-from experiments.verdict.confirmation import (
-    AUTOTUNE,
-    NO_PREFETCH,
-    Confirmation,
-    RoundMeasurement,
-    conclude,
-)
+from experiments.verdict.confirmation import Confirmation, conclude
+from experiments.verdict.measurements import AUTOTUNE, NO_PREFETCH, RoundMeasurement
 from objectives.measurement import (
     Ceilings,
     Interval,
+    LimitTerms,
     PipelineInfo,
     StageCost,
     StageCosts,
@@ -131,8 +127,10 @@ def _record(
         ),
         baselines={},
         best=max(complete, key=lambda m: m.examples_per_s, default=None),
-        diagnosis=diagnose(costs) if costs else None,
-        limit=winner.limit if winner else None,
+        diagnosis=diagnose(costs, CORES) if costs else None,
+        limit=confirmation.limit,
+        fraction=winner.fraction if winner else None,
+        data_checked=True if recommended else None,
         confirmation=confirmation.candidates,
         speedup=confirmation.speedup,
         recommended=recommended,
@@ -211,19 +209,22 @@ def _confirmation(gain: float) -> Confirmation:
                     device_peak_mib=None,
                     cpu_s_per_example=CORES / 4_600.0,
                     wait_fraction=0.62,
-                    ceilings=Ceilings(
-                        producer_only=rate * 1.12,
-                        consumer_only=9_100.0,
-                        consumer_cores=1.2,
-                        measured_s=1.5,
-                    ),
-                    host_speed_index=host,
+                    ceilings=Ceilings(producer_only=rate * 1.12, measured_s=1.5),
                     mlflow_run_id=f"round-{index}-{name}",
                 )
                 for name, rate in rates.items()
             }
         )
-    return conclude(CONFIGS, rounds, cores=CORES, tolerance=0.03)
+    terms = LimitTerms(
+        step_examples_per_s=9_100.0,
+        step_cores=1.2,
+        generator_examples_per_s=47_000.0,
+        generator_cpu_s=2e-5,
+        map_cpu_s=1.7e-4,
+        step_cpu_s=2.4e-4,
+        measured_s=2.0,
+    )
+    return conclude(CONFIGS, rounds, cores=CORES, tolerance=0.03, limits=[terms] * len(rounds))
 
 
 def _costs(map_s: float, step_s: float) -> StageCosts:

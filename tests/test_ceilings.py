@@ -7,7 +7,7 @@ import pytest
 from objectives.buffers import ready_batches
 from objectives.ceilings import drain
 from objectives.isolation import TrialRunner
-from objectives.measurement import AutotuneNode, Measurement
+from objectives.measurement import AutotuneNode, LimitTerms, Measurement
 from objectives.spec import StopRule, TrialSpec
 from pipelines.config import PipelineConfig
 from tests.fakes import FakeClock
@@ -35,16 +35,16 @@ def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> N
 
     assert found.ceilings is not None
     assert 70 < found.ceilings.producer_only <= 200
-    assert found.ceilings.consumer_only > 2_000
     assert found.examples_per_s <= 1.3 * found.ceilings.producer_only
+    assert found.measured_s > found.ceilings.measured_s + found.startup_s
 
 
-def test_autotunes_halves_are_measured_like_any_others(runner: TrialRunner) -> None:
+def test_autotunes_chain_is_measured_like_any_other(runner: TrialRunner) -> None:
     found = measured(runner, "planted:Slow", PipelineConfig.autotune(4))
 
     assert found.autotune
     assert found.ceilings is not None
-    assert found.ceilings.consumer_only > 2_000
+    assert 70 < found.ceilings.producer_only <= 200
 
 
 def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
@@ -55,13 +55,51 @@ def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
     assert found.ceilings.producer_only <= 220
 
 
-def test_a_heavy_step_is_what_the_consumer_reaches(runner: TrialRunner) -> None:
-    found = measured(runner, "planted_costs:HeavyModel", config(8, 4))
+def terms(runner: TrialRunner, name: str, batch_size: int, *, vectorized: bool) -> LimitTerms:
+    found = runner.measure_limit(f"tests.{name}", batch_size, 0, "cpu", vectorized=vectorized)
+    assert isinstance(found, LimitTerms), found
+    return found
 
-    assert found.ceilings is not None
-    assert found.ceilings.consumer_only < found.ceilings.producer_only
-    assert 0.5 < found.examples_per_s / found.ceilings.consumer_only < 1.5
-    assert found.measured_s > found.ceilings.measured_s + found.startup_s
+
+def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
+    found = terms(runner, "planted:Slow", 4, vectorized=False)
+
+    assert found.generator_examples_per_s is not None
+    assert 70 < found.generator_examples_per_s <= 200
+    assert found.generator_cpu_s < 0.002
+    assert found.map_cpu_s == 0.0
+    assert found.step_examples_per_s > 2_000
+
+
+def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> None:
+    """A map that computes for half a millisecond, and the same on whole batches for nothing."""
+    one_by_one = terms(runner, "planted_costs:Wasteful", 32, vectorized=False)
+    in_batches = terms(runner, "planted_costs:Wasteful", 32, vectorized=True)
+
+    assert one_by_one.map_cpu_s > 2e-4
+    assert in_batches.map_cpu_s < 1e-4
+
+
+def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
+    """Against a trial of the same step behind a generator of nothing."""
+    found = measured(runner, "planted_costs:HeavyModel", config(8, 4))
+    alone = terms(runner, "planted_costs:HeavyModel", 8, vectorized=False)
+
+    assert alone.step_cpu_s > alone.generator_cpu_s
+    assert 0.5 < found.examples_per_s / alone.step_examples_per_s < 1.5
+    assert 0.3 < found.cpu_utilisation < 1.2
+
+
+def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) -> None:
+    found = terms(
+        runner,
+        "planted_chains:make_dataset,model=tests.planted_chains:make_model",
+        8,
+        vectorized=False,
+    )
+
+    assert (found.generator_examples_per_s, found.generator_cpu_s) == (None, 0.0)
+    assert found.step_examples_per_s > 0.0
 
 
 @pytest.mark.parametrize(

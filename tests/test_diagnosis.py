@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import StageCosts, TrialFailure
 from tests.fakes import COSTS, cost
@@ -57,7 +58,7 @@ def costs(**changes: Any) -> StageCosts:
 def test_the_class_follows_from_the_costs(
     changes: dict[str, Any], bottleneck: str, stage: str
 ) -> None:
-    found = diagnose(costs(**changes))
+    found = diagnose(costs(**changes), 2)
 
     assert (found.bottleneck, found.stage) == (bottleneck, stage)
     assert found.advice == ADVICE[found.bottleneck]
@@ -65,13 +66,13 @@ def test_the_class_follows_from_the_costs(
 
 def test_every_class_has_words_and_advice() -> None:
     assert IN_WORDS.keys() == ADVICE.keys()
-    assert diagnose(costs(map=cost(400, 20))).in_words == (
+    assert diagnose(costs(map=cost(400, 20)), 2).in_words == (
         "waiting in the map, with the processor idle"
     )
 
 
 def test_json_calls_it_class() -> None:
-    found = diagnose(COSTS)
+    found = diagnose(COSTS, 2)
     document = found.model_dump(mode="json", by_alias=True)
 
     assert document["class"] == "element-overhead"
@@ -97,7 +98,7 @@ def test_a_planted_bottleneck_is_found(
 ) -> None:
     for _ in range(3):  # a burst of other work on the host may hide what is there
         measured = planted.measure(name)
-        found = diagnose(measured)
+        found = diagnose(measured, usable_cores())
         if (found.bottleneck, found.stage) == (bottleneck, stage):
             return
     pytest.fail(f"{found.bottleneck} in the {found.stage}: {measured}")

@@ -46,8 +46,9 @@ def test_medians_stand_with_their_interval_beside_their_limit() -> None:
     assert drawn["recommended"].error_x.arrayminus[0] == best.examples_per_s - best.ci.low
     assert list(drawn["tuned"].y) == ["trial-5"]
     assert set(drawn["baseline"].y) == {"autotune", "no_prefetch"}
+    assert FULL.result.limit is not None
     assert list(drawn["limit"].x) == [
-        c.limit.examples_per_s for c in FULL.result.confirmation if c.limit
+        FULL.result.limit.examples_per_s for _ in FULL.result.confirmation
     ]
     colours = [drawn[name].marker.color for name in ("recommended", "tuned", "baseline", "limit")]
     assert colours == [RECOMMENDED.colour, TUNED.colour, BASELINE.colour, LIMIT]

@@ -14,7 +14,8 @@ from experiments.errors import UsageError
 from experiments.report import document as report
 from experiments.report.text import between, changes, rate, settings, tone, verdict
 from experiments.results import StudyRecord
-from experiments.verdict.confirmation import AUTOTUNE, Speedup
+from experiments.verdict.confirmation import Speedup
+from experiments.verdict.measurements import AUTOTUNE
 from experiments.verdict.ratio import Ratio
 from objectives.measurement import Interval
 from pipelines.config import PipelineConfig
@@ -87,8 +88,7 @@ def test_a_recommendation_without_a_comparison_gives_its_reason() -> None:
     result = record.result.model_copy(update={"speedup": None})
 
     assert verdict(record.model_copy(update={"result": result})) == (
-        "image: use batch 128, prefetch 3, map 3: the leanest of 2 within 3 % of the fastest "
-        "confirmed."
+        "image: use batch 128, prefetch 3, map 3: as fast as the fastest, with 73% of its memory."
     )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.candidates import candidates_of
 from experiments.results import MeasuredConfig
-from experiments.rounds import Confirmer, candidates_of
+from experiments.rounds import Confirmer
 from experiments.settings import StudySettings
 from experiments.terminal.progress import Steps
 from objectives.measurement import Measurement, TrialFailure
@@ -66,9 +67,22 @@ def test_the_best_without_structure_takes_the_place_of_the_third() -> None:
     plain = [complete(800, 8, 4), complete(900, 8, 2)]
     found = candidates_of([*plain, *(in_blocks(9_000 + chunk, chunk) for chunk in (2, 4, 8))])
 
-    assert list(found) == ["tuned-1", "tuned-2", "basic", "autotune", "no_prefetch"]
+    names = ["tuned-1", "tuned-2", "basic", "structure_autotune", "autotune", "no_prefetch"]
+    assert list(found) == names
     assert [found[f"tuned-{rank}"].generator_chunk for rank in (1, 2)] == [8, 4]
+    assert found["structure_autotune"] == PipelineConfig.autotune(8, generator_chunk=8)
     assert found["basic"] == plain[1].config
+
+
+def test_basic_is_the_best_plain_chain_at_whatever_batch_size_it_was_measured() -> None:
+    """Seen: prefetch 55 with a sequential map, the only plain trial at that batch size."""
+    chunked = complete(9_000, 8, 1)
+    config = chunked.config.model_copy(update={"generator_chunk": 8})
+    structured = chunked.model_copy(update={"config": config})
+
+    found = candidates_of([structured, complete(4_325, 8, 55), complete(4_974, 4, 2)])
+
+    assert found["basic"] == PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)
 
 
 def test_autotune_keeps_what_a_sequence_was_made_with() -> None:

@@ -25,7 +25,7 @@ def study() -> optuna.Study:
 
 
 def offered(costs: dict[str, object] | None = None, options: Options | None = None) -> set[str]:
-    diagnosis = diagnose(COSTS.model_copy(update=costs)) if costs else None
+    diagnosis = diagnose(COSTS.model_copy(update=costs), 2) if costs else None
     found = offer(ABLE, options or Options(), diagnosis)
     names = {axis.name for axis in found.space.axes}
     assert not names & found.left_out.keys()
@@ -143,7 +143,7 @@ def test_the_diagnosis_decides_what_is_worth_an_axis(
 
 def test_a_waiting_generator_gets_more_processes_than_there_are_cores() -> None:
     def most(costs: StageCosts) -> object:
-        found = offer(ABLE, Options(), diagnose(costs)).space.axes
+        found = offer(ABLE, Options(), diagnose(costs, 2)).space.axes
         return max(a.choices for a in found if a.name == "generator_workers")[-1]
 
     waiting = COSTS.model_copy(update={"generator": cost(5_000.0, cpu_us=50.0)})

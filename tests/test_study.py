@@ -10,15 +10,16 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.errors import StudyError
-from experiments.record import Record, all_failed
+from experiments.record import MeasuredRound, Record, all_failed
 from experiments.results import TrialCounts
 from experiments.search.diagnosis import diagnose
-from experiments.search.prediction import predict, warm_start
+from experiments.search.first_trials import first_trials
+from experiments.search.prediction import predict
 from experiments.settings import StudySettings
 from experiments.store import Store
 from experiments.studies import load_study, open_study
 from experiments.study import PipelineStudy
-from objectives.cores import whole_cores
+from objectives.cores import usable_cores
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from pipelines.config import STRUCTURE, PipelineConfig
 from tests.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
@@ -158,14 +159,14 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
     bench.study.run_trial()
 
     config = PipelineConfig.autotune(8)
-    measured = bench.study.run_candidate("autotune", config, 3, ceilings=True)
-    failed = bench.study.run_candidate("autotune", config, 4, ceilings=False)
+    measured = bench.study.run_candidate("autotune", config, 3)
+    failed = bench.study.run_candidate("autotune", config, 4)
 
     assert not isinstance(measured, TrialFailure)
     assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
     assert failed == FAILURE
     assert bench.runner.specs[1].best_examples_per_s is None
-    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, False]
+    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, True]
     title = "autotune: batch 8, prefetch auto, map auto"
     assert bench.tracker.logged[1:] == [
         (f"round 03 {title}", "complete"),
@@ -174,10 +175,13 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
 
 
 def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, *[measurement()] * 9)
-    bench.study.record.diagnosis = diagnose(COSTS)
+    bench = Bench(tmp_path)
+    diagnosis, cores = diagnose(COSTS, 2), usable_cores()
+    bench.study.record.diagnosis = diagnosis
     bench.study.enqueue_predicted()
-    expected = warm_start(COSTS, bench.study.offer.space, whole_cores())
+    expected = first_trials(diagnosis, bench.study.offer.space, cores)
+    bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
+    bench.runner.answers.append(measurement())
     for _ in range(len(expected) + 1):
         bench.study.run_trial()
     bench.open().enqueue_predicted()
@@ -185,11 +189,11 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     rows = Record(bench.study.study).rows
     assert [row.config for row in rows if row.warm_start] == expected
     assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
-    predicted = predict(COSTS, expected[0], whole_cores())
+    predicted = predict(COSTS, expected[0], usable_cores())
     assert rows[0].predicted_examples_per_s == predicted
     assert bench.tracker.more[0] == {
         "prediction/examples_per_s": predicted,
-        "prediction/error": predicted / 1_000.0 - 1.0,
+        "prediction/error": 0.0,
     }
     assert not [t for t in bench.study.study.trials if t.state is TrialState.WAITING]
 
@@ -199,9 +203,9 @@ def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> 
     record = bench.study.record
     tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
     record.nominate(tuned)
-    measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0, ceilings=False)
+    measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0)
     assert not isinstance(measured, TrialFailure)
-    record.add_round({"tuned-1": measured}, 2.5)
+    record.add_round(MeasuredRound(measured={"tuned-1": measured}, seconds=2.5))
 
     again = Record(load_study("s", bench.store))
     assert again.candidates == tuned

@@ -1,4 +1,4 @@
-"""The figure of the confirmation: every candidate with its interval and its limit."""
+"""The figure of the confirmation: every candidate with its interval, and the limit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from experiments.report.style import (
 )
 from experiments.report.text import between, memory, rate, settings, share
 from experiments.results import StudyRecord
-from experiments.verdict.confirmation import Confirmed, is_baseline
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.limit import Limit
+from experiments.verdict.measurements import is_baseline
 from pipelines.config import PipelineConfig
 
 
 def confirmation(record: StudyRecord) -> list[go.Figure]:
-    """Median rate of each candidate with its interval, and its limit as a tick."""
+    """Median rate of each candidate with its interval, and the limit that stands for all."""
     found = record.result.confirmation
     if not found:
         return []
@@ -51,8 +53,8 @@ def confirmation(record: StudyRecord) -> list[go.Figure]:
     for (name, members), look in zip(groups.items(), looks, strict=True):
         if members:
             chart.add_trace(_medians(name, look, members, record))
-    if any(c.limit for c in found):
-        chart.add_trace(_limits(found))
+    if record.result.limit is not None:
+        chart.add_trace(_limit(record.result.limit, found))
     return [chart]
 
 
@@ -71,17 +73,15 @@ def _medians(name: str, look: Look, found: list[Confirmed], record: StudyRecord)
     return dots(name, look, rates, [c.candidate for c in found], texts, error_x=intervals)
 
 
-def _limits(found: list[Confirmed]) -> go.Scatter:
-    limits = {c.candidate: c.limit for c in found if c.limit}
+def _limit(limit: Limit, found: list[Confirmed]) -> go.Scatter:
+    words = f"limit {rate(limit.examples_per_s)} {RATE}, set by the {limit.binding}"
     texts = [
-        hover(
-            f"limit {rate(limit.examples_per_s)} {RATE}, set by {limit.binding.replace('_', ' ')}",
-            f"{share(limit.fraction)} of it was reached",
-        )
-        for limit in limits.values()
+        hover(words, f"{share(c.fraction.share)} of it was reached" if c.fraction else "")
+        for c in found
     ]
-    rates = [limit.examples_per_s for limit in limits.values()]
-    trace = dots("limit", Look(LIMIT, "line-ns", 22), rates, list(limits), texts)
+    names = [c.candidate for c in found]
+    rates = [limit.examples_per_s] * len(found)
+    trace = dots("limit", Look(LIMIT, "line-ns", 22), rates, names, texts)
     return trace.update(marker_line={"color": LIMIT, "width": 3})
 
 

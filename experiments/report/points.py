@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from experiments.results import MeasuredConfig, StudyRecord, TrialRow
-from experiments.verdict.confirmation import Confirmed, is_baseline
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.measurements import is_baseline
 from objectives.measurement import Interval
 from pipelines.config import PipelineConfig
 

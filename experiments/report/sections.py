@@ -52,8 +52,8 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "confirmation",
         "Confirmation",
-        "Median of the rounds with its 95 % interval; further right is faster. The upright tick "
-        "is the limit of that configuration on this machine.",
+        "Median of the rounds with its 95 % interval; further right is faster. The upright ticks "
+        "are the limit of this pipeline on this machine, the same for every candidate.",
         "There was no confirmation: no candidate was held against AUTOTUNE.",
         figures_confirmation.confirmation(record),
         tables.confirmation_table(record),
@@ -108,7 +108,7 @@ def _search(record: StudyRecord) -> Iterator[Section]:
         "trials",
         "Trials in order",
         "One point a trial; failed ones stand on the axis. Short dashes are the predicted rates, "
-        "rings the trials chosen by them, and the limit is the recommended configuration's.",
+        "rings the trials chosen by them, and the line is the limit.",
         "No trial gave a measurement.",
         figures_search.trials(record),
         tables.trials_table(record),
@@ -139,8 +139,8 @@ def _rounds(record: StudyRecord) -> str:
     rounds = max(c.rounds for c in record.result.confirmation)
     return (
         f"{rounds} rounds, each with every candidate once, in random order and in fresh processes; "
-        "AUTOTUNE is compared within each round. CV is the noise from round to round, MiB the peak "
-        "host memory."
+        "candidates are compared with AUTOTUNE within each round, and leave once they are beaten. "
+        "CV is the noise from round to round, MiB the peak host memory."
     )
 
 

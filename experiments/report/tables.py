@@ -10,7 +10,7 @@ from experiments.report.points import best_by_batch_size, pareto, points
 from experiments.report.text import between, changes, counts, rate, settings, share
 from experiments.results import MeasuredConfig, StudyRecord, TrialRow
 from experiments.search.diagnosis import stages
-from experiments.verdict.confirmation import Confirmed
+from experiments.verdict.confirmed import Confirmed
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,21 @@ class Table:
 def confirmation_table(record: StudyRecord) -> Table:
     """Candidates against AUTOTUNE, fastest first."""
     headings = ["configuration", "examples/s", "95 % interval", "against AUTOTUNE", "verdict"]
-    headings += ["CV", "MiB", "of limit"]
+    headings += ["rounds", "CV", "MiB", "of limit"]
     rows = [
         (
             settings(c.config, record.info),
             rate(c.examples_per_s),
             between(c.ci),
             *_against_autotune(c),
+            str(c.rounds),
             "" if c.cv is None else share(c.cv, 1),
             f"{c.host_peak_mib:,.0f}",
-            "" if c.limit is None else share(c.limit.fraction),
+            "" if c.fraction is None else share(c.fraction.share),
         )
         for c in record.result.confirmation
     ]
-    return Table(headings, "wrrrwrrr", rows)
+    return Table(headings, "wrrrwrrrr", rows)
 
 
 def pareto_table(record: StudyRecord) -> Table:
@@ -154,6 +155,8 @@ def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
 
 
 def _against_autotune(found: Confirmed) -> tuple[str, str]:
+    if not found.same_data:
+        return "", "other data"
     if found.ratio is None:
         return "", ""
     if not math.isfinite(found.ratio.ci.high):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from experiments.results import StudyRecord, StudyResult
-from experiments.verdict.confirmation import AUTOTUNE, Confirmed, Speedup
-from experiments.verdict.limit import IN_WORDS, Limit
+from experiments.verdict.confirmation import Gain, Speedup
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.limit import Fraction, Limit
+from experiments.verdict.measurements import AUTOTUNE
+from experiments.verdict.ratio import Ratio
 from objectives.measurement import Interval, PipelineInfo
 from pipelines.config import PipelineConfig
-
-# Above this share of the limit either side was measured wrong; see experiments.verdict.limit.Limit.
-BEYOND_THE_LIMIT = 1.05
 
 
 def rate(examples_per_s: float) -> str:
@@ -106,38 +106,73 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
         found.append(("Limited by", result.diagnosis.in_words))
         found.append(("What to do", result.diagnosis.advice))
     chosen = result.recommended
-    if result.limit is not None and chosen is not None:
-        found.append(("Reached", of_the_limit(result.limit)))
-        batch = batch_time(result.limit, chosen.config.batch_size, chosen.examples_per_s)
-        found.append(("A batch takes", batch))
+    if result.gain is not None:
+        found.append(("Gained by", gain_words(result.gain)))
+    if result.limit is not None and result.fraction is not None:
+        found.append(("Reached", of_the_limit(result.limit, result.fraction)))
+    measured = next(
+        (c for c in result.confirmation if chosen and c.candidate == chosen.candidate), None
+    )
+    if measured is not None and result.limit is not None:
+        found.append(("A batch takes", batch_time(result.limit, measured)))
+    if result.data_checked is not None:
+        found.append(("Data", _data_words(result)))
     return found
 
 
-def of_the_limit(limit: Limit) -> str:
+def _data_words(result: StudyResult) -> str:
+    if not result.data_checked:
+        return "not compared: two runs of the plain chain differ already, or could not be read"
+    if result.other_data:
+        return f"{', '.join(result.other_data)} read other data than the plain chain and is out"
+    return "every candidate's first batches are the plain chain's, bit for bit, in every round"
+
+
+def gain_words(gain: Gain) -> str:
+    """What a gain over AUTOTUNE consists of: structure so much, settings so much."""
+    return (
+        f"the structure of the chain, {times(gain.structure)} with AUTOTUNE on it, and fixed "
+        f"settings instead of AUTOTUNE, {times(gain.settings)}"
+    )
+
+
+def times(ratio: Ratio) -> str:
+    """A ratio with its interval, as in "1.32x (1.20x to 1.41x)"."""
+    digits = 0 if ratio.ratio >= 20 else 1 if ratio.ratio >= 5 else 2
+    words = f"{ratio.ratio:.{digits}f}x"
+    if not math.isfinite(ratio.ci.high):
+        return words
+    return f"{words} ({ratio.ci.low:.{digits}f}x to {ratio.ci.high:.{digits}f}x)"
+
+
+def of_the_limit(limit: Limit, fraction: Fraction) -> str:
     """How near a configuration came to what the machine allows, and what sets that."""
     between_shares = ""
-    if math.isfinite(limit.fraction_ci.high):
-        low, high = limit.fraction_ci.low, limit.fraction_ci.high
-        between_shares = f" ({share(low)} to {share(high)})"
+    if math.isfinite(fraction.ci.high):
+        between_shares = f" ({share(fraction.ci.low)} to {share(fraction.ci.high)})"
     words = (
-        f"{share(limit.fraction)}{between_shares} of the limit, {rate(limit.examples_per_s)} "
-        f"examples/s, set by {IN_WORDS[limit.binding]}"
+        f"{share(fraction.share)}{between_shares} of the limit, {rate(limit.examples_per_s)} "
+        f"examples/s, set by {limit.in_words}"
     )
-    if limit.fraction_ci.low > BEYOND_THE_LIMIT:
+    if fraction.ci.low > 1.0:
         words += "; more than all cannot be, so one of the two was measured wrong"
     return words
 
 
-def batch_time(limit: Limit, batch_size: int, examples_per_s: float) -> str:
+def batch_time(limit: Limit, found: Confirmed) -> str:
     """What a batch's time in the loop consists of, beside what each half takes alone."""
-    whole_s = batch_size / examples_per_s
-    waited_s = limit.wait_fraction * whole_s
-    ready_s = batch_size / limit.terms.consumer_only
-    making_s = batch_size / limit.terms.producer_only
+    size = found.config.batch_size
+    whole_s = size / found.examples_per_s
+    waited_s = found.wait_fraction * whole_s
+    ready_s = size / limit.terms.step
+    making = (
+        f"making one takes {span(size / found.producer_only)}, and " if found.producer_only else ""
+    )
+    busy = found.cpu_s_per_example * found.examples_per_s
     return (
         f"{span(whole_s)}: the step waits {span(waited_s)} for it and takes "
-        f"{span(whole_s - waited_s)}. Alone, making one takes {span(making_s)}, and the step on "
-        f"one that lies ready {span(ready_s)}, with {limit.consumer_cores:.1f} of {limit.cores} "
+        f"{span(whole_s - waited_s)}, with {busy:.1f} of {limit.cores:g} cores busy. Alone, "
+        f"{making}the step on one that lies ready {span(ready_s)}, with {limit.step_cores:.1f} "
         "cores busy"
     )
 
@@ -173,6 +208,11 @@ def _compared(speedup: Speedup, result: StudyResult) -> str:
     advice = _advice(result)
     if not math.isfinite(speedup.ci.high):
         return f"a single round says nothing about AUTOTUNE{at} (ratio {speedup.ratio:.2f}){advice}"
+    if speedup.verdict == "too few rounds":
+        return (
+            f"AUTOTUNE failed in {result.baseline_failures} rounds{at}, and {speedup.ratio:.2f} "
+            f"is the ratio to it in the others{advice}"
+        )
     if speedup.verdict == "no significant difference":
         interval = f"95 % interval {speedup.ci.low:.2f} to {speedup.ci.high:.2f}"
         return (

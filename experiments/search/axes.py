@@ -14,9 +14,11 @@ from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 # Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
 # those that last longer than 64 steps are a rate, not a pause.
 MAX_PREFETCH = 64
-# A map that blocks gains from more calls in flight than there are cores.
+# A map that computes gains from some more calls in flight than there are cores; one that waits,
+# from as many as it can wait for at once.
 CALLS_PER_CORE = 4
 LEAST_CALLS = 8
+WAITING_CALLS = 64
 # A stage with less than this share of the pipeline's time is not worth an axis.
 WORTH = 0.05
 # Processes cost memory and a core each, so that the generator must be worth more.
@@ -43,8 +45,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
     sizes = tuple(info.batch_sizes) if options.batch_size is None else (options.batch_size,)
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
-        calls = max(CALLS_PER_CORE * whole_cores(), LEAST_CALLS)
-        axes.append(Axis.range("map_parallelism", calls))
+        axes.append(Axis.range("map_parallelism", _most_calls(diagnosis)))
     axes += [axis for axis in _of_a_sequence() if axis.name in info.axes]
     left_out: dict[str, str] = {}
     for name in STRUCTURE:
@@ -79,12 +80,26 @@ def _not_worth(name: str, costs: StageCosts) -> str | None:
     if name == "generator_workers":
         part = _leaves_this_process(costs)
         return None if part >= WORTH_PROCESSES else f"the generator takes {part:.0%} of the time"
+    if name == "max_intra_op_parallelism" and (costs.map_is_python or map_waits(costs)):
+        return "the map is Python" if costs.map_is_python else "the map waits"
     if name in ("vectorized_map", "max_intra_op_parallelism"):
         part = stages(costs)["map"].wall_s / producer_s(costs)
         return None if part >= WORTH else f"the map takes {part:.0%} of the time"
-    if name == "thread_pool_size" and (costs.map is None or costs.map.cpu_share > BUSY_SHARE):
+    if name == "thread_pool_size" and not map_waits(costs):
         return "the map does not wait"
     return None
+
+
+def map_waits(costs: StageCosts) -> bool:
+    """Whether the map spends most of its time waiting, so that threads help it."""
+    return costs.map is not None and costs.map.cpu_share < BUSY_SHARE
+
+
+def _most_calls(diagnosis: Diagnosis | None) -> int:
+    calls = max(CALLS_PER_CORE * whole_cores(), LEAST_CALLS)
+    if diagnosis is None or map_waits(diagnosis.costs):
+        return max(calls, WAITING_CALLS)
+    return calls
 
 
 def _leaves_this_process(costs: StageCosts) -> float:

@@ -1,4 +1,4 @@
-"""What limits a pipeline, read off the cost of its stages. Pure: costs in, a class out."""
+"""What limits a pipeline, inferred from the cost of its stages. Pure: costs in, a class out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from objectives.measurement import StageCost, StageCosts
 
 Bottleneck = Literal[
-    "generator-gil", "element-overhead", "blocking", "map-cpu", "map-gil", "step-bound"
+    "generator-gil",
+    "element-overhead",
+    "blocking",
+    "map-cpu",
+    "map-gil",
+    "shared-cores",
+    "step-bound",
 ]
 StageName = Literal["generator", "from_generator", "map", "batch", "step"]
 
@@ -17,6 +23,9 @@ StageName = Literal["generator", "from_generator", "map", "batch", "step"]
 BUSY_SHARE = 0.5
 # A Python map that gains less than this from calls in flight is held by the GIL.
 SCALES = 1.3
+# The step is what limits only where both fit into the cores within this share of its time; more
+# would be gained by making batches cheaper.
+SHARED = 1.1
 
 IN_WORDS: dict[Bottleneck, str] = {
     "generator-gil": "the generator's own Python, under the GIL",
@@ -24,6 +33,7 @@ IN_WORDS: dict[Bottleneck, str] = {
     "blocking": "waiting in the {stage}, with the processor idle",
     "map-cpu": "the map's computing",
     "map-gil": "the map's Python, under the GIL",
+    "shared-cores": "the cores, which the training step shares with the making of its batches",
     "step-bound": "the training step; the data is ready before it",
 }
 ADVICE: dict[Bottleneck, str] = {
@@ -47,6 +57,10 @@ ADVICE: dict[Bottleneck, str] = {
         "Its calls take turns whatever num_parallel_calls says: write it in TensorFlow ops, or "
         "run it in several processes."
     ),
+    "shared-cores": (
+        "The step takes longest, but it needs the cores that making batches uses: hand elements "
+        "over in blocks and map whole batches, and the step gets that time back."
+    ),
     "step-bound": (
         "Nothing to gain from the input pipeline: any prefetch keeps this step busy, so spend "
         "your time on the model."
@@ -61,7 +75,7 @@ class Diagnosis(BaseModel):
         bottleneck: the class; `class` in JSON.
         stage: the stage that it lies in.
         advice: one sentence on what to do about it.
-        costs: what it was read off.
+        costs: what it was inferred from.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -94,11 +108,24 @@ def producer_s(costs: StageCosts) -> float:
     return sum(cost.wall_s for name, cost in stages(costs).items() if name != "step")
 
 
-def diagnose(costs: StageCosts) -> Diagnosis:
-    """Names the bottleneck: the step if all else fits beside it, else the costliest stage."""
-    if costs.step.wall_s >= producer_s(costs):
-        return _diagnosis("step-bound", "step", costs)
+def cores_wanted(costs: StageCosts) -> float:
+    """Cores that step and pipeline would keep busy if the step ran as fast as it does alone."""
+    cpu_s = sum(cost.cpu_s for cost in stages(costs).values())
+    return cpu_s / max(costs.step.wall_s, 1e-12)
+
+
+def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
+    """Names the bottleneck.
+
+    It is the step if all else fits beside it, in time and into the cores; the cores if only the
+    time fits; else the costliest stage.
+    """
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
+    if costs.step.wall_s >= producer_s(costs):
+        if cores_wanted(costs) <= SHARED * cores:
+            return _diagnosis("step-bound", "step", costs)
+        stage = max(before, key=lambda name: before[name].cpu_s)
+        return _diagnosis("shared-cores", stage, costs)
     stage = max(before, key=lambda name: before[name].wall_s)
     waits = before[stage].cpu_share < BUSY_SHARE
     if stage in ("generator", "map") and waits:

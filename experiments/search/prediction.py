@@ -1,4 +1,4 @@
-"""What the cost of its stages lets one expect of a configuration, and what to try first."""
+"""The rate that the cost of its stages predicts for a configuration. Pure."""
 
 from __future__ import annotations
 
@@ -7,44 +7,84 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from experiments.search.diagnosis import stages
-from experiments.search.space import SearchSpace
-from objectives.measurement import StageCost, StageCosts
-from pipelines.config import PipelineConfig
+from objectives.measurement import LoopCost, StageCost, StageCosts
+from pipelines.config import UNBOUNDED, PipelineConfig
 
-# Trials that are run ahead of the sampler's own.
-WARM_START = 5
-# Their buffers. A single batch ahead loses to the hand-over what the costs do not show; more than
-# some batches only hold memory.
-LOOK_AHEAD = (4, 16)
-# Predictions closer than this are equal, so the leaner configuration goes first.
-EQUAL_SHARE = 0.03
 # Share of the shorter side's time that a single buffered batch leaves uncovered: whoever waits for
 # the other is woken late, and twice the buffer halves how often that happens.
 UNCOVERED = 0.2
-# Blocks on their way at once, and what a process holds, in examples: to rank by what is held.
-BLOCKS_HELD, PROCESS_EXAMPLES = 3, 1_000
 NOTHING = StageCost(wall_s=0.0, cpu_s=0.0)
+Traits = tuple[bool, bool, bool]
+# How much each of them matters for how alike two loops are.
+WEIGHTS = (4, 2, 1)
 
 
-def predict(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
-    """Examples/s of a pinned configuration, by the slowest of what runs at the same time.
+class Predictor:
+    """Predicts rates from the costs of a pipeline's stages, by the slowest of what overlaps.
 
     What threads that share a GIL and the cores cost each other cannot be seen in stages that run
-    alone. It is read off the loops that were measured whole: as a factor at the largest batch, with
-    and without parallel map calls and blocks, and as a price of each batch from the smallest.
+    alone. It is inferred from the loops that were measured whole: as a factor at the largest batch,
+    with and without parallel map calls, threads and blocks, and as a price of each batch from the
+    smallest.
     """
-    largest, smallest = max(costs.step_s), min(costs.step_s)
-    seconds = _factor(costs, largest, config, cores) * stage_seconds(costs, config, cores)
-    if smallest < largest:
-        plain = _plain(smallest)
-        small = _factor(costs, smallest, plain, cores) - _factor(costs, largest, plain, cores)
-        at_smallest = stage_seconds(costs, plain, cores)
-        batch_s = max(small, 0.0) * at_smallest / (1.0 / smallest - 1.0 / largest)
-        seconds += batch_s * max(1.0 / config.batch_size - 1.0 / largest, 0.0)
-    return 1.0 / seconds
+
+    def __init__(self, costs: StageCosts, cores: float) -> None:
+        self._costs = costs
+        self._cores = cores
+        self._largest, self._smallest = max(costs.step_s), min(costs.step_s)
+        self._factors = [self._measured_over_expected(loop) for loop in costs.loops]
+        self._batch_s = self._price_of_a_batch()
+
+    def rate(self, config: PipelineConfig) -> float:
+        """Examples/s of a configuration without AUTOTUNE."""
+        seconds = self._factor(self._largest, config)
+        seconds *= stage_seconds(self._costs, config, self._cores)
+        more = max(1.0 / config.batch_size - 1.0 / self._largest, 0.0)
+        return 1.0 / (seconds + self._batch_s * more)
+
+    def _price_of_a_batch(self) -> float:
+        """Seconds that each batch costs beyond its examples."""
+        if self._smallest == self._largest:
+            return 0.0
+        plain = PipelineConfig(batch_size=self._smallest, prefetch_buffer=4, map_parallelism=1)
+        small = self._factor(self._smallest, plain) - self._factor(self._largest, plain)
+        at_smallest = stage_seconds(self._costs, plain, self._cores)
+        return max(small, 0.0) * at_smallest / (1.0 / self._smallest - 1.0 / self._largest)
+
+    def _measured_over_expected(self, loop: LoopCost) -> tuple[int, Traits, float]:
+        config = PipelineConfig.model_validate(loop.model_dump(exclude={"wall_s"}))
+        expected_s = stage_seconds(self._costs, config, self._cores)
+        return loop.batch_size, traits(config), loop.wall_s / expected_s
+
+    def _factor(self, batch_size: int, like: PipelineConfig) -> float:
+        """Measured over expected time of the loop most like these settings; 1 if there is none.
+
+        Of loops with a parallel map one stands for all: how the map scales is in its cost. So does
+        one with blocks, and one with threads of their own for a map that waits.
+        """
+        wanted, best, most = traits(like), 1.0, -1
+        for size, own, factor in self._factors:
+            # The price of handing over is the largest; a loop of the other kind tells nothing.
+            if size != batch_size or own[0] != wanted[0]:
+                continue
+            alike = sum(weight for weight, a, b in zip(WEIGHTS, own, wanted, strict=True) if a == b)
+            if alike > most:
+                best, most = factor, alike
+        return best
 
 
-def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: int) -> float:
+def predict(costs: StageCosts, config: PipelineConfig, cores: float) -> float:
+    """Examples/s of a single configuration; many of a pipeline want one `Predictor`."""
+    return Predictor(costs, cores).rate(config)
+
+
+def traits(config: PipelineConfig) -> Traits:
+    """What tells loops apart: blocks, threads of their own, calls in flight."""
+    threads = bool(config.thread_pool_size)
+    return config.generator_chunk > 1, threads, int(config.map_parallelism) > 1
+
+
+def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: float) -> float:
     """Seconds per example by the stages' own costs.
 
     The generator's thread, the map's calls and the step each take their own time when a buffer
@@ -63,7 +103,7 @@ def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: int) -> floa
     return max(seconds, cpu_s / cores)
 
 
-def production(costs: StageCosts, config: PipelineConfig, cores: int) -> dict[str, StageCost]:
+def production(costs: StageCosts, config: PipelineConfig, cores: float) -> dict[str, StageCost]:
     """What each stage before the step costs an example under these settings."""
     made = {str(name): cost for name, cost in stages(costs).items() if name != "step"}
     if config.generator_chunk > 1 and costs.chunked is not None:
@@ -73,6 +113,8 @@ def production(costs: StageCosts, config: PipelineConfig, cores: int) -> dict[st
         made["batch"] = NOTHING  # regrouping the blocks is part of handing them over
     if config.vectorized_map and costs.batch_map is not None:
         made["map"] = costs.batch_map
+    elif config.max_intra_op_parallelism == 1 and costs.single_thread_map is not None:
+        made["map"] = costs.single_thread_map
     if config.generator_workers:
         alone = costs.generator
         wall_s = max(alone.wall_s / config.generator_workers, alone.cpu_s / cores)
@@ -100,9 +142,20 @@ def produce_seconds(
     map_s = wall.get("map", 0.0)
     if calls == 1:
         return max(feed_s + map_s + wall["batch"], *apart, 0.0)
-    # Measured with `map_calls` in flight; with fewer it cannot be more than their number.
-    speedup = min(float(calls), costs.map_speedup)
-    return max(feed_s, map_s / speedup, wall["batch"], *apart)
+    return max(feed_s, map_s / map_speedup(costs, config), wall["batch"], *apart)
+
+
+def map_speedup(costs: StageCosts, config: PipelineConfig) -> float:
+    """How many times faster the map runs with its calls in flight, by what was measured.
+
+    With fewer calls than were measured it cannot be more than their number. A pool of threads lets
+    a map that waits do so as often at once as it has threads.
+    """
+    calls = float(int(config.map_parallelism))
+    if not config.thread_pool_size or not costs.waiting_calls:
+        return min(calls, costs.map_speedup)
+    threads = calls if config.thread_pool_size == UNBOUNDED else float(config.thread_pool_size)
+    return min(calls, threads, max(costs.waiting_speedup, costs.map_speedup))
 
 
 def step_seconds(costs: StageCosts, batch_size: int) -> float:
@@ -115,50 +168,6 @@ def step_seconds(costs: StageCosts, batch_size: int) -> float:
     return times[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
 
 
-def warm_start(costs: StageCosts, space: SearchSpace, cores: int) -> list[PipelineConfig]:
-    """The configurations to try first: the best predicted ones that differ in kind.
-
-    Of those that share the batch size, the kind of map (sequential, a few calls, many) and the
-    structure only one is taken, so that a wrong cost does not spoil all of them.
-    """
-    tried = (config for config in space.grid() if config.prefetch_buffer in LOOK_AHEAD)
-    ranked = sorted(tried, key=lambda config: _rank(costs, config, cores))
-    chosen: dict[tuple[object, ...], PipelineConfig] = {}
-    for config in ranked:
-        chosen.setdefault(_kind(config, cores), config)
-    best = list(chosen.values())[:WARM_START]
-    plain = next((config for config in ranked if not config.structure), None)
-    if plain is not None and all(config.structure for config in best):
-        best[-1] = plain  # what is gained over the plain chain is to be known, too
-    return best
-
-
-def _kind(config: PipelineConfig, cores: int) -> tuple[object, ...]:
-    calls = int(config.map_parallelism)
-    kind = "sequential" if calls == 1 else "few" if calls <= cores else "many"
-    structure = (config.generator_chunk > 1, config.vectorized_map, config.generator_workers > 0)
-    return config.batch_size, kind, *structure
-
-
-def _factor(costs: StageCosts, batch_size: int, like: PipelineConfig, cores: int) -> float:
-    """Measured over expected time of the loop that is most like these settings; 1 if there is none.
-
-    Of loops with a parallel map one stands for all: how the map scales is in its cost. With blocks
-    one loop stands for all.
-    """
-    chunked, parallel = like.generator_chunk > 1, int(like.map_parallelism) > 1
-    for loop in costs.loops:
-        same = (loop.map_parallelism > 1) == parallel or chunked
-        if loop.batch_size == batch_size and (loop.generator_chunk > 1) == chunked and same:
-            config = PipelineConfig.model_validate(loop.model_dump(exclude={"wall_s"}))
-            return loop.wall_s / stage_seconds(costs, config, cores)
-    return 1.0
-
-
-def _plain(batch_size: int) -> PipelineConfig:
-    return PipelineConfig(batch_size=batch_size, prefetch_buffer=4, map_parallelism=1)
-
-
 def relative_error(predicted: float, measured: float) -> float:
     """How far a prediction was off, as a share of what was measured; above 0 is too high."""
     return predicted / measured - 1.0
@@ -168,11 +177,3 @@ def median_error(pairs: Iterable[tuple[float, float]]) -> float | None:
     """Median size of the error over (predicted, measured); None without any."""
     errors = [abs(relative_error(predicted, measured)) for predicted, measured in pairs]
     return float(np.median(errors)) if errors else None
-
-
-def _rank(costs: StageCosts, config: PipelineConfig, cores: int) -> tuple[int, int, int]:
-    """Sorts by predicted rate in steps of `EQUAL_SHARE`, then by what the buffers hold."""
-    step = -int(np.log(predict(costs, config, cores)) / np.log1p(EQUAL_SHARE))
-    held = config.batch_size * int(config.prefetch_buffer) + int(config.map_parallelism)
-    held += config.generator_chunk * BLOCKS_HELD + config.generator_workers * PROCESS_EXAMPLES
-    return step, held, config.batch_size

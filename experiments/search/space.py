@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -95,11 +95,12 @@ class SearchSpace:
         fields = PipelineConfig.model_fields
         return {axis.name: fields[axis.name].default for axis in self.axes if is_structural(axis)}
 
-    def grid(self) -> Iterator[PipelineConfig]:
-        """All configurations of the axes' points."""
+    def grid(self, **only: Sequence[Value]) -> Iterator[PipelineConfig]:
+        """All configurations of the axes' points, or of the given ones of an axis."""
         names = [axis.name for axis in self.axes]
+        points = [only.get(axis.name, axis.points) for axis in self.axes]
         for batch_size in self.batch_sizes:
-            for values in product(*(axis.points for axis in self.axes)):
+            for values in product(*points):
                 yield _config(batch_size, dict(zip(names, values, strict=True)))
 
 

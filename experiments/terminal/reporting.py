@@ -26,6 +26,7 @@ from experiments.store import Store
 from experiments.terminal.summary import print_comparison, print_diagnosis, print_results
 from experiments.tracking import Tracker, ui_command
 from experiments.tuning import Tuning, study_tags
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import TrialFailure
 from objectives.spec import Device
@@ -78,7 +79,7 @@ def diagnose_and_report(
         costs = runner.measure_stages(target, seed, device)
         if isinstance(costs, TrialFailure):
             raise PipelineError(costs.detail)
-        found[info.name] = diagnose(costs)
+        found[info.name] = diagnose(costs, usable_cores())
         print_diagnosis(Console(), info.name, found[info.name])
     if json_file is not None:
         write_json(found, json_file)

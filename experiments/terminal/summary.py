@@ -14,12 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from experiments.report.tables import confirmation_table
-from experiments.report.text import counts, of_the_limit, verdict
+from experiments.report.text import counts, gain_words, of_the_limit, verdict
 from experiments.rerun import Comparison
 from experiments.results import StudyRecord, StudyResult, TrialCounts
 from experiments.search.diagnosis import Diagnosis, stages
 from experiments.tracking import LoggedRun
-from experiments.verdict.confirmation import AUTOTUNE
+from experiments.verdict.measurements import AUTOTUNE
 from objectives.measurement import Interval, PipelineInfo
 
 BAR_WIDTH = 30
@@ -171,7 +171,7 @@ def row(result: StudyResult) -> list[str]:
         _rate(chosen.examples_per_s, chosen.ci),
         _rate(autotune.examples_per_s, autotune.ci) if autotune else "-",
         f"{speedup.ratio:.2f}" if speedup else "-",
-        f"{result.limit.fraction:.0%}" if result.limit else "-",
+        f"{result.fraction.share:.0%}" if result.fraction else "-",
         f"{chosen.host_peak_mib:,.0f}",
     ]
 
@@ -193,8 +193,10 @@ def _details(record: StudyRecord) -> list[str]:
     chosen = result.recommended or result.best
     extras = chosen.config.extras if chosen else []
     lines = [f"with {', '.join(extras)}"] if extras else []
-    if result.limit:
-        lines.append(f"at {of_the_limit(result.limit)}")
+    if result.gain:
+        lines.append(gain_words(result.gain))
+    if result.limit and result.fraction:
+        lines.append(f"at {of_the_limit(result.limit, result.fraction)}")
     if record.info.stand_in is not None:
         lines.append(f"with {record.info.stand_in}: your model's step will change this")
     return [*lines, spent]

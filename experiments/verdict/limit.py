@@ -1,99 +1,155 @@
-"""How fast a configuration could be at most on this machine, and how near it came. Pure."""
+"""How fast a pipeline could be fed at most on this machine, and how near a candidate came. Pure.
+
+The limit belongs to the pipeline, the device and the batch size. No setting moves it: a limit made
+of a candidate's own terms would let one that wastes the processor look better.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from experiments.verdict.ratio import ratio_to
-from objectives.measurement import Ceilings, Interval
+from experiments.verdict.ratio import interval_of, ratio_to
+from objectives.measurement import Interval, LimitTerms
 
-Binding = Literal["producer_only", "consumer_only", "cpu"]
+Binding = Literal["step", "generator", "cpu"]
 
 IN_WORDS: dict[Binding, str] = {
-    "producer_only": "the pipeline, which makes no more even if nothing is done to its batches",
-    "consumer_only": "the training step, which takes no more even if every batch is there already",
-    "cpu": "the processor: with all of its cores busy it does no more",
+    "step": "the training step, which takes no more even if every batch lies ready",
+    "generator": "the bare generator, which makes no more in {processes}",
+    "cpu": "the processor: an example needs that much of it in generator, map and step",
 }
+# A generator that waits can be split into as many processes as are worth their memory.
+WAITING_PROCESSES = 32
+# One that uses the processor for less of its time than this waits.
+WAITS_SHARE = 0.5
 
 
-class LimitTerms(BaseModel):
+class LimitBreakdown(BaseModel):
     """What each thing that can run out allows, in examples/s.
 
     Attributes:
-        producer_only: the same pipeline without the step.
-        consumer_only: the step on a batch that lies ready.
-        cpu: cores over CPU seconds per example.
+        step: the step on batches that lie ready.
+        generator: the bare generator times the processes it can be split into; None where it
+            cannot be run alone.
+        cpu: cores over the least CPU seconds that an example needs.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    producer_only: float
-    consumer_only: float
+    step: float
+    generator: float | None
     cpu: float
 
 
 class Limit(BaseModel):
-    """The least of the terms, which one it is, and what share of it was reached.
+    """The least of the terms, by their medians over the rounds.
 
     Attributes:
         examples_per_s: the limit.
-        fraction: of it that was reached; where its whole interval lies above 1.05, something was
-            measured wrong.
-        fraction_ci: 95 % bootstrap interval, with whole rounds drawn.
-        wait_fraction: share of the loop's time in which the step waited for its batch.
-        consumer_cores: that the step keeps busy by itself.
-        cores: that the trial may run on.
+        ci: its 95 % bootstrap interval.
+        binding: the term that sets it.
+        processes: that the generator can be split into.
+        step_cores: that the step keeps busy by itself.
+        cores: that a trial may use.
     """
 
     model_config = ConfigDict(frozen=True)
 
     examples_per_s: float
-    fraction: float
-    fraction_ci: Interval
+    ci: Interval
     binding: Binding
-    terms: LimitTerms
-    wait_fraction: float
-    consumer_cores: float
-    cores: int
+    terms: LimitBreakdown
+    processes: int
+    step_cores: float
+    cores: float
+
+    @property
+    def in_words(self) -> str:
+        """What sets the limit, as the end of a sentence that begins with "set by"."""
+        processes = "one process" if self.processes == 1 else f"{self.processes} processes"
+        return IN_WORDS[self.binding].format(processes=processes)
 
 
-def limit(
-    rates: Sequence[float],
-    ceilings: Sequence[Ceilings],
-    cpu_s_per_example: Sequence[float],
-    wait_fractions: Sequence[float],
-    cores: int,
-) -> Limit | None:
-    """The limit of one configuration, by the median of each term over its rounds.
+class Fraction(BaseModel):
+    """The share of the limit that a candidate reached, paired within rounds.
 
-    Args:
-        rates: examples/s of the rounds that measured the ceilings, too.
-        ceilings: of those rounds, measured in the same processes.
-        cpu_s_per_example: of those rounds.
-        wait_fractions: of those rounds.
-        cores: that the trial may run on.
+    Where the whole interval lies above 1, something was measured wrong.
     """
-    if not ceilings:
-        return None
-    rows: dict[Binding, list[float]] = {
-        "producer_only": [c.producer_only for c in ceilings],
-        "consumer_only": [c.consumer_only for c in ceilings],
-        "cpu": [cores / max(seconds, 1e-9) for seconds in cpu_s_per_example],
-    }
-    terms = {name: statistics.median(row) for name, row in rows.items()}
-    binding = min(terms, key=lambda name: terms[name])
-    reached = ratio_to(rates, rows[binding])
-    return Limit(
-        examples_per_s=terms[binding],
-        fraction=reached.ratio,
-        fraction_ci=reached.ci,
-        binding=binding,
-        terms=LimitTerms.model_validate(terms),
-        wait_fraction=statistics.median(wait_fractions),
-        consumer_cores=statistics.median(c.consumer_cores for c in ceilings),
-        cores=cores,
-    )
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float
+    ci: Interval
+
+
+class LimitRounds:
+    """The terms of every round that measured them, and what follows from them."""
+
+    def __init__(
+        self, terms: Sequence[LimitTerms | None], cores: float, *, splittable: bool
+    ) -> None:
+        """`terms` has one entry per round; `splittable` says that processes can share the work."""
+        self._terms = terms
+        self._cores = cores
+        found = [t for t in terms if t is not None]
+        self._processes = processes_for(found, cores, splittable=splittable) if found else 1
+        self.limit = self._limit(found) if found else None
+
+    def fraction(self, rates: Sequence[float | None]) -> Fraction | None:
+        """What a candidate reached of the limit, in the rounds that measured both.
+
+        `rates` has one entry per round, None where the candidate was not measured.
+        """
+        if self.limit is None:
+            return None
+        binding = self.limit.binding
+        pairs = [
+            (rate, self._rows(terms)[binding])
+            for rate, terms in zip(rates, self._terms, strict=True)
+            if rate is not None and terms is not None
+        ]
+        if not pairs:
+            return None
+        reached = ratio_to([rate for rate, _ in pairs], [limit for _, limit in pairs])
+        return Fraction(share=reached.ratio, ci=reached.ci)
+
+    def _rows(self, terms: LimitTerms) -> Mapping[Binding, float]:
+        rows: dict[Binding, float] = {
+            "step": terms.step_examples_per_s,
+            "cpu": self._cores / max(terms.cpu_s_per_example, 1e-9),
+        }
+        if terms.generator_examples_per_s is not None:
+            rows["generator"] = terms.generator_examples_per_s * self._processes
+        return rows
+
+    def _limit(self, found: Sequence[LimitTerms]) -> Limit:
+        rows = [self._rows(terms) for terms in found]
+        medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+        binding = min(medians, key=lambda name: medians[name])
+        return Limit(
+            examples_per_s=medians[binding],
+            ci=interval_of(([row[binding] for row in rows],), np.median),
+            binding=binding,
+            terms=LimitBreakdown(
+                step=medians["step"], generator=medians.get("generator"), cpu=medians["cpu"]
+            ),
+            processes=self._processes,
+            step_cores=statistics.median(terms.step_cores for terms in found),
+            cores=self._cores,
+        )
+
+
+def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool) -> int:
+    """The processes that a generator can be split into: many where it waits, else the cores."""
+    if not splittable:
+        return 1
+    shares = [
+        t.generator_cpu_s * t.generator_examples_per_s for t in terms if t.generator_examples_per_s
+    ]
+    waits = bool(shares) and statistics.median(shares) < WAITS_SHARE
+    return WAITING_PROCESSES if waits else max(int(np.ceil(cores)), 1)

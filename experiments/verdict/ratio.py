@@ -14,7 +14,7 @@ from scipy import stats
 from experiments.settings import LEAST_ROUNDS
 from objectives.measurement import Interval
 
-Verdict = Literal["faster", "slower", "no significant difference"]
+Verdict = Literal["faster", "slower", "no significant difference", "too few rounds"]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
@@ -53,7 +53,7 @@ def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
 def verdict(ci: Interval, rounds: int) -> Verdict:
     """What an interval of the ratio over so many rounds says about 1."""
     if rounds < LEAST_ROUNDS:
-        return "no significant difference"
+        return "too few rounds"
     if ci.low > 1.0:
         return "faster"
     return "slower" if ci.high < 1.0 else "no significant difference"

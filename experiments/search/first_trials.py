@@ -1,0 +1,114 @@
+"""Which configurations to try first: the best predicted ones, of every kind that may help. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from experiments.search.diagnosis import Bottleneck, Diagnosis
+from experiments.search.prediction import Predictor
+from experiments.search.space import SearchSpace
+from pipelines.config import UNBOUNDED, PipelineConfig
+
+# Trials that are run ahead of the sampler's own; more where more kinds of structure are offered.
+LEAST_FIRST, MOST_FIRST = 5, 8
+# Their buffers. A single batch ahead loses to the hand-over what the costs do not show; more than
+# some batches only hold memory.
+LOOK_AHEAD = (4, 16)
+# Predictions closer than this are equal, so the leaner configuration goes first.
+EQUAL_SHARE = 0.03
+# Blocks on their way at once, and what a process holds, in examples: to rank by what is held.
+BLOCKS_HELD, PROCESS_EXAMPLES = 3, 1_000
+
+Switch = Callable[[PipelineConfig], bool]
+# What can be switched on in the structure of a chain.
+SWITCHES: dict[str, Switch] = {
+    "blocks": lambda c: c.generator_chunk > 1,
+    "map on batches": lambda c: c.vectorized_map,
+    "processes": lambda c: c.generator_workers > 0,
+    "threads": lambda c: c.thread_pool_size == UNBOUNDED,
+    "pool": lambda c: c.thread_pool_size not in (0, UNBOUNDED),
+    "one thread per op": lambda c: c.max_intra_op_parallelism > 0,
+    "on device": lambda c: c.device_prefetch > 0,
+}
+# What each bottleneck calls for comes first.
+CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
+    "generator-gil": ("processes", "blocks"),
+    "element-overhead": ("blocks", "map on batches", "processes"),
+    "blocking": ("threads", "pool", "processes"),
+    "map-cpu": ("map on batches", "one thread per op", "blocks"),
+    "map-gil": ("map on batches", "threads"),
+    "shared-cores": ("blocks", "map on batches", "one thread per op"),
+    "step-bound": (),
+}
+
+
+def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list[PipelineConfig]:
+    """The best predicted configuration, and the best predicted one of every kind.
+
+    Every switch that the space offers is on in one of them, those that the bottleneck calls for
+    first, and the best plain chain is among them. What is left goes to the best predicted ones that
+    differ in batch size, calls in flight or structure, so that a wrong cost does not spoil all.
+    """
+    predictor = Predictor(diagnosis.costs, cores)
+    ranked = sorted(candidates(space), key=lambda c: rank_by(predictor.rate(c), c))
+    chosen = [ranked[0]]
+    for switch in _in_order(diagnosis.bottleneck):
+        if not any(SWITCHES[switch](config) for config in chosen):
+            chosen += _first(ranked, SWITCHES[switch])
+    chosen = chosen[: MOST_FIRST - 1]
+    if all(config.structure for config in chosen):
+        chosen += _first(ranked, lambda config: not config.structure)
+    kinds = {kind(config, cores) for config in chosen}
+    for config in ranked:
+        if len(chosen) >= LEAST_FIRST:
+            break
+        if kind(config, cores) not in kinds:
+            kinds.add(kind(config, cores))
+            chosen.append(config)
+    return chosen
+
+
+def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
+    """The points of a space that are worth predicting: with some look-ahead, each kind once."""
+    for config in space.grid(prefetch_buffer=LOOK_AHEAD):
+        threads = config.thread_pool_size
+        if threads and config.map_parallelism == 1:
+            continue  # a sequential map has no calls for the threads
+        if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
+            continue  # most of them would never have anything to do
+        yield config
+
+
+def kind(config: PipelineConfig, cores: float) -> tuple[object, ...]:
+    """What tells configurations apart: batch size, calls in flight, and what is switched on."""
+    calls = int(config.map_parallelism)
+    flight = "sequential" if calls == 1 else "few" if calls <= cores else "many"
+    return config.batch_size, flight, *switched_on(config)
+
+
+def switched_on(config: PipelineConfig) -> tuple[str, ...]:
+    """The names of what a configuration switches on in the structure of the chain."""
+    return tuple(name for name, is_on in SWITCHES.items() if is_on(config))
+
+
+def rank_by(predicted: float, config: PipelineConfig) -> tuple[int, int, int]:
+    """Sorts by predicted rate in steps of `EQUAL_SHARE`, then by what the buffers hold."""
+    step = -int(np.log(predicted) / np.log1p(EQUAL_SHARE))
+    held = config.batch_size * int(config.prefetch_buffer) + int(config.map_parallelism)
+    held += config.generator_chunk * BLOCKS_HELD + config.generator_workers * PROCESS_EXAMPLES
+    if isinstance(config.thread_pool_size, int):
+        held += config.thread_pool_size
+    return step, held, config.batch_size
+
+
+def _in_order(bottleneck: Bottleneck) -> list[str]:
+    called_for = CALLED_FOR[bottleneck]
+    return [*called_for, *(name for name in SWITCHES if name not in called_for)]
+
+
+def _first(ranked: Sequence[PipelineConfig], wanted: Switch) -> list[PipelineConfig]:
+    """The best predicted one that is wanted, if the space has such a one."""
+    found = next((config for config in ranked if wanted(config)), None)
+    return [] if found is None else [found]

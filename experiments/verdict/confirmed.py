@@ -1,0 +1,93 @@
+"""One candidate over all of its rounds. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from experiments.verdict.limit import Fraction, LimitRounds
+from experiments.verdict.measurements import AUTOTUNE, Round, shared
+from experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
+from objectives.measurement import Interval
+from pipelines.config import PipelineConfig
+
+
+class Confirmed(BaseModel):
+    """One candidate over all of its rounds.
+
+    Attributes:
+        rounds: that measured it; fewer than there were where it had been beaten and left.
+        examples_per_s: median of the rounds.
+        ci: 95 % bootstrap interval of that median.
+        cv: standard deviation of the rounds over their mean: the noise of host and pipeline; None
+            of a single round.
+        host_peak_mib, device_peak_mib: median; None on a CPU.
+        first_batch_s: median time until the first batch was there.
+        wait_fraction: median share of the time in which the step waited for its batch.
+        producer_only: median rate of its chain without the step; None where it wasn't measured.
+        cpu_s_per_example: median CPU seconds that an example took.
+        ratio: to AUTOTUNE; None for AUTOTUNE itself or without it.
+        fraction: share of the study's limit that it reached; None without a limit.
+        same_data: False where its batches were not the plain chain's.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: str
+    config: PipelineConfig
+    rounds: int
+    examples_per_s: float
+    ci: Interval
+    cv: float | None
+    host_peak_mib: float
+    device_peak_mib: float | None
+    first_batch_s: float = 0.0
+    wait_fraction: float = 0.0
+    producer_only: float | None = None
+    cpu_s_per_example: float = 0.0
+    ratio: Ratio | None
+    fraction: Fraction | None
+    same_data: bool = True
+
+
+def confirmed(
+    name: str,
+    config: PipelineConfig,
+    rounds: Sequence[Round],
+    limits: LimitRounds,
+    *,
+    same_data: bool,
+) -> Confirmed | None:
+    """A candidate's summary; None where no round measured it."""
+    measured = [r[name] for r in rounds if name in r]
+    if not measured:
+        return None
+    rates = [m.examples_per_s for m in measured]
+    device = [m.device_peak_mib for m in measured if m.device_peak_mib is not None]
+    alone = [m.ceilings.producer_only for m in measured if m.ceilings is not None]
+    above, below = shared(rounds, name, AUTOTUNE)
+    return Confirmed(
+        candidate=name,
+        config=config,
+        rounds=len(rates),
+        examples_per_s=statistics.median(rates),
+        ci=interval_of((rates,), np.median),
+        cv=variation(rates) if len(rates) > 1 else None,
+        host_peak_mib=statistics.median(m.host_peak_mib for m in measured),
+        device_peak_mib=statistics.median(device) if device else None,
+        first_batch_s=statistics.median(m.first_batch_s for m in measured),
+        wait_fraction=statistics.median(m.wait_fraction for m in measured),
+        producer_only=statistics.median(alone) if alone else None,
+        cpu_s_per_example=statistics.median(m.cpu_s_per_example for m in measured),
+        ratio=ratio_to(above, below) if above and name != AUTOTUNE else None,
+        fraction=limits.fraction([r[name].examples_per_s if name in r else None for r in rounds]),
+        same_data=same_data,
+    )
+
+
+def memory_mib(found: Confirmed) -> float:
+    """Peak memory of host and device together."""
+    return found.host_peak_mib + (found.device_peak_mib or 0.0)

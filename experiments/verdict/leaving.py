@@ -1,0 +1,87 @@
+"""Which candidates need no more rounds, and when there are rounds enough. Pure.
+
+Time goes where the question is open: a candidate that was beaten in every round so far will not be
+recommended, and a ratio far from 1 needs no narrow interval.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from experiments.settings import LEAST_ROUNDS
+from experiments.verdict.measurements import (
+    AUTOTUNE,
+    STRUCTURE_AUTOTUNE,
+    Round,
+    is_baseline,
+    shared,
+)
+from experiments.verdict.ratio import Ratio, ratio_to
+
+# Left behind by so much in every one of so many rounds, a candidate leaves. Equal ones that
+# vary by 10 % from run to run are that far apart in three rounds of three once in 50,000 times.
+FAR_BEHIND = ((3, 0.70), (5, 0.85))
+# After so many rounds the interval decides.
+BY_INTERVAL, BEHIND = 6, 0.97
+# Rounds go on until the ratio to AUTOTUNE is known within this share ...
+PRECISE_SHARE = 0.05
+# ... or its whole interval is so far from 1 that the next digit changes nothing.
+FAR_ABOVE, FAR_BELOW = 1.25, 0.8
+
+
+def leader(names: Iterable[str], rounds: Sequence[Round]) -> str | None:
+    """The candidate with the highest median rate that is no baseline; None without rounds."""
+    medians = {
+        name: statistics.median(r[name].examples_per_s for r in rounds if name in r)
+        for name in names
+        if not is_baseline(name) and any(name in r for r in rounds)
+    }
+    return max(medians, key=lambda name: medians[name], default=None)
+
+
+def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
+    """Candidates that need no further round; AUTOTUNE is never one of them."""
+    names = list(names)
+    best = leader(names, rounds)
+    if best is None:
+        return set()
+    return {
+        name for name in names if name not in (best, AUTOTUNE) and _is_beaten(name, best, rounds)
+    }
+
+
+def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROUNDS) -> bool:
+    """Whether further rounds would change nothing that is decided on them.
+
+    Args:
+        names: candidates that are still measured.
+        rounds: whole rounds so far.
+        least: rounds below which nothing is decided.
+    """
+    names = list(names)
+    best = leader(names, rounds)
+    if best is None:
+        return len(rounds) >= least
+    open_questions = [name for name in (AUTOTUNE, STRUCTURE_AUTOTUNE) if name in names]
+    for other in open_questions:
+        if other == best:
+            continue
+        above, below = shared(rounds, best, other)
+        if len(above) < least or not known(ratio_to(above, below)):
+            return False
+    return len(rounds) >= least
+
+
+def known(ratio: Ratio) -> bool:
+    """Whether a ratio is known well enough to be reported and decided on."""
+    far = ratio.ci.low > FAR_ABOVE or ratio.ci.high < FAR_BELOW
+    return far or ratio.half_width <= PRECISE_SHARE
+
+
+def _is_beaten(name: str, best: str, rounds: Sequence[Round]) -> bool:
+    own, other = shared(rounds, name, best)
+    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
+    if any(len(ratios) >= count and max(ratios) < share for count, share in FAR_BEHIND):
+        return True
+    return len(ratios) >= BY_INTERVAL and ratio_to(own, other).ci.high < BEHIND

@@ -1,0 +1,166 @@
+"""Which of the confirmed configurations to use, and why. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from experiments.settings import LEAST_ROUNDS
+from experiments.verdict.confirmed import Confirmed, memory_mib
+from experiments.verdict.measurements import (
+    AUTOTUNE,
+    PATIENCE,
+    STRUCTURE_AUTOTUNE,
+    Round,
+    baseline_failures,
+    is_baseline,
+    shared,
+)
+from experiments.verdict.ratio import ratio_to
+from objectives.measurement import Interval
+from pipelines.config import PipelineConfig
+
+# Memory and the time to the first batch decide only where the saving is worth a word.
+WORTH_SAVING = 0.10
+LEAST_FIRST_BATCH_S = 0.1
+
+
+class Recommended(BaseModel):
+    """The configuration to use, and why this one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: str
+    config: PipelineConfig
+    examples_per_s: float
+    ci: Interval
+    host_peak_mib: float
+    device_peak_mib: float | None
+    reason: str
+
+    @classmethod
+    def of(cls, confirmed: Confirmed, reason: str) -> Recommended:
+        """A candidate with the reason for it."""
+        return cls(
+            candidate=confirmed.candidate,
+            config=confirmed.config,
+            examples_per_s=confirmed.examples_per_s,
+            ci=confirmed.ci,
+            host_peak_mib=confirmed.host_peak_mib,
+            device_peak_mib=confirmed.device_peak_mib,
+            reason=reason,
+        )
+
+
+class Chooser:
+    """Chooses among the candidates that stayed to the end and fit into the memory limit."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Confirmed],
+        rounds: Sequence[Round],
+        *,
+        tolerance: float,
+        memory_limit_mib: float | None,
+    ) -> None:
+        self._rounds = rounds
+        self._tolerance = tolerance
+        fits = [
+            c for c in candidates if memory_limit_mib is None or c.host_peak_mib <= memory_limit_mib
+        ]
+        stayed = [c for c in fits if c.rounds >= LEAST_ROUNDS and c.same_data]
+        self._tuned = [c for c in stayed if not is_baseline(c.candidate)]
+        self._autotune = next((c for c in candidates if c.candidate == AUTOTUNE), None)
+        self._autotune_fits = self._autotune in fits
+        self._failures = baseline_failures(rounds)
+
+    @property
+    def contender(self) -> Confirmed | None:
+        """The tuned candidate that is held against AUTOTUNE: the one with the best lower end."""
+        return max(self._tuned, key=lambda c: c.ci.low, default=None)
+
+    def choose(self) -> Recommended | None:
+        """The recommendation; None where neither AUTOTUNE nor anything tuned can be used."""
+        best = self.contender
+        unusable = self._why_not_autotune()
+        if best is None:
+            if unusable or self._autotune is None:
+                return None
+            return Recommended.of(self._autotune, "no tuned configuration was confirmed")
+        near = self._near(best)
+        if unusable:
+            chosen, reason = self._leanest(near, best)
+            return Recommended.of(chosen, f"{unusable}; {reason}")
+        faster = [c for c in near if c.ratio and c.ratio.verdict == "faster"]
+        if not faster:
+            assert self._autotune is not None
+            return Recommended.of(
+                self._autotune, "nothing that was tuned is proven faster than AUTOTUNE"
+            )
+        adaptive = self._adaptive(faster)
+        if adaptive is not None:
+            return Recommended.of(
+                adaptive,
+                "no fixed setting is proven faster than AUTOTUNE on this structure, which adapts "
+                "to the machine it runs on",
+            )
+        leader = best if best in faster else max(faster, key=lambda c: c.ci.low)
+        return Recommended.of(*self._leanest(faster, leader))
+
+    def _why_not_autotune(self) -> str | None:
+        if self._autotune is None:
+            return "AUTOTUNE failed"
+        if self._failures >= PATIENCE:
+            return f"AUTOTUNE failed in {self._failures} of {len(self._rounds)} rounds"
+        return None if self._autotune_fits else "AUTOTUNE needs more than the memory limit"
+
+    def _near(self, best: Confirmed) -> list[Confirmed]:
+        """The best one and those whose rates cannot be told apart from it."""
+        return [c for c in self._tuned if c == best or self._is_near(c, best)]
+
+    def _is_near(self, other: Confirmed, best: Confirmed) -> bool:
+        if other.examples_per_s < (1.0 - self._tolerance) * best.examples_per_s:
+            return False
+        return ratio_to(*self._rates(other, best)).verdict == "no significant difference"
+
+    def _adaptive(self, faster: Sequence[Confirmed]) -> Confirmed | None:
+        """AUTOTUNE on the winner's structure, where nothing tuned is proven faster than it."""
+        found = next((c for c in self._tuned if c.candidate == STRUCTURE_AUTOTUNE), None)
+        if found is None or not found.ratio or found.ratio.verdict != "faster":
+            return None
+        others = [c for c in faster if c != found]
+        beaten = any(ratio_to(*self._rates(c, found)).verdict == "faster" for c in others)
+        return None if beaten else found
+
+    def _leanest(self, near: Sequence[Confirmed], leader: Confirmed) -> tuple[Confirmed, str]:
+        """The leader, unless another one saves memory or time to the first batch beyond noise."""
+        lean = min(near, key=memory_mib)
+        if self._saves(lean, leader, "memory"):
+            times = memory_mib(lean) / memory_mib(leader)
+            return lean, f"as fast as the fastest, with {times:.0%} of its memory"
+        quick = min(near, key=lambda c: c.first_batch_s)
+        saved_s = leader.first_batch_s - quick.first_batch_s
+        if saved_s > LEAST_FIRST_BATCH_S and self._saves(quick, leader, "first batch"):
+            return quick, f"as fast as the fastest, with its first batch {saved_s:.1f} s earlier"
+        return leader, "the fastest confirmed"
+
+    def _saves(self, other: Confirmed, leader: Confirmed, what: str) -> bool:
+        """Whether the saving is more than 10 % and more than its noise, paired within rounds."""
+        both = [r for r in self._rounds if other.candidate in r and leader.candidate in r]
+        if other == leader or not both:
+            return False
+
+        def values(name: str) -> list[float]:
+            found = [r[name] for r in both]
+            if what == "memory":
+                return [max(m.host_peak_mib + (m.device_peak_mib or 0.0), 1e-3) for m in found]
+            return [max(m.first_batch_s, 1e-3) for m in found]
+
+        own, its = values(other.candidate), values(leader.candidate)
+        saved = 1.0 - statistics.median(own) / statistics.median(its)
+        return saved > WORTH_SAVING and ratio_to(own, its).verdict == "slower"
+
+    def _rates(self, first: Confirmed, second: Confirmed) -> tuple[list[float], list[float]]:
+        return shared(self._rounds, first.candidate, second.candidate)

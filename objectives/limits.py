@@ -1,0 +1,138 @@
+"""The terms of a pipeline's limit: what the step, the generator and the cores allow at most.
+
+None of them belongs to a configuration: each is measured by itself in a fresh process, so that the
+same limit stands for every candidate of a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from objectives import steady_state
+from objectives.inspection import first_batch, first_elements
+from objectives.measurement import LimitTerms, StageCost
+from objectives.spec import StopRule
+from objectives.stage_chains import StageChains, minus
+from objectives.stages import SAMPLE_ELEMENTS, WAITING_CALLS, WAITS_SHARE
+from objectives.training import TrainingFeed
+from pipelines.build import build_dataset, sample_batch
+from pipelines.config import UNBOUNDED, PipelineConfig
+from pipelines.source import BatchesPipeline, GeneratorPipeline, Pipeline, has_transform
+
+# Short, for every round of a confirmation pays for them: a host that wanders within seconds is seen
+# better nine times for a moment than three times for longer.
+RULE = StopRule(window_s=0.06, startup_s=0.06, min_windows=4, max_s=0.24)
+# Real batches that the step repeats: several, since padded ones differ in length.
+READY_BATCHES, READY_S = 4, 0.5
+
+
+def measure_limit_terms(
+    pipeline: Pipeline, batch_size: int, seed: int, *, vectorized: bool
+) -> LimitTerms:
+    """Measures every term in this process, about two seconds in all.
+
+    Args:
+        pipeline: whose limit it is.
+        batch_size: examples per batch of the step.
+        seed: of the generator.
+        vectorized: the map gives the same data on whole batches, so that counts as a way to map.
+    """
+    # The step comes first, as in a trial: memory that batches have used and given back holds the
+    # weights of a model that is built later in smaller pages, and a large model's step took 1.5
+    # times as long there.
+    step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
+    generator, map_cpu_s = None, 0.0
+    if not isinstance(pipeline, BatchesPipeline):
+        chains = StageChains(pipeline, seed, batch_size, RULE)
+        generator = chains.generator(readings=1)
+        map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
+        measured_s += chains.measured_s
+    return LimitTerms(
+        step_examples_per_s=1.0 / step.wall_s,
+        step_cores=step.cpu_share,
+        generator_examples_per_s=1.0 / generator.wall_s if generator else None,
+        generator_cpu_s=generator.cpu_s if generator else 0.0,
+        map_cpu_s=map_cpu_s,
+        step_cpu_s=step_cpu_s,
+        measured_s=measured_s,
+    )
+
+
+def _least_map_cpu_s(
+    pipeline: GeneratorPipeline, chains: StageChains, *, vectorized: bool
+) -> float:
+    if not has_transform(pipeline):
+        return 0.0
+    batch = chains.batched()
+    ways = [minus(chains.mapped(), batch)]
+    if ways[0].cpu_share < WAITS_SHARE:
+        # One call after the other, a map that waits spends most of its processor time on waking up.
+        threads = {"map_parallelism": WAITING_CALLS, "thread_pool_size": UNBOUNDED}
+        ways.append(minus(chains.mapped(**threads), batch))
+    if vectorized:
+        ways.append(minus(chains.mapped_in_batches(), batch))
+    return min(way.cpu_s for way in ways)
+
+
+def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, float, float]:
+    """An example's cost in the step on ready batches, its least CPU seconds, and the time spent."""
+    model = pipeline.build_model()
+    dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size), seed=seed)
+    feed = TrainingFeed(model, dataset)
+    feed.trace(_sample(pipeline, batch_size, seed))
+    feed.repeat(_first_batches(dataset))
+    begin = time.perf_counter()
+    step = _cost(feed)
+    # Beside a busy pipeline the step has fewer cores, and its threads don't spin while they wait
+    # for each other: on a single core it needs the least processor time.
+    with one_core():
+        least_cpu_s = min(step.cpu_s, _cost(feed).cpu_s)
+    return step, least_cpu_s, time.perf_counter() - begin
+
+
+def _sample(pipeline: Pipeline, batch_size: int, seed: int) -> Any:
+    """A batch to trace the step on."""
+    if isinstance(pipeline, BatchesPipeline):
+        return first_batch(pipeline, batch_size, seed)
+    return sample_batch(pipeline, first_elements(pipeline, seed, SAMPLE_ELEMENTS), batch_size)
+
+
+def _first_batches(dataset: Any) -> list[Any]:
+    """Real batches; their iterator is gone before anything is measured."""
+    batches: list[Any] = []
+    end = time.monotonic() + READY_S
+    for batch in dataset:
+        batches.append(batch)
+        if len(batches) == READY_BATCHES or time.monotonic() > end:
+            break
+    return batches
+
+
+def _cost(feed: TrainingFeed) -> StageCost:
+    state = steady_state.measure(feed, RULE, time.perf_counter, time.process_time)
+    examples = sum(window.examples for window in state.windows)
+    return StageCost(
+        wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
+    )
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keeps every thread of this process on one core while the block runs."""
+    before = os.sched_getaffinity(0)
+    _bind({min(before)})
+    try:
+        yield
+    finally:
+        _bind(before)
+
+
+def _bind(cores: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.sched_setaffinity(int(thread.name), cores)
