@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results rerun selftest test lint ui lock clean
+.PHONY: help setup tune results rerun selftest audit audit-full test lint ui lock clean
 SHELL := /bin/bash
 
 # The first Python here that the project supports. PYTHON=... on the command line overrides it.
@@ -21,7 +21,7 @@ RUN ?=
 PORT ?= 5000
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(STAMP)  ## make .venv with the locked dependencies and the project
 
@@ -45,6 +45,12 @@ rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--ro
 
 selftest: setup  ## compare a configuration with itself, to see what this host can tell apart
 	@$(BIN)/prefetch-tune selftest $(PIPELINE) $(ARGS)
+
+audit: setup  ## hold claims against what was planted, at most 15 minutes: ARGS=--write
+	@$(BIN)/python -m benchmarks.audit $(ARGS)
+
+audit-full: setup  ## the same with whole studies, over an hour; goes on where it was cut off
+	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
 
 test: setup  ## run the tests: TESTS=tests/test_steady_state.py for some
 ifdef TESTS

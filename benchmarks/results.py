@@ -13,8 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 import matplotlib as mpl
-from results_document import document, found
 
+# Run as a file, this folder is searched for modules and the one above it is not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.results_document import document, found
 from experiments.api import tune
 from experiments.browsing import kept_record
 from experiments.results import StudyRecord

@@ -1,0 +1,1 @@
+"""Side-by-side comparisons, grids and the audit; run from a checkout, imported by no floor."""

@@ -1,0 +1,1 @@
+"""The project's claims, each held against something planted whose truth is known."""

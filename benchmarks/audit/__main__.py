@@ -1,0 +1,116 @@
+"""Holds the project's claims against what was planted: `make audit`, `make audit-full`.
+
+.venv/bin/python -m benchmarks.audit            exact truths and short runs, at most 15 minutes
+.venv/bin/python -m benchmarks.audit --full     whole studies and repeats, an hour and more
+
+The full audit goes on where it was cut off. Exit code 1 if a line fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks.audit.document import DocumentError, counted, rewrite, table
+from benchmarks.audit.ground import AuditBench
+from benchmarks.audit.judging import Line
+from benchmarks.audit.parts import PARTS, Part, run_parts
+from benchmarks.audit.truths import load_truths
+from benchmarks.bench import say
+from benchmarks.journal import Journal, JournalError
+from experiments.environment import host_description, host_fingerprint
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
+from objectives.isolation import TrialRunner
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT = ROOT / "docs" / "measured.md"
+FOLDER = Path("mlruns/audit")
+# Those that hold parts; importing them registers these.
+MODULES = ("searches", "limits", "studies")
+EXIT_OK, EXIT_FAILS = 0, 1
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 1 if a line fails, 2 for what cannot be done as asked."""
+    options = arguments(given)
+    began = time.monotonic()
+    try:
+        parts = chosen(options.full, options.part)
+        if options.write and options.part:
+            raise UsageError("--write replaces the whole table, so it goes without --part")
+        with TrialRunner() as runner, journal_of(options.full) as journal:
+            say(f"writing {journal.path}")
+            lines = run_parts(parts, AuditBench(runner, journal, load_truths()))
+        report = [*heading(options.full, lines, time.monotonic() - began), "", *table(lines)]
+        print("\n".join(report))
+        if options.write:
+            rewrite(DOCUMENT, "audit-full" if options.full else "audit", report)
+    except (UsageError, JournalError, DocumentError) as error:
+        say(f"error: {error}")
+        return EXIT_MISUSE
+    except KeyboardInterrupt:
+        say("stopped" + ("; the same command goes on from here" if options.full else ""))
+        return EXIT_INTERRUPTED
+    return EXIT_FAILS if any(line.state == "fails" for line in lines) else EXIT_OK
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.audit", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
+    parser.add_argument("--full", action="store_true", help="the parts that need whole studies")
+    parser.add_argument("--part", action="append", metavar="NAME", help="this one only; repeatable")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/measured.md")
+    return parser.parse_args(given)
+
+
+def chosen(full: bool, names: Sequence[str] | None) -> list[Part]:
+    """The parts of an audit, or those of the names that were given.
+
+    Raises:
+        UsageError: it has no part of that name.
+    """
+    for module in MODULES:
+        importlib.import_module(f"benchmarks.audit.{module}")
+    parts = {name: part for name, part in PARTS.items() if part.full == full}
+    for name in names or []:
+        if name not in parts:
+            raise UsageError(f"no part {name!r} in this audit; there are {', '.join(parts)}")
+    return [part for name, part in parts.items() if not names or name in names]
+
+
+def journal_of(full: bool) -> Journal:
+    """A file per short audit, and one for all runs of a full one while the sources are the same."""
+    digest = sources_digest(ROOT)
+    stamp = digest if full else f"{datetime.now():%Y%m%d-%H%M%S}"
+    path = FOLDER / f"{'full' if full else 'short'}-{stamp}.jsonl"
+    return Journal(path, {"sources": digest, "host": host_fingerprint()})
+
+
+def sources_digest(root: Path) -> str:
+    """Twelve hex digits that change with whatever is measured, and not with how it is judged."""
+    total = hashlib.sha256()
+    planted = [root / "benchmarks" / "audit" / name for name in ("planted.py", "known.py")]
+    floors = [root / name for name in ("experiments", "objectives", "pipelines")]
+    for file in [*planted, *(file for floor in floors for file in sorted(floor.rglob("*.py")))]:
+        total.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def heading(full: bool, lines: Sequence[Line], seconds: float) -> list[str]:
+    """What was run, when, where and how it ended, as it stands above the table."""
+    command = "make audit-full" if full else "make audit"
+    return [
+        f"`{command}` on {datetime.now():%Y-%m-%d}, {host_description()}, {seconds / 60:.0f} "
+        f"minutes: {counted(lines)}."
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""What the audit takes from the rest of the project, in one place: it follows that when it changes.
+
+No part of the audit calls the search, the limit or a study's result in another way.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from experiments.environment import usable_cores
+from experiments.results import StudyResult
+from experiments.search.axes import offer
+from experiments.search.diagnosis import Diagnosis, diagnose
+from experiments.search.prediction import warm_start
+from experiments.search.space import SearchSpace
+from experiments.settings import Options, TuneRequest
+from experiments.store import Store
+from experiments.tuning import Tuning
+from experiments.verdict.confirmation import Confirmed
+from objectives.isolation import TrialRunner
+from objectives.measurement import Interval, PipelineInfo, StageCosts
+from pipelines.config import PipelineConfig
+
+
+class NotMeasuredError(RuntimeError):
+    """Something that a part needs failed, so that its claim does."""
+
+
+class UnavailableError(RuntimeError):
+    """Something that a part needs is not there, so that its claim stays undecided."""
+
+
+class Terms(BaseModel):
+    """What bounds a pipeline at one batch size, whatever its configuration.
+
+    Attributes:
+        consumer_only: examples/s of the step on ready batches.
+        generator_only: examples/s of the bare generator in one process.
+        generator_s: least CPU seconds that an example costs in the generator.
+        map_s: in the map.
+        step_s: in the step.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    consumer_only: float
+    generator_only: float
+    generator_s: float
+    map_s: float
+    step_s: float
+
+    def limit(self, processes: int = 1) -> float:
+        """Examples/s that no configuration passes, with the generator in so many processes."""
+        cpu = usable_cores() / max(self.generator_s + self.map_s + self.step_s, 1e-9)
+        return min(self.consumer_only, processes * self.generator_only, cpu)
+
+
+class Fraction(BaseModel):
+    """Share of the limit that a candidate reached, with its 95 % interval."""
+
+    candidate: str
+    value: float
+    ci: Interval
+
+
+class Studied(BaseModel):
+    """What the audit needs of a finished study.
+
+    Attributes:
+        recommended: None where the study had no answer.
+        limit: in examples/s; None where it was not measured.
+    """
+
+    study: str
+    recommended: PipelineConfig | None
+    limit: float | None
+    fractions: list[Fraction]
+
+
+def diagnosis_of(costs: StageCosts) -> Diagnosis:
+    """What limits a pipeline whose stages cost this."""
+    return diagnose(costs)
+
+
+def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
+    """The space of a default study."""
+    return offer(info, Options(), diagnosis).space
+
+
+def first_guesses(diagnosis: Diagnosis, space: SearchSpace) -> list[PipelineConfig]:
+    """What a study would try before its sampler has seen anything."""
+    return warm_start(diagnosis.costs, space, usable_cores())
+
+
+def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int = 0) -> Terms:
+    """Measures what bounds a pipeline.
+
+    Raises:
+        UnavailableError: this version's runner cannot.
+        NotMeasuredError: it failed.
+    """
+    measure = getattr(runner, "measure_limit", None)
+    if measure is None:
+        raise UnavailableError("this version's runner does not measure a pipeline's limit")
+    found = measure(target, batch_size, seed, "auto")
+    if hasattr(found, "kind"):
+        raise NotMeasuredError(f"{target}: no limit, {found.kind}: {found.detail}")
+    return Terms(
+        consumer_only=found.consumer_only,
+        generator_only=found.generator_only,
+        **dict(found.cpu_s),
+    )
+
+
+def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: int) -> Studied:
+    """A study as `prefetch-tune tune` runs it by default, kept in `folder`.
+
+    One that was cut off goes on.
+
+    Raises:
+        NotMeasuredError: it ended without a result.
+    """
+    store = Store(
+        storage_url=f"sqlite:///{folder / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        artifacts=folder / "artifacts",
+        folder=folder,
+    )
+    tuning = Tuning(store, runner, Console(file=sys.stderr, highlight=False))
+    tuning.tune(TuneRequest(pipelines=[target], study=name, seed=seed), time.monotonic())
+    if not tuning.records:
+        raise NotMeasuredError(f"{name}: {'; '.join(tuning.problems) or 'no result'}")
+    return studied(tuning.records[0].result)
+
+
+def studied(result: StudyResult) -> Studied:
+    """The audit's part of a study's result."""
+    found = [fraction_of(confirmed) for confirmed in result.confirmation]
+    return Studied(
+        study=result.study,
+        recommended=result.recommended.config if result.recommended else None,
+        limit=result.limit.examples_per_s if result.limit else None,
+        fractions=[fraction for fraction in found if fraction],
+    )
+
+
+def fraction_of(confirmed: Confirmed) -> Fraction | None:
+    """The share of the limit that a candidate reached; None where there is no limit."""
+    limit = confirmed.limit
+    if limit is None:
+        return None
+    return Fraction(candidate=confirmed.candidate, value=limit.fraction, ci=limit.fraction_ci)

@@ -1,0 +1,103 @@
+"""Pipelines whose limit or whose data is known by construction; no grid is needed for them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.audit.planted import FEATURES, Cheap, burn, in_python, row
+
+
+class CopiedShards(Cheap):
+    """Takes shard_index and shard_count and ignores them, so that every process makes all of it.
+
+    It waits 2 to 5 ms per element: processes look like a gain until somebody looks at the data.
+    """
+
+    name = "copied_shards"
+    LEAST_S, MOST_S = 0.002, 0.005
+
+    def generate(
+        self,
+        seed: int,
+        shard_index: int = 0,  # noqa: ARG002 - ignoring them is what is planted
+        shard_count: int = 1,  # noqa: ARG002
+    ) -> Iterator[Any]:
+        rng = np.random.default_rng(seed)
+        for number in itertools.count(seed):
+            time.sleep(rng.uniform(self.LEAST_S, self.MOST_S))
+            yield row(number)
+
+
+class WastefulMap(Cheap):
+    """A map that burns 200 µs of CPU per example and gives what its batch map gives for nothing."""
+
+    name = "wasteful_map"
+    BUSY_S = 0.0002
+
+    @tf.autograph.experimental.do_not_convert
+    def transform(self, *element: Any) -> Any:
+        def work(features: Any) -> Any:
+            burn(self.BUSY_S)
+            return features
+
+        features, label = element
+        return 2.0 * in_python(work, features), label
+
+    @tf.autograph.experimental.do_not_convert
+    def transform_batch(self, *batch: Any) -> Any:
+        """The same bits on float32 of shape (batch, 4), without the work."""
+        features, label = batch
+        return 2.0 * features, label
+
+
+class SleepingModel(keras.Model):  # type: ignore[misc]  # Keras comes without types
+    """One dense layer whose training step also waits, inside its graph."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self._wait_s = wait_s
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+    def train_step(self, data: Any) -> Any:
+        def wait() -> Any:
+            time.sleep(self._wait_s)
+            return np.float32(0.0)
+
+        # Stateful, so that it is run in its turn although nothing uses what it returns.
+        tf.numpy_function(wait, [], tf.float32, stateful=True)
+        return super().train_step(data)
+
+
+class KnownStep(Cheap):
+    """A step of 10 ms per batch, as on an accelerator that leaves the cores alone."""
+
+    name = "known_step"
+    STEP_S = 0.010
+
+    def build_model(self) -> keras.Model:
+        model = SleepingModel(self.STEP_S)
+        model.build((None, FEATURES))
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class KnownGenerator(Cheap):
+    """A generator of 2 ms per element that cannot be split: 500 examples/s and no more."""
+
+    name = "known_generator"
+    WAIT_S = 0.002
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(self.WAIT_S)
+            yield element

@@ -1,0 +1,149 @@
+"""Whether whole studies find what was planted; their claims are judged on rounds of their own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.audit import judging
+from benchmarks.audit.access import NotMeasuredError, Studied
+from benchmarks.audit.ground import PLANTED, SHARED_CORES, AuditBench, Ground
+from benchmarks.audit.judging import Line, State, judge
+from benchmarks.audit.parts import part
+from benchmarks.bench import Rates, paired
+from pipelines.config import PipelineConfig
+
+STUDIES, ROUNDS = 3, 15
+NEAR = 0.9
+# What a recommendation must be proven to reach over AUTOTUNE, where that much is planted.
+GAINS = {"blocking_map": 5.0, "shared_cores": 1.25}
+COPIED_SHARDS = "benchmarks.audit.known:CopiedShards"
+REPEATED, REPEATS, MOST_CV = "blocking_map", 5, 0.10
+
+TARGETS = {**PLANTED, "shared_cores": SHARED_CORES}
+
+
+def whole_studies(bench: AuditBench, name: str) -> list[Line]:
+    """Default studies of one pipeline, each recommendation beside the grid's best and AUTOTUNE."""
+    ground = bench.ground(TARGETS[name])
+    truth = bench.truth(name)
+    numbers = range(1, STUDIES + 1)
+    studies = {f"study-{n}": bench.study(name, ground.info.target, n) for n in numbers}
+    configs = {
+        study: studied.recommended for study, studied in studies.items() if studied.recommended
+    }
+    rounds = bench.rounds(
+        f"rounds/{name}",
+        ground.info.target,
+        {**configs, "truth": truth.config, "autotune": ground.autotune},
+        ROUNDS,
+    )
+    lines: list[Line] = []
+    for study in studies:
+        lines.append(
+            _beside(ground, study, configs, rounds, "truth", low=NEAR, of="the grid's best")
+        )
+        if name in GAINS:
+            found = _beside(ground, study, configs, rounds, "autotune", GAINS[name], "AUTOTUNE")
+            lines.append(found)
+    return [*lines, fractions_line(ground.info.name, ground.info.summary, list(studies.values()))]
+
+
+for _name in TARGETS:
+    part(f"studies_{_name}", full=True)(partial(whole_studies, name=_name))
+
+
+@part("copied_shards", full=True)
+def copied_shards(bench: AuditBench) -> list[Line]:
+    """Shards that are copies of each other are no gain, however many elements they bring."""
+    ground = bench.ground(COPIED_SHARDS)
+    found = bench.study("copied_shards", COPIED_SHARDS, 1).recommended
+    if found is None:
+        raise NotMeasuredError("copied_shards: nothing was recommended")
+    return [
+        Line(
+            name="copied shards",
+            planted=ground.info.summary,
+            expected="not recommended with processes",
+            measured=str(found),
+            state="fails" if found.generator_workers else "holds",
+        )
+    ]
+
+
+@part("limit_repeats", full=True)
+def limit_repeats(bench: AuditBench) -> list[Line]:
+    """The limit is a property of the pipeline, so every study of it must find the same one."""
+    target = TARGETS[REPEATED]
+    ground = bench.ground(target)
+    numbers = range(1, REPEATS + 1)
+    limits = [bench.study(REPEATED, target, number).limit for number in numbers]
+    return [repeats_line(ground.info.summary, [limit for limit in limits if limit is not None])]
+
+
+def repeats_line(planted: str, limits: list[float]) -> Line:
+    """How much the limits of several studies of one pipeline differ.
+
+    Args:
+        planted: in words.
+        limits: in examples/s, one per study that has one.
+    """
+    found = judging.spread(limits)
+    said = " ".join(f"{limit:,.0f}" for limit in limits)
+    return Line(
+        name=f"{REPEATED.replace('_', ' ')}, limit of {len(limits)} studies",
+        planted=planted,
+        expected=f"a CV under {MOST_CV:.0%}",
+        measured=f"{found.text('{:.1%}')}: {said} examples/s",
+        state=judge(found, high=MOST_CV) if len(limits) == REPEATS else "fails",
+    )
+
+
+def fractions_line(name: str, planted: str, studies: list[Studied]) -> Line:
+    """No candidate of any study is proven to be faster than the limit.
+
+    Args:
+        name: of the pipeline.
+        planted: in words.
+        studies: whose candidates' fractions are looked at.
+    """
+    found = [judging.widened(f.value, f.ci) for study in studies for f in study.fractions]
+    highest = max(found, key=lambda estimate: estimate.interval.low, default=None)
+    # An estimate over 1 whose interval reaches below it is what noise makes of a candidate at 1.
+    state: State = "fails"
+    if highest is not None and highest.interval.low <= 1.0:
+        state = "holds"
+    return Line(
+        name=f"{name.replace('_', ' ')}, limit",
+        planted=planted,
+        expected="no candidate's fraction wholly above 1",
+        measured="no fraction was measured" if highest is None else highest.text("{:.2f}"),
+        state=state,
+    )
+
+
+def _beside(
+    ground: Ground,
+    study: str,
+    configs: dict[str, PipelineConfig],
+    rounds: list[Rates],
+    baseline: str,
+    low: float,
+    of: str,
+) -> Line:
+    """A study's recommendation over a baseline; over AUTOTUNE the gain must be proven."""
+    proven = baseline == "autotune"
+    measured, state = "nothing was recommended", "fails"
+    if study in configs:
+        below, above = paired(rounds, baseline, study)
+        measured = f"no round was whole: {configs[study]}"
+        if below:
+            found = judging.ratio(below, above)
+            measured = f"{found.text()}: {configs[study]}"
+            state = judge(found, low=low, proven=proven)
+    return Line(
+        name=f"{ground.info.name.replace('_', ' ')}, {study.replace('-', ' ')}",
+        planted=ground.info.summary,
+        expected=f"{'proven ' if proven else ''}at least {low:g}x {of}",
+        measured=measured,
+        state=state,
+    )

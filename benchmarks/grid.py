@@ -1,0 +1,128 @@
+"""Measures a grid over the space that a study of a pipeline would search: grid.py PIPELINE.
+
+Run from the checkout: .venv/bin/python benchmarks/grid.py benchmarks.audit.planted:BlockingMap
+The same command goes on with a run that was cut off. It ends with a table of the best ten and the
+truth that `python -m benchmarks.audit.truths` collects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+# Run as a file, this folder is searched for modules and the one above it is not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.bench import BRIEF, Bench, say
+from benchmarks.grid_result import in_words, table, truth_of
+from benchmarks.grid_run import Grid, GridSettings
+from benchmarks.journal import Journal, JournalError, header_of
+from experiments.environment import host_fingerprint
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_NO_RESULT, EXIT_OK
+from experiments.search.axes import offer
+from experiments.search.diagnosis import diagnose
+from experiments.settings import Options
+from objectives.isolation import TrialRunner
+from objectives.measurement import PipelineInfo, StageCosts, TrialFailure
+from pipelines import catalog
+from pipelines.config import PipelineConfig, one_line
+from pipelines.source import PipelineError
+
+FOLDER = Path("mlruns/grids")
+
+
+def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
+    """Runs or goes on with a grid, and prints its result."""
+    info = runner.describe(catalog.resolve(options.pipeline), options.seed, "auto")
+    size = options.batch_size or max(info.batch_sizes)
+    path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
+    costs = costs_of(path) or diagnosed(runner, info, options.seed)
+    diagnosis = diagnose(costs) if costs else None
+    space = offer(info, Options(batch_size=size), diagnosis).space
+    settings = GridSettings.model_validate({**vars(options), "batch_size": size})
+    pinned: dict[str, Any] = {
+        "target": info.target,
+        "source_digest": info.source_digest,
+        "space": space.described,
+        "host": host_fingerprint(),
+        "brief": BRIEF,
+        **settings.model_dump(),
+    }
+    with Journal(path, pinned, name=info.name, costs=costs) as journal:
+        say(f"writing {path}")
+        autotune = PipelineConfig.autotune(size, **info.own)
+        bench = Bench(runner, journal, options.seed)
+        found = Grid(bench, info.target, space, settings, autotune).run()
+        print("\n".join(table(found)))
+        truth = truth_of(found)
+        if truth is None:
+            say(f"{info.name}: no configuration could be measured")
+            return EXIT_NO_RESULT
+        if journal.find("truth", "truth") is None:
+            journal.add("truth", "truth", **truth.model_dump())
+        print(f"\n{in_words(truth)}")
+    return EXIT_OK
+
+
+def costs_of(path: Path) -> StageCosts | None:
+    """The stages' costs of an earlier run: measured again, they might offer other axes.
+
+    Raises:
+        JournalError: another version wrote them.
+    """
+    header = header_of(path)
+    if header is None or header.get("costs") is None:
+        return None
+    try:
+        return StageCosts.model_validate(header["costs"])
+    except ValidationError:
+        raise JournalError(f"another version of this project wrote {path}: move it away") from None
+
+
+def diagnosed(runner: TrialRunner, info: PipelineInfo, seed: int) -> StageCosts | None:
+    """What the stages cost; None where they cannot be measured, so that all axes are offered."""
+    if info.kind == "batches":
+        return None
+    costs = runner.measure_stages(info.target, seed, "auto")
+    if isinstance(costs, TrialFailure):
+        say(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
+        return None
+    return costs
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("pipeline", metavar="PIPELINE", help="built-in name or module:attribute")
+    parser.add_argument("--points", type=int, default=120, help="about how many (120); 0 for all")
+    parser.add_argument("--out", type=Path, help=f"by default {FOLDER}/NAME-BATCH.jsonl")
+    parser.add_argument("--batch-size", type=int, help="in examples; by default the largest one")
+    parser.add_argument("--rounds-of-ten", type=int, default=9)
+    parser.add_argument("--rounds-of-three", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(given)
+
+
+def main() -> int:
+    """Returns the exit code: 1 without a result, 2 for what cannot be done as asked."""
+    options = arguments()
+    try:
+        with TrialRunner() as runner:
+            return measure(options, runner)
+    except ValidationError as error:
+        say(f"error: {one_line(error)}")
+        return EXIT_MISUSE
+    except (JournalError, PipelineError) as error:
+        say(f"error: {error}")
+        return EXIT_MISUSE
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

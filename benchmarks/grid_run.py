@@ -1,0 +1,111 @@
+"""A grid's three passes: every point briefly, the best ten in rounds, the best three in more."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from benchmarks.bench import BRIEF, Bench, Rates, paired, say
+from benchmarks.grid_points import reference, thinned
+from experiments.search.space import SearchSpace
+from pipelines.config import PipelineConfig
+
+POINTS, TEN, THREE = "points", "ten", "three"
+AUTOTUNE = "autotune"
+NOMINEES, FINALISTS = 10, 3
+
+
+class GridSettings(BaseModel):
+    """What decides which trials a grid runs.
+
+    Attributes:
+        points: about how many; 0 for all.
+        batch_size: in examples; rates compare at equal batch size only.
+        rounds_of_ten, rounds_of_three: how often the best are measured in turn.
+        seed: of the choice of points, and of the pipeline.
+    """
+
+    points: int = Field(default=120, ge=0)
+    batch_size: int = Field(ge=1)
+    rounds_of_ten: int = Field(default=9, ge=1)
+    rounds_of_three: int = Field(default=30, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GridFound:
+    """What the rounds measured.
+
+    Attributes:
+        configs: candidate to configuration, AUTOTUNE among them.
+        ten, three: examples/s by candidate, a mapping per round.
+    """
+
+    configs: dict[str, PipelineConfig]
+    ten: list[Rates]
+    three: list[Rates]
+
+
+class Grid:
+    """A grid over one pipeline's search space at one batch size."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        target: str,
+        space: SearchSpace,
+        settings: GridSettings,
+        autotune: PipelineConfig,
+    ) -> None:
+        self._bench = bench
+        self._target = target
+        self._space = space
+        self._settings = settings
+        self._autotune = autotune
+
+    def run(self) -> GridFound:
+        """Runs what the journal does not have yet."""
+        settings = self._settings
+        ranked = self.points()
+        configs = {f"{rank:02d}": config for rank, config in enumerate(ranked[:NOMINEES], start=1)}
+        configs[AUTOTUNE] = self._autotune
+        ten = self._bench.rounds(TEN, self._target, configs, settings.rounds_of_ten)
+        best = best_of(ten, [name for name in configs if name != AUTOTUNE])[:FINALISTS]
+        # AUTOTUNE runs along: its ratio is that of rounds that did not choose the winner.
+        finalists = {name: configs[name] for name in [*best, AUTOTUNE]}
+        three = self._bench.rounds(THREE, self._target, finalists, settings.rounds_of_three)
+        return GridFound(configs, ten, three)
+
+    def points(self) -> list[PipelineConfig]:
+        """All points that could be measured, best first by the ratio to the reference beside them.
+
+        The reference is measured before the first point and after each, so that every point has
+        one on either side, and what the host does within minutes falls on both.
+        """
+        points = thinned(self._space, self._settings.points, self._settings.seed)
+        beside = reference(self._space)
+        ratios: dict[PipelineConfig, float] = {}
+        before = self._brief("reference/0000", beside)
+        for number, point in enumerate(points, start=1):
+            rate = self._brief(f"point/{number:04d}", point)
+            after = self._brief(f"reference/{number:04d}", beside)
+            around = [found for found in (before, after) if found is not None]
+            if rate is not None and around:
+                ratios[point] = rate / statistics.fmean(around)
+            before = after
+            if number % 10 == 0 or number == len(points):
+                say(f"{number} of {len(points)} points")
+        return sorted(ratios, key=lambda point: -ratios[point])
+
+    def _brief(self, key: str, config: PipelineConfig) -> float | None:
+        return self._bench.rate(POINTS, key, self._target, config, BRIEF)
+
+
+def best_of(rounds: list[Rates], names: list[str]) -> list[str]:
+    """Candidates that were measured, the highest median first."""
+    medians = {
+        name: statistics.median(rates) for name in names for rates in paired(rounds, name) if rates
+    }
+    return sorted(medians, key=lambda name: -medians[name])

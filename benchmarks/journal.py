@@ -1,0 +1,147 @@
+"""An append-only file of JSON lines: what was measured stays, whatever ends the process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic_core import to_jsonable_python
+
+HEADER = "header"
+Line = dict[str, Any]
+
+
+class JournalError(ValueError):
+    """A file cannot be continued; the message says why and what to do."""
+
+
+class Journal:
+    """Lines of one run, in the order in which they were added.
+
+    The first line is the header, which pins what must be the same when the run goes on. Every other
+    line has a `part` and a `key`; a later line with the same two takes the earlier one's place. A
+    last line that a kill cut off is dropped, and what it held is measured again.
+
+    Attributes:
+        path: of the file; its folder is made.
+    """
+
+    def __init__(self, path: Path, pinned: Mapping[str, Any], **more: Any) -> None:
+        """Begins a file, or goes on with one; `more` is kept in the header and not compared.
+
+        Raises:
+            JournalError: the file was begun with something else, or another process writes to it.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._lines: dict[tuple[str, str], Line] = {}
+        try:
+            self._begin(_plain(pinned), _plain(more))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file; another process may go on with it."""
+        self._file.close()
+
+    def add(self, part: str, key: str, **fields: Any) -> Line:
+        """Appends a line, which is on the disk when this returns; gives it as a reader gets it."""
+        line = {"part": part, "key": key, **_plain(fields)}
+        self._write(line)
+        self._lines[part, key] = line
+        return line
+
+    def find(self, part: str, key: str) -> Line | None:
+        """The line, or None if it is not there yet."""
+        return self._lines.get((part, key))
+
+    def of(self, part: str) -> list[Line]:
+        """All lines of a part."""
+        return [line for (name, _), line in self._lines.items() if name == part]
+
+    def _write(self, line: Line) -> None:
+        self._file.write(json.dumps(line).encode() + b"\n")
+        os.fsync(self._file.fileno())
+
+    def _begin(self, pinned: Line, more: Line) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"another process is writing {self.path}: wait for it") from None
+        lines = read(self.path)
+        self._drop_broken_end()
+        if lines:
+            self._check(lines[0]["pinned"], pinned)
+        else:
+            self._write({"part": HEADER, "pinned": pinned, **more})
+        for line in lines[1:]:
+            self._lines[line["part"], line["key"]] = line
+
+    def _drop_broken_end(self) -> None:
+        written = self.path.read_bytes()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            self._file.truncate(whole)
+
+    def _check(self, then: Line, pinned: Line) -> None:
+        different = [name for name in {**then, **pinned} if then.get(name) != pinned.get(name)]
+        if different:
+            name = different[0]
+            raise JournalError(
+                f"{self.path} was begun with other settings: {', '.join(different)} ({name} was "
+                f"{_short(then.get(name))}, is {_short(pinned.get(name))}); move it away, or name "
+                "another file"
+            )
+
+
+def header_of(path: Path) -> Line | None:
+    """The first line of a file; None where there is no whole one.
+
+    Raises:
+        JournalError: the file holds something else.
+    """
+    lines = read(path)
+    return lines[0] if lines else None
+
+
+def read(path: Path) -> list[Line]:
+    """All whole lines of a file, its header first; none if there is no file.
+
+    Raises:
+        JournalError: it holds something else.
+    """
+    if not path.exists():
+        return []
+    *whole, rest = path.read_bytes().split(b"\n")
+    begun = json.dumps({"part": HEADER})[:-1].encode()
+    first = whole[0] if whole else rest
+    try:
+        lines = [json.loads(line) for line in whole]
+    except ValueError:
+        first = b"-"
+    if first[: len(begun)] != begun[: len(first)]:
+        raise JournalError(f"{path} is no file of measurements: name another one")
+    return lines
+
+
+def _plain(fields: Mapping[str, Any]) -> Line:
+    """As JSON gives it back, so that a fresh line equals one that was read."""
+    found: Line = json.loads(json.dumps(to_jsonable_python(dict(fields))))
+    return found
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
