@@ -26,6 +26,7 @@ from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_NO_RESULT, EX
 from experiments.search.axes import offer
 from experiments.search.diagnosis import diagnose
 from experiments.settings import Options
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import PipelineInfo, StageCosts, TrialFailure
 from pipelines import catalog
@@ -41,7 +42,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
     size = options.batch_size or max(info.batch_sizes)
     path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
     costs = costs_of(path) or diagnosed(runner, info, options.seed)
-    diagnosis = diagnose(costs) if costs else None
+    diagnosis = diagnose(costs, usable_cores()) if costs else None
     space = offer(info, Options(batch_size=size), diagnosis).space
     settings = GridSettings.model_validate({**vars(options), "batch_size": size})
     pinned: dict[str, Any] = {

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from objectives.measurement import PipelineInfo
+from objectives.shards import why_not_split
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, is_padded, sample_batch
@@ -50,6 +51,9 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     check_model(pipeline, elements, batch_sizes[0])
     sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
     against = reasons_against(pipeline, elements)
+    split = None if "generator_workers" in against else why_not_split(pipeline, seed, ELEMENTS)
+    if split is not None:
+        against["generator_workers"] = split
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),

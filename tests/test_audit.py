@@ -11,7 +11,7 @@ import pytest
 from benchmarks.audit import __main__ as command
 from benchmarks.audit import judging
 from benchmarks.audit.access import Fraction as Reached
-from benchmarks.audit.access import NotMeasuredError, Studied, Terms, UnavailableError
+from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError
 from benchmarks.audit.document import DocumentError, between_markers, rewrite, table
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import UNKNOWN, Estimate, Line, State, judge
@@ -32,6 +32,7 @@ from experiments.verdict.ratio import ratio_to
 from objectives.isolation import TrialRunner
 from objectives.measurement import (
     Interval,
+    LimitTerms,
     Measurement,
     PipelineInfo,
     StageCosts,
@@ -44,8 +45,14 @@ from tests.fakes import COSTS, INFO, FakeRunner, measurement
 
 BEST = PipelineConfig(batch_size=8, prefetch_buffer=16, map_parallelism=8)
 LINE = Line(name="a", planted="b", expected="c", measured="1 | 2", state="holds")
-TERMS = Terms(
-    consumer_only=3_200.0, generator_only=500.0, generator_s=1e-5, map_s=5e-6, step_s=1e-5
+TERMS = LimitTerms(
+    step_examples_per_s=3_200.0,
+    step_cores=0.1,
+    generator_examples_per_s=500.0,
+    generator_cpu_s=1e-5,
+    map_cpu_s=5e-6,
+    step_cpu_s=1e-5,
+    measured_s=2.0,
 )
 
 
@@ -154,7 +161,7 @@ def test_the_audits_have_their_parts() -> None:
     short = {p.name for p in command.chosen(full=False, names=None)}
     full = {p.name for p in command.chosen(full=True, names=None)}
     limits = ["known_step", "known_generator", "wasteful_map"]
-    assert short == {*PLANTED, "shared_cores", *limits}
+    assert short == {*PLANTED, "shared_cores", *limits, "same_data"}
     assert full == {
         *(f"studies_{name}" for name in PLANTED),
         "studies_shared_cores",
@@ -269,29 +276,21 @@ def test_a_part_that_cannot_be_measured_is_a_line(
     assert [entry["key"] for entry in bench.journal.of("lines")] == ["broken", "good"]
 
 
-def test_a_runner_without_limits_leaves_them_undecided(opened: Opener) -> None:
-    bench = opened(AuditRunner())
-    if hasattr(bench.runner, "measure_limit"):
-        pytest.skip("this version's runner measures limits")
-    with pytest.raises(UnavailableError, match="does not measure"):
-        bench.limits("known_step")("benchmarks.audit.known:KnownStep", 32)
-
-
 def test_a_known_step_and_generator() -> None:
-    def measured(**changes: float) -> Callable[[str, int], Terms]:
+    def measured(**changes: float) -> Callable[[str, int], LimitTerms]:
         return lambda target, batch_size: TERMS.model_copy(update=changes)
 
     assert known_step_lines(measured())[0].state == "holds"
-    assert known_step_lines(measured(consumer_only=2_800.0))[0].state == "holds"
-    assert known_step_lines(measured(consumer_only=2_500.0))[0].state == "fails"
-    assert known_step_lines(measured(consumer_only=3_400.0))[0].state == "fails"
-    states = [line.state for line in known_generator_lines(measured(consumer_only=400.0))]
+    assert known_step_lines(measured(step_examples_per_s=2_800.0))[0].state == "holds"
+    assert known_step_lines(measured(step_examples_per_s=2_500.0))[0].state == "fails"
+    assert known_step_lines(measured(step_examples_per_s=3_400.0))[0].state == "fails"
+    states = [line.state for line in known_generator_lines(measured(step_examples_per_s=400.0))]
     assert states == ["holds", "fails"]
 
 
 def test_the_limit_counts_the_cheaper_map_only() -> None:
     assert wasteful_map_lines(lambda *_: TERMS)[0].state == "holds"
-    dear = TERMS.model_copy(update={"map_s": 2.1e-4})
+    dear = TERMS.model_copy(update={"map_cpu_s": 2.1e-4})
     assert wasteful_map_lines(lambda *_: dear)[0].state == "fails"
     assert wasted_fraction_line([10.0, 11.0, 12.0], limit=100.0).state == "holds"
     assert wasted_fraction_line([98.0, 99.0, 97.0], limit=100.0).state == "fails"

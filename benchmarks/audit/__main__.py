@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "measured.md"
 FOLDER = Path("mlruns/audit")
 # Those that hold parts; importing them registers these.
-MODULES = ("searches", "limits", "studies")
+MODULES = ("searches", "limits", "data", "studies")
 EXIT_OK, EXIT_FAILS = 0, 1
 
 

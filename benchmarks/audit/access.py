@@ -9,21 +9,22 @@ import sys
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from rich.console import Console
 
-from experiments.environment import usable_cores
 from experiments.results import StudyResult
 from experiments.search.axes import offer
 from experiments.search.diagnosis import Diagnosis, diagnose
-from experiments.search.prediction import warm_start
+from experiments.search.first_trials import first_trials
 from experiments.search.space import SearchSpace
 from experiments.settings import Options, TuneRequest
 from experiments.store import Store
 from experiments.tuning import Tuning
-from experiments.verdict.confirmation import Confirmed
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.limit import LimitRounds
+from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
-from objectives.measurement import Interval, PipelineInfo, StageCosts
+from objectives.measurement import Interval, LimitTerms, PipelineInfo, StageCosts, TrialFailure
 from pipelines.config import PipelineConfig
 
 
@@ -33,31 +34,6 @@ class NotMeasuredError(RuntimeError):
 
 class UnavailableError(RuntimeError):
     """Something that a part needs is not there, so that its claim stays undecided."""
-
-
-class Terms(BaseModel):
-    """What bounds a pipeline at one batch size, whatever its configuration.
-
-    Attributes:
-        consumer_only: examples/s of the step on ready batches.
-        generator_only: examples/s of the bare generator in one process.
-        generator_s: least CPU seconds that an example costs in the generator.
-        map_s: in the map.
-        step_s: in the step.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    consumer_only: float
-    generator_only: float
-    generator_s: float
-    map_s: float
-    step_s: float
-
-    def limit(self, processes: int = 1) -> float:
-        """Examples/s that no configuration passes, with the generator in so many processes."""
-        cpu = usable_cores() / max(self.generator_s + self.map_s + self.step_s, 1e-9)
-        return min(self.consumer_only, processes * self.generator_only, cpu)
 
 
 class Fraction(BaseModel):
@@ -84,7 +60,7 @@ class Studied(BaseModel):
 
 def diagnosis_of(costs: StageCosts) -> Diagnosis:
     """What limits a pipeline whose stages cost this."""
-    return diagnose(costs)
+    return diagnose(costs, usable_cores())
 
 
 def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
@@ -94,27 +70,28 @@ def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
 
 def first_guesses(diagnosis: Diagnosis, space: SearchSpace) -> list[PipelineConfig]:
     """What a study would try before its sampler has seen anything."""
-    return warm_start(diagnosis.costs, space, usable_cores())
+    return first_trials(diagnosis, space, usable_cores())
 
 
-def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int = 0) -> Terms:
-    """Measures what bounds a pipeline.
+def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int = 0) -> LimitTerms:
+    """Measures the terms of a pipeline's limit, as a round of a confirmation does.
 
     Raises:
-        UnavailableError: this version's runner cannot.
         NotMeasuredError: it failed.
     """
-    measure = getattr(runner, "measure_limit", None)
-    if measure is None:
-        raise UnavailableError("this version's runner does not measure a pipeline's limit")
-    found = measure(target, batch_size, seed, "auto")
-    if hasattr(found, "kind"):
+    info = runner.describe(target, seed, "auto")
+    vectorized = "vectorized_map" in info.axes
+    found = runner.measure_limit(target, batch_size, seed, "auto", vectorized=vectorized)
+    if isinstance(found, TrialFailure):
         raise NotMeasuredError(f"{target}: no limit, {found.kind}: {found.detail}")
-    return Terms(
-        consumer_only=found.consumer_only,
-        generator_only=found.generator_only,
-        **dict(found.cpu_s),
-    )
+    return found
+
+
+def limit_of(terms: LimitTerms) -> float:
+    """Examples/s that no configuration passes, for a generator that cannot be split."""
+    limit = LimitRounds([terms], usable_cores(), splittable=False).limit
+    assert limit is not None
+    return limit.examples_per_s
 
 
 def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: int) -> Studied:
@@ -151,7 +128,7 @@ def studied(result: StudyResult) -> Studied:
 
 def fraction_of(confirmed: Confirmed) -> Fraction | None:
     """The share of the limit that a candidate reached; None where there is no limit."""
-    limit = confirmed.limit
-    if limit is None:
+    found = confirmed.fraction
+    if found is None:
         return None
-    return Fraction(candidate=confirmed.candidate, value=limit.fraction, ci=limit.fraction_ci)
+    return Fraction(candidate=confirmed.candidate, value=found.share, ci=found.ci)

@@ -10,7 +10,6 @@ from pathlib import Path
 from benchmarks.audit.access import (
     NotMeasuredError,
     Studied,
-    Terms,
     UnavailableError,
     diagnosis_of,
     first_guesses,
@@ -24,7 +23,7 @@ from benchmarks.journal import Journal
 from experiments.search.diagnosis import Diagnosis
 from experiments.search.space import SearchSpace
 from objectives.isolation import TrialRunner
-from objectives.measurement import PipelineInfo, StageCosts, TrialFailure
+from objectives.measurement import LimitTerms, PipelineInfo, StageCosts, TrialFailure
 from pipelines.config import PipelineConfig
 
 # Pipelines that have a grid, by their own names.
@@ -37,7 +36,7 @@ PLANTED = {
 }
 SHARED_CORES = "benchmarks.audit.planted:SharedCores"
 
-MeasureLimit = Callable[[str, int], Terms]
+MeasureLimit = Callable[[str, int], LimitTerms]
 
 
 @dataclass(frozen=True)
@@ -121,14 +120,14 @@ class AuditBench(Bench):
         """Measures the limit of a pipeline; every call again, as far as the journal has none."""
         calls: Counter[tuple[str, int]] = Counter()
 
-        def measure(target: str, batch_size: int) -> Terms:
+        def measure(target: str, batch_size: int) -> LimitTerms:
             calls[target, batch_size] += 1
             key = f"{target}/{batch_size}/{calls[target, batch_size]}"
             line = self.journal.find(part, key)
             if line is None:
                 terms = measure_limit(self.runner, target, batch_size, self.seed)
                 line = self.journal.add(part, key, terms=terms)
-            return Terms.model_validate(line["terms"])
+            return LimitTerms.model_validate(line["terms"])
 
         return measure
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.audit import judging
-from benchmarks.audit.access import Terms
+from benchmarks.audit.access import limit_of
 from benchmarks.audit.ground import AuditBench, MeasureLimit
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part
 from benchmarks.bench import paired
+from objectives.measurement import LimitTerms
 from pipelines.config import PipelineConfig
 
 KNOWN_STEP = "benchmarks.audit.known:KnownStep"
@@ -36,7 +37,7 @@ def known_step_lines(measure_limit: MeasureLimit) -> list[Line]:
         measure_limit: of a target and a batch size; called some times over.
     """
     truth = BATCH_SIZE / STEP_S
-    found = judging.median([t.consumer_only for t in _terms(measure_limit, KNOWN_STEP)])
+    found = judging.median([t.step_examples_per_s for t in _terms(measure_limit, KNOWN_STEP)])
     return [_known("known step", f"a step of {1e3 * STEP_S:g} ms per batch", truth, found)]
 
 
@@ -50,8 +51,8 @@ def known_generator_lines(measure_limit: MeasureLimit) -> list[Line]:
     """Holds the rate and the limit of a known generator against its time."""
     planted = f"a generator of {1e3 * ELEMENT_S:g} ms per element that cannot be split"
     terms = _terms(measure_limit, KNOWN_GENERATOR)
-    alone = judging.median([t.generator_only for t in terms])
-    limit = judging.median([t.limit() for t in terms])
+    alone = judging.median([t.generator_examples_per_s or 0.0 for t in terms])
+    limit = judging.median([limit_of(t) for t in terms])
     return [
         _known("known generator", planted, 1.0 / ELEMENT_S, alone),
         _known("known generator, limit", planted, 1.0 / ELEMENT_S, limit),
@@ -66,13 +67,15 @@ def wasteful_map(bench: AuditBench) -> list[Line]:
     limits = wasteful_map_lines(measure_limit)  # first: without a limit the rounds say nothing
     rounds = bench.rounds("wasteful_map", WASTEFUL_MAP, {"plain": plain}, ROUNDS)
     (rates,) = paired(rounds, "plain")
-    limit = judging.median([t.limit() for t in _terms(bench.limits("wasteful_map"), WASTEFUL_MAP)])
+    limit = judging.median(
+        [limit_of(t) for t in _terms(bench.limits("wasteful_map"), WASTEFUL_MAP)]
+    )
     return [*limits, wasted_fraction_line(rates, limit.value)]
 
 
 def wasteful_map_lines(measure_limit: MeasureLimit) -> list[Line]:
     """The least CPU time of an example's map is that of the cheaper way."""
-    found = judging.median([1e6 * t.map_s for t in _terms(measure_limit, WASTEFUL_MAP)])
+    found = judging.median([1e6 * t.map_cpu_s for t in _terms(measure_limit, WASTEFUL_MAP)])
     half = 1e6 * WASTED_S / 2
     return [
         Line(
@@ -107,7 +110,7 @@ def wasted_fraction_line(rates: list[float], limit: float) -> Line:
     )
 
 
-def _terms(measure_limit: MeasureLimit, target: str) -> list[Terms]:
+def _terms(measure_limit: MeasureLimit, target: str) -> list[LimitTerms]:
     return [measure_limit(target, BATCH_SIZE) for _ in range(REPEATS)]
 
 
