@@ -12,9 +12,20 @@ from plotly.offline import get_plotlyjs
 
 from experiments.errors import UsageError
 from experiments.report import document as report
-from experiments.report.text import between, changes, rate, settings, tone, verdict
+from experiments.report.text import (
+    between,
+    changes,
+    findings,
+    gain_words,
+    of_the_limit,
+    rate,
+    settings,
+    tone,
+    verdict,
+)
 from experiments.results import StudyRecord
-from experiments.verdict.confirmation import Speedup
+from experiments.verdict.confirmation import Gain, Speedup
+from experiments.verdict.limit import Fraction
 from experiments.verdict.measurements import AUTOTUNE
 from experiments.verdict.ratio import Ratio
 from objectives.measurement import Interval
@@ -191,3 +202,52 @@ def test_a_report_needs_neither_tensorflow_nor_mlflow_nor_optuna() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_gain_says_what_is_structure_and_what_is_settings() -> None:
+    def speedup(ratio: float, low: float, high: float) -> Speedup:
+        return Speedup(
+            ratio=ratio,
+            ci=Interval(low=low, high=high),
+            verdict="faster",
+            candidate="tuned-1",
+            baseline=AUTOTUNE,
+        )
+
+    gain = Gain(structure=speedup(70.2, 62.0, 78.9), settings=speedup(1.034, 0.98, 1.07))
+
+    assert gain_words(gain) == (
+        "the structure: 70x (62x to 79x) with AUTOTUNE on it; by fixed settings instead of "
+        "AUTOTUNE on that structure: 1.03x (0.98x to 1.07x)"
+    )
+    result = report_records.full().result.model_copy(update={"gain": gain})
+    assert ("Gained by", gain_words(gain)) in findings(result)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "every candidate's first batches are the plain chain's, bit for bit, in every round"),
+        ({"other_data": ["tuned-1"]}, "out for other data than the plain chain's: tuned-1"),
+        (
+            {"data_checked": False},
+            "not compared: two runs of the plain chain differ already, or could not be read",
+        ),
+    ],
+)
+def test_the_report_says_whether_the_data_were_compared(
+    changes: dict[str, object], said: str
+) -> None:
+    result = report_records.full().result.model_copy(update=changes)
+
+    assert ("Data", said) in findings(result)
+
+
+def test_more_than_the_whole_limit_is_called_wrong() -> None:
+    result = report_records.full().result
+    assert result.limit is not None
+    beyond = Fraction(share=1.2, ci=Interval(low=1.05, high=1.3))
+
+    assert of_the_limit(result.limit, beyond).endswith(
+        "; more than all cannot be, so one of the two was measured wrong"
+    )

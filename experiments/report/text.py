@@ -124,15 +124,15 @@ def _data_words(result: StudyResult) -> str:
     if not result.data_checked:
         return "not compared: two runs of the plain chain differ already, or could not be read"
     if result.other_data:
-        return f"{', '.join(result.other_data)} read other data than the plain chain and is out"
+        return f"out for other data than the plain chain's: {', '.join(result.other_data)}"
     return "every candidate's first batches are the plain chain's, bit for bit, in every round"
 
 
 def gain_words(gain: Gain) -> str:
     """What a gain over AUTOTUNE consists of: structure so much, settings so much."""
     return (
-        f"the structure of the chain, {times(gain.structure)} with AUTOTUNE on it, and fixed "
-        f"settings instead of AUTOTUNE, {times(gain.settings)}"
+        f"the structure: {times(gain.structure)} with AUTOTUNE on it; by fixed settings instead of "
+        f"AUTOTUNE on that structure: {times(gain.settings)}"
     )
 
 

@@ -194,7 +194,7 @@ def _details(record: StudyRecord) -> list[str]:
     extras = chosen.config.extras if chosen else []
     lines = [f"with {', '.join(extras)}"] if extras else []
     if result.gain:
-        lines.append(gain_words(result.gain))
+        lines.append(f"gained by {gain_words(result.gain)}")
     if result.limit and result.fraction:
         lines.append(f"at {of_the_limit(result.limit, result.fraction)}")
     if record.info.stand_in is not None:
