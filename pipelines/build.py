@@ -41,9 +41,11 @@ def build_dataset(
     if config.prefetch_buffer != 0:
         # Last, so that finished batches are what is held; "auto" grows it until waits stop.
         dataset = dataset.prefetch(config.buffer_size)
-    dataset = dataset.with_options(
-        autotune_options(config) if config.is_autotune else pinned_options(config)
-    )
+    if not config.is_autotune:
+        dataset = dataset.with_options(pinned_options(config))
+    elif config.sets_threads:
+        dataset = dataset.with_options(autotune_options(config))
+    # Else it is what a user writes today, default options and all.
     if config.device_prefetch:
         # After everything else: what follows would bring the batches back to the host.
         ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)

@@ -88,6 +88,11 @@ class PipelineConfig(BaseModel):
         return self.prefetch_buffer == AUTO
 
     @property
+    def sets_threads(self) -> bool:
+        """Whether it asks for threads that `tf.data.Options` must carry."""
+        return self.thread_pool_size not in (0, UNBOUNDED) or self.max_intra_op_parallelism > 0
+
+    @property
     def structure(self) -> dict[str, int | str]:
         """The structural settings that differ from the plain chain, by name."""
         return {

@@ -36,10 +36,14 @@ CONFIGS = (
     PipelineConfig.no_prefetch(4),
 )
 PLAIN = [(target, config) for target in TARGETS for config in CONFIGS]
+AUTO = {"prefetch_buffer": "auto", "map_parallelism": "auto"}
 STRUCTURED: list[tuple[str, dict[str, Any]]] = [
     (TARGETS[0], {"generator_chunk": 3, "vectorized_map": True}),
     (TARGETS[1], {"vectorized_map": True, "map_parallelism": 2}),
     (TARGETS[2], {"generator_chunk": 16, "thread_pool_size": "unbounded", "map_parallelism": 2}),
+    (TARGETS[0], {"generator_chunk": 3, "vectorized_map": True, **AUTO}),
+    (TARGETS[2], {"generator_chunk": 16, "thread_pool_size": "unbounded", **AUTO}),
+    (TARGETS[4], {"generator_chunk": 5, "thread_pool_size": 2, **AUTO}),
     (TARGETS[4], {"generator_chunk": 5, "thread_pool_size": 2, "max_intra_op_parallelism": 1}),
 ]
 

@@ -38,7 +38,7 @@ def snippet(record: StudyRecord) -> str:
         blocks=blocks,
         late_map=config.vectorized_map,
         batching=_batching(config, record.info),
-        threads=config.thread_pool_size not in (0, "unbounded") or config.max_intra_op_parallelism,
+        threads=config.sets_threads,
     )
 
 
