@@ -36,7 +36,7 @@ $(STAMP): $(LOCK) pyproject.toml
 tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--memory-limit 2GiB"
 	@$(BIN)/prefetch-tune tune $(or $(PIPELINE),simple noisy image) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
 
-results: setup  ## tune every built-in pipeline and write docs/results.md, about half an hour
+results: setup  ## tune every built-in pipeline and write docs/results.md, about an hour; ARGS="--of NAME" goes on
 	@$(BIN)/python benchmarks/results.py $(ARGS)
 
 rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--rounds 5"

@@ -91,6 +91,17 @@ class Bench:
         return measured
 
 
+def kept_rounds(journal: Journal, part: str) -> list[Rates]:
+    """What `Bench.rounds` wrote down of a part, in its order, without measuring anything."""
+    found: dict[str, Rates] = {}
+    for line in sorted(journal.of(part), key=lambda line: str(line["key"])):
+        number, _, name = line["key"].partition("/")
+        rates = found.setdefault(number, {})
+        if line["examples_per_s"] is not None:
+            rates[name] = line["examples_per_s"]
+    return list(found.values())
+
+
 def paired(rounds: Sequence[Rates], *names: str) -> list[list[float]]:
     """The rates of each candidate, of those rounds that have all of them."""
     whole = [rates for rates in rounds if all(name in rates for name in names)]

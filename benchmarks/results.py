@@ -1,7 +1,7 @@
 """Tunes every built-in pipeline and writes docs/results.md with its plot: `make results`.
 
-.venv/bin/python benchmarks/results.py            measures, about half an hour
-.venv/bin/python benchmarks/results.py --of NAME  writes the document of an earlier run anew
+.venv/bin/python benchmarks/results.py            measures, about an hour
+.venv/bin/python benchmarks/results.py --of NAME  goes on with a run and writes its document
 """
 
 from __future__ import annotations
@@ -12,76 +12,88 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import matplotlib as mpl
-
 # Run as a file, this folder is searched for modules and the one above it is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.results_document import document, found
-from experiments.api import tune
-from experiments.browsing import kept_record
-from experiments.results import StudyRecord
+from benchmarks.bench import say
+from benchmarks.journal import Journal, JournalError, header_of
+from benchmarks.results_document import document
+from benchmarks.results_plot import plot
+from benchmarks.results_run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
+from experiments.environment import host_fingerprint
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from experiments.store import Store
-from experiments.verdict.measurements import AUTOTUNE, BASIC
 from pipelines import catalog
-
-mpl.use("svg")
-from matplotlib import pyplot as plt
+from pipelines.source import PipelineError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-# More search than by default: a list of results is made once, and for others.
-SEARCH_S = 30.0
-COLOURS = {"AUTOTUNE": "#8a8f98", "basic axes": "#5b8dc9", "all axes": "#2a9d6f"}
+FOLDER = Path("mlruns/results")
 
 
-def main() -> int:
-    """Measures, unless an earlier run is named, and writes both files."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--of", metavar="NAME", help="of an earlier run, as its document says")
-    parser.add_argument("pipelines", nargs="*", help="built-in names; all of them if none")
-    options = parser.parse_args()
+def main(given: Sequence[str] | None = None) -> int:
+    """Measures what the run does not have yet, then writes both files; returns the exit code."""
+    options = arguments(given)
     name = options.of or f"results-{datetime.now():%Y%m%d-%H%M}"
-    pipelines = options.pipelines or catalog.names()
-    if options.of is None:
-        tuned = tune(*pipelines, study=name, time_budget_s=SEARCH_S, trials=40)
-        if tuned.problems:
-            print("\n".join(tuned.problems), file=sys.stderr)
+    resume = f'make results ARGS="--of {name}"'
+    try:
+        pipelines = chosen(options.pipelines, options.of)
+        say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
+        outcomes = measure(name, pipelines)
+    except (JournalError, PipelineError, UsageError) as error:
+        say(f"error: {error}")
+        return EXIT_MISUSE
+    except KeyboardInterrupt:
+        say(f"stopped; to go on from here: {resume}")
+        return EXIT_INTERRUPTED
+    plot([outcome.record for outcome in outcomes], DOCS / "results.svg")
+    (DOCS / "results.md").write_text("\n".join(document(name, outcomes)) + "\n", encoding="utf-8")
+    print(f"{DOCS / 'results.md'} is written; to write it anew: {resume}")
+    return EXIT_OK
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--of", metavar="NAME", help="go on with this run, as its document says")
+    parser.add_argument("pipelines", nargs="*", help="built-in names; all of them if none")
+    return parser.parse_args(given)
+
+
+def chosen(pipelines: Sequence[str], of: str | None) -> list[str]:
+    """The pipelines to measure: those that are named, else those of the run that goes on, else all.
+
+    Raises:
+        PipelineError: no built-in pipeline has such a name.
+        UsageError: there is no such run.
+    """
+    if unknown := [name for name in pipelines if name not in catalog.names()]:
+        there = ", ".join(catalog.names())
+        raise PipelineError(f"no built-in pipeline named {unknown[0]!r} (there are: {there})")
+    if of is None:
+        return list(dict.fromkeys(pipelines)) or catalog.names()
+    header = header_of(path_of(of))
+    if header is None:
+        there = ", ".join(sorted(file.stem for file in FOLDER.glob("*.jsonl"))) or "none"
+        raise UsageError(f"no run named {of!r} in {FOLDER} (there are: {there})")
+    return list(dict.fromkeys(pipelines)) or list(header["pipelines"])
+
+
+def path_of(name: str) -> Path:
+    """Where a run keeps its lines."""
+    return FOLDER / f"{name}.jsonl"
+
+
+def measure(name: str, pipelines: Sequence[str]) -> list[Outcome]:
+    """One part per pipeline; what the journal has of it is not measured again."""
+    pinned = {
+        "host": host_fingerprint(),
+        "search_s": SEARCH_S,
+        "trials": TRIALS,
+        "rounds": ROUNDS,
+    }
     store = Store.choose(Path.cwd(), None, None)
-    studies = [f"{name}-{pipeline}" for pipeline in pipelines] if len(pipelines) > 1 else [name]
-    records = [kept_record(study, store) for study in studies]
-    plot(records, DOCS / "results.svg")
-    (DOCS / "results.md").write_text("\n".join(document(name, records)) + "\n", encoding="utf-8")
-    print(f"{DOCS / 'results.md'} is written")
-    return 0
-
-
-def plot(records: Sequence[StudyRecord], path: Path) -> None:
-    """Bars of the three rates for each pipeline on a log scale, and each one's limit as a tick."""
-    figure, axis = plt.subplots(figsize=(9, 0.75 * len(records) + 1.4), layout="constrained")
-    candidates = {"AUTOTUNE": AUTOTUNE, "basic axes": BASIC, "all axes": None}
-    for row, record in enumerate(records):
-        for place, (label, candidate) in enumerate(candidates.items()):
-            reached = found(record, candidate)
-            if reached is None:
-                continue
-            y, x = row + 0.26 * (place - 1), reached.examples_per_s
-            error = [[x - reached.ci.low], [reached.ci.high - x]]
-            axis.barh(y, x, 0.24, color=COLOURS[label], label=label if row == 0 else None)
-            axis.errorbar(x, y, xerr=error, color="#22272e", capsize=2, linewidth=1)
-            if candidate is None and reached.limit:
-                top = reached.limit.examples_per_s
-                axis.plot([top, top], [y - 0.16, y + 0.16], color="#c0392b", linewidth=2)
-    axis.plot([], [], color="#c0392b", linewidth=2, label="limit")
-    axis.set_xscale("log")
-    axis.set_xlabel("examples/s, with 95 % intervals")
-    axis.set_yticks(range(len(records)), [record.info.name for record in records])
-    axis.invert_yaxis()
-    axis.grid(axis="x", color="#e3e6ea")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    with Journal(path_of(name), pinned, pipelines=pipelines) as journal:
+        return [outcome_of(name, pipeline, journal, store) for pipeline in pipelines]
 
 
 if __name__ == "__main__":

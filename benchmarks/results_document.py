@@ -1,200 +1,192 @@
-"""The text of docs/results.md: studies in, lines out."""
+"""The text of docs/results.md: outcomes in, lines out."""
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Iterator, Sequence
 
-from experiments.report.text import batch_time, between, memory_price, rate, share
+from benchmarks.results_aims import LEAST_SHARE, aims
+from benchmarks.results_before import smaller
+from benchmarks.results_run import Outcome, found
+from experiments.report.text import (
+    batch_time,
+    between,
+    memory_price,
+    of_the_limit,
+    rate,
+    share,
+    times,
+)
 from experiments.results import StudyRecord
-from experiments.verdict.confirmation import AUTOTUNE, BASIC, Confirmed
-from experiments.verdict.limit import IN_WORDS, Limit
+from experiments.verdict.confirmed import Confirmed
+from experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE
 
-# Above this share of its time the step waits for batches more than it trains.
-MOSTLY = 0.5
-# What the project set out for on two cores.
-LEAST_RATIO, LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 0.97, 4.0, 20.0, 0.85, 1.2
+NONE = "-"
 
 
-def document(name: str, records: Sequence[StudyRecord]) -> Iterator[str]:
+def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """The lines of docs/results.md."""
-    first = records[0]
+    yield from heading(name, outcomes[0].record)
+    yield "## Rates\n"
+    yield (
+        "| pipeline | batch | AUTOTUNE | best, plain chain | structure, AUTOTUNE on it "
+        "| recommended | over AUTOTUNE | of its limit |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    yield from map(rates_row, outcomes)
+    yield "\n## What the gain consists of\n"
+    yield (
+        "*Structure* is AUTOTUNE on the structure that was found, over AUTOTUNE on the plain "
+        "chain. *Settings* are the best fixed settings on that structure, over AUTOTUNE on it. "
+        "*Plain chain* is the best settings without any structure, over AUTOTUNE.\n"
+    )
+    yield "| pipeline | structure | settings | plain chain |"
+    yield "|---|---:|---:|---:|"
+    yield from map(gain_row, outcomes)
+    yield "\n## On rounds after the choice\n"
+    yield (
+        "The rounds above also chose the recommendation, so that it cannot come out slower than "
+        "AUTOTUNE in them. These rounds came after the choice: the recommended configuration and "
+        "AUTOTUNE at the same batch size, interleaved in random order, each in a fresh process.\n"
+    )
+    yield "| pipeline | over AUTOTUNE, fresh rounds | rounds | in the rounds that chose |"
+    yield "|---|---:|---:|---:|"
+    yield from map(fresh_row, outcomes)
+    yield "\n## What won\n"
+    yield "| pipeline | limited by | recommended settings | peak MiB, AUTOTUNE | recommended |"
+    yield "|---|---|---|---:|---:|"
+    yield from map(settings_row, outcomes)
+    yield "\n## The limit\n"
+    for outcome in outcomes:
+        yield f"- **{outcome.name}**: {limit_words(outcome)}"
+    yield "\n## What more memory bought\n"
+    for outcome in outcomes:
+        yield f"- **{outcome.name}**: {memory_words(outcome)}"
+    yield "\n## Against what the project set out for\n"
+    yield from aims(outcomes)
+    yield from smaller(outcomes)
+    yield "\n## Axes that were not searched\n"
+    for outcome in outcomes:
+        left_out = outcome.record.left_out.items()
+        reasons = "; ".join(f"`{axis}`: {why}" for axis, why in left_out) or "none"
+        yield f"- **{outcome.name}**: {reasons}"
+
+
+def heading(name: str, first: StudyRecord) -> Iterator[str]:
+    """With what it was measured, and what the numbers are."""
     versions = ", ".join(f"{package} {number}" for package, number in first.versions.items())
     yield "# What tuning the built-in pipelines gave\n"
     yield (
         f"Made by `make results` (studies `{name}-*`): {first.host}, {first.result.device}, "
         f"{platform.system()} {platform.release()}; {versions}. All rates are examples/s, medians "
         "of interleaved rounds in fresh processes; ratios are paired within rounds, with their "
-        "95 % bootstrap interval, at equal batch size.\n"
+        "95 % bootstrap interval, at equal batch size. The limit is one per pipeline, measured in "
+        "the same rounds.\n"
     )
-    yield "![Rates of AUTOTUNE, of the best with basic axes and with all axes](results.svg)\n"
-    yield "## Rates\n"
     yield (
-        "| pipeline | batch | AUTOTUNE | best, basic axes | ratio | recommended | ratio | of its "
-        "limit |"
+        "![Rates of AUTOTUNE, of the best plain chain, of AUTOTUNE on the structure that was found "
+        "and of the recommended configuration, with each pipeline's limit](results.svg)\n"
     )
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    for record in records:
-        yield rates_row(record)
-    yield "\n## What won\n"
-    yield "| pipeline | limited by | recommended settings | peak MiB, AUTOTUNE | recommended |"
-    yield "|---|---|---|---:|---:|"
-    for record in records:
-        yield settings_row(record)
-    yield "\n## What the rest of the way to the limit is\n"
-    for record in records:
-        yield f"- **{record.info.name}**: {limit_words(record)}"
-    yield "\n## What more memory bought\n"
-    for record in records:
-        price = memory_price(record.result) or "AUTOTUNE is what is recommended."
-        yield f"- **{record.info.name}**: {price}"
-    yield "\n## Against what the project set out for\n"
-    yield from checks(records)
-    yield "\n## Axes that were not searched\n"
-    for record in records:
-        reasons = "; ".join(f"`{axis}`: {why}" for axis, why in record.left_out.items())
-        yield f"- **{record.info.name}**: {reasons}"
 
 
-def rates_row(record: StudyRecord) -> str:
-    """AUTOTUNE, the best with basic axes and the recommended configuration of one pipeline."""
-    chosen, autotune, basic = (found(record, name) for name in (None, AUTOTUNE, BASIC))
-    reached = f"{share(chosen.limit.fraction)}" if chosen and chosen.limit else ""
-    cells = [
-        record.info.name,
-        str(chosen.config.batch_size) if chosen else "",
-        rate_cell(autotune),
-        rate_cell(basic),
-        ratio_cell(basic),
+def rates_row(outcome: Outcome) -> str:
+    """What users write today, the steps from there, and what is recommended."""
+    record, chosen = outcome.record, outcome.chosen
+    fraction = record.result.fraction
+    return row(
+        outcome.name,
+        str(chosen.config.batch_size) if chosen else NONE,
+        *(rate_cell(found(record, name)) for name in (AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE)),
         rate_cell(chosen),
         ratio_cell(chosen),
-        reached,
-    ]
-    return f"| {' | '.join(cells)} |"
+        share(fraction.share) if fraction else NONE,
+    )
 
 
-def settings_row(record: StudyRecord) -> str:
+def gain_row(outcome: Outcome) -> str:
+    """Structure and settings told apart; without a structure there is the plain chain only."""
+    gain = outcome.record.result.gain
+    parts = (times(gain.structure), times(gain.settings)) if gain else (NONE, NONE)
+    return row(outcome.name, *parts, ratio_cell(found(outcome.record, BASIC)))
+
+
+def fresh_row(outcome: Outcome) -> str:
+    """The ratio that the recommendation keeps once it is chosen."""
+    if outcome.keeps_autotune:
+        return row(outcome.name, "1x: AUTOTUNE is recommended", NONE, NONE)
+    fresh = times(outcome.ratio) if outcome.ratio else "not measured"
+    return row(outcome.name, fresh, str(outcome.whole_rounds), ratio_cell(outcome.chosen))
+
+
+def settings_row(outcome: Outcome) -> str:
     """What limits a pipeline, and with what settings it is recommended."""
-    chosen, autotune = found(record, None), found(record, AUTOTUNE)
-    diagnosis = record.result.diagnosis
-    cells = [
-        record.info.name,
+    autotune, diagnosis = found(outcome.record, AUTOTUNE), outcome.record.result.diagnosis
+    return row(
+        outcome.name,
         diagnosis.bottleneck if diagnosis else "its own chain, not taken apart",
-        won_by(record, chosen),
-        f"{autotune.host_peak_mib:,.0f}" if autotune else "",
-        f"{chosen.host_peak_mib:,.0f}" if chosen else "",
-    ]
-    return f"| {' | '.join(cells)} |"
+        won_by(outcome),
+        f"{autotune.host_peak_mib:,.0f}" if autotune else NONE,
+        f"{outcome.chosen.host_peak_mib:,.0f}" if outcome.chosen else NONE,
+    )
 
 
-def won_by(record: StudyRecord, chosen: Confirmed | None) -> str:
+def won_by(outcome: Outcome) -> str:
     """The recommended settings; for AUTOTUNE, what the best of the others reached."""
+    chosen = outcome.chosen
     if chosen is None:
-        return ""
-    tuned = [c for c in record.result.confirmation if c.candidate.startswith("tuned")]
-    if chosen.candidate != AUTOTUNE or not tuned:
+        return "nothing is recommended"
+    if chosen.candidate == STRUCTURE_AUTOTUNE:
+        return f"AUTOTUNE on the structure: {', '.join(chosen.config.extras)}"
+    others = [c for c in outcome.record.result.confirmation if c.candidate.startswith("tuned")]
+    if chosen.candidate != AUTOTUNE:
         return str(chosen.config)
-    return f"AUTOTUNE; {tuned[0].config} reached {ratio_cell(tuned[0])} of it"
+    if not others:
+        return "AUTOTUNE"
+    return f"AUTOTUNE; {others[0].config} reached {ratio_cell(others[0])} of its rate"
 
 
-def found(record: StudyRecord, candidate: str | None) -> Confirmed | None:
-    """A candidate of the confirmation; the recommended one for None."""
-    recommended = record.result.recommended
-    wanted = candidate or (recommended.candidate if recommended else "")
-    return next((c for c in record.result.confirmation if c.candidate == wanted), None)
+def limit_words(outcome: Outcome) -> str:
+    """How near the limit the recommendation came, and what every term of the limit is."""
+    chosen, result = outcome.chosen, outcome.record.result
+    limit, fraction = result.limit, result.fraction
+    if limit is None:
+        return "no limit was measured."
+    reached = f"nothing is recommended; the limit is {rate(limit.examples_per_s)}"
+    if fraction is not None:
+        reached = of_the_limit(limit, fraction)
+    made = "cannot be run alone"
+    if limit.terms.generator is not None:
+        made = rate(limit.terms.generator)
+    words = (
+        f"{reached}. Terms: step {rate(limit.terms.step)}, generator {made}, processor "
+        f"{rate(limit.terms.cpu)}."
+    )
+    if chosen is not None and fraction is not None and fraction.share < LEAST_SHARE:
+        words += f" A batch takes {batch_time(limit, chosen)}."
+    return words
+
+
+def memory_words(outcome: Outcome) -> str:
+    """What the recommendation's memory bought."""
+    if outcome.keeps_autotune:
+        return "AUTOTUNE is what is recommended."
+    return memory_price(outcome.record.result) or "nothing to compare with was measured."
 
 
 def rate_cell(candidate: Confirmed | None) -> str:
     """A rate with its interval."""
-    return f"{rate(candidate.examples_per_s)} ({between(candidate.ci)})" if candidate else "-"
+    return f"{rate(candidate.examples_per_s)} ({between(candidate.ci)})" if candidate else NONE
 
 
 def ratio_cell(candidate: Confirmed | None) -> str:
     """The ratio to AUTOTUNE with its interval; 1 for AUTOTUNE itself."""
-    if candidate is None or candidate.ratio is None:
-        return "1" if candidate else "-"
-    ratio = candidate.ratio
-    return f"{ratio.ratio:.2f} ({ratio.ci.low:.2f} to {ratio.ci.high:.2f})"
+    if candidate is None:
+        return NONE
+    if candidate.candidate == AUTOTUNE:
+        return "1x"
+    return times(candidate.ratio) if candidate.ratio else NONE
 
 
-def limit_words(record: StudyRecord) -> str:
-    """How near the limit the recommendation came, and what every term of the limit is."""
-    chosen = found(record, None)
-    if chosen is None or chosen.limit is None:
-        return "no limit was measured."
-    limit = chosen.limit
-    terms = ", ".join(
-        f"{name.replace('_', ' ')} {rate(value)}"
-        for name, value in limit.terms.model_dump().items()
-    )
-    low, high = limit.fraction_ci.low, limit.fraction_ci.high
-    return (
-        f"{share(limit.fraction)} ({share(low)} to {share(high)}) of "
-        f"{rate(limit.examples_per_s)}, set by {IN_WORDS[limit.binding]}. Terms: {terms}."
-        f"{the_rest(chosen, limit) if limit.fraction < LEAST_SHARE else ''}"
-    )
-
-
-def the_rest(chosen: Confirmed, limit: Limit) -> str:
-    """What a batch's time in the loop goes to, and why no setting of the pipeline gets it back."""
-    words = f" A batch takes {batch_time(limit, chosen.config.batch_size, chosen.examples_per_s)}."
-    making = chosen.examples_per_s / limit.terms.producer_only
-    busy = share(chosen.examples_per_s / limit.terms.cpu)
-    cores = f"the {limit.cores} cores, which are busy for {busy} of the time"
-    if limit.wait_fraction > MOSTLY:
-        processes = chosen.config.generator_workers
-        return (
-            f"{words} The step mostly waits, and making a batch alone takes {share(making)} of "
-            f"what it takes beside the step: {processes + 1} processes and what they read from "
-            f"share {cores}. In the rest the process whose turn it is waits for its read."
-        )
-    longer = limit.terms.consumer_only / chosen.examples_per_s - 1.0
-    return (
-        f"{words} Making batches is fast enough, {share(making)} of that time, so that neither a "
-        f"deeper buffer nor more calls at once give more. But beside it the step with its wait "
-        f"takes {longer:.0%} longer than on batches that lie ready: the threads of both wait for "
-        f"one another on {cores}, and no setting that was searched takes that away."
-    )
-
-
-def checks(records: Sequence[StudyRecord]) -> Iterator[str]:
-    """Each aim with what was reached, met or not."""
-    chosen = {record.info.name: found(record, None) for record in records}
-    ratios = {n: c.ratio.ratio if c and c.ratio else 1.0 for n, c in chosen.items()}
-    lows = {n: c.ratio.ci.low if c and c.ratio else 1.0 for n, c in chosen.items()}
-    mean = math.exp(sum(math.log(ratio) for ratio in ratios.values()) / len(ratios))
-    worst = min(lows, key=lambda name: lows[name])
-    yield check(
-        lows[worst] >= LEAST_RATIO,
-        f"no recommendation slower than AUTOTUNE: the least lower end of a ratio is "
-        f"{lows[worst]:.2f} ({worst}), wanted {LEAST_RATIO}",
-    )
-    yield check(
-        mean >= LEAST_MEAN,
-        f"geometric mean of the {len(ratios)} ratios: {mean:.1f}, wanted {LEAST_MEAN:g}",
-    )
-    if "simple" in ratios:
-        text = f"ratio of `simple`: {ratios['simple']:.1f}, wanted {LEAST_SIMPLE:g}"
-        yield check(ratios["simple"] >= LEAST_SIMPLE, text)
-    shares = {n: c.limit.fraction if c and c.limit else 0.0 for n, c in chosen.items()}
-    below = [f"{n} {share(s)}" for n, s in shares.items() if s < LEAST_SHARE]
-    yield check(
-        not below,
-        f"at least {share(LEAST_SHARE)} of its limit: all but {', '.join(below) or 'none'}",
-    )
-    more = []
-    for record in records:
-        own, autotune = chosen[record.info.name], found(record, AUTOTUNE)
-        if own and autotune and own.host_peak_mib > MOST_MEMORY * autotune.host_peak_mib:
-            more.append(f"{record.info.name} {own.host_peak_mib / autotune.host_peak_mib:.1f}")
-    yield check(
-        not more,
-        f"peak memory of at most {MOST_MEMORY:g} times AUTOTUNE's: all but "
-        f"{', '.join(more) or 'none'}; what it bought is said above",
-    )
-
-
-def check(met: bool, text: str) -> str:
-    """A line of the list of aims."""
-    return f"- {'met' if met else '**not met**'}: {text}"
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"

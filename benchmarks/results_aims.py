@@ -1,0 +1,91 @@
+"""What the project set out for on two cores, each aim judged on what was measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from benchmarks.results_run import Outcome, found
+from experiments.report.text import share, times
+from experiments.verdict.measurements import AUTOTUNE
+
+LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 4.0, 20.0, 0.85, 1.2
+
+
+def aims(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Each aim with what was reached, met or not; ratios are those of the fresh rounds."""
+    yield not_slower(outcomes)
+    ratios = {o.name: o.times for o in outcomes if o.times is not None}
+    if ratios:
+        mean, median = (
+            statistics.geometric_mean(ratios.values()),
+            statistics.median(ratios.values()),
+        )
+        yield aim(
+            mean >= LEAST_MEAN,
+            f"the {len(ratios)} ratios on fresh rounds: geometric mean {mean:.1f}, median "
+            f"{median:.1f}; wanted a mean of {LEAST_MEAN:g}",
+        )
+    if "simple" in ratios:
+        text = f"ratio of `simple` on fresh rounds: {ratios['simple']:.1f}, wanted {LEAST_SIMPLE:g}"
+        yield aim(ratios["simple"] >= LEAST_SIMPLE, text)
+    yield near_the_limit(outcomes)
+    yield little_memory(outcomes)
+
+
+def not_slower(outcomes: Sequence[Outcome]) -> str:
+    """Whether no recommendation is proven slower than AUTOTUNE on rounds that did not choose it."""
+    judged = {o.name: o.ratio for o in outcomes if o.ratio is not None}
+    kept = [o.name for o in outcomes if o.keeps_autotune]
+    missing = [o.name for o in outcomes if o.times is None]
+    slower = [f"{name} {times(ratio)}" for name, ratio in judged.items() if ratio.ci.high < 1.0]
+    parts = []
+    if slower:
+        parts.append(f"slower: {', '.join(slower)}")
+    if judged:
+        worst = min(judged, key=lambda name: judged[name].ci.low)
+        parts.append(f"the least lower end of a ratio is {judged[worst].ci.low:.2f} ({worst})")
+    if kept:
+        parts.append(f"AUTOTUNE itself is recommended for {', '.join(kept)}")
+    if missing:
+        parts.append(f"without a comparison: {', '.join(missing)}")
+    words = f"no recommendation slower than AUTOTUNE on fresh rounds: {'; '.join(parts)}"
+    return aim(not slower and not missing, words)
+
+
+def near_the_limit(outcomes: Sequence[Outcome]) -> str:
+    """Whether every recommendation reaches most of its pipeline's limit."""
+    below = []
+    for outcome in outcomes:
+        fraction = outcome.record.result.fraction
+        if fraction is None:
+            below.append(f"{outcome.name} (not measured)")
+        elif fraction.share < LEAST_SHARE:
+            below.append(f"{outcome.name} {share(fraction.share)}")
+    return aim(not below, f"at least {share(LEAST_SHARE)} of its limit: {all_but(below)}")
+
+
+def little_memory(outcomes: Sequence[Outcome]) -> str:
+    """Whether no recommendation needs much more memory than AUTOTUNE."""
+    more = []
+    for outcome in outcomes:
+        own, autotune = outcome.chosen, found(outcome.record, AUTOTUNE)
+        if own is None or autotune is None:
+            more.append(f"{outcome.name} (not measured)")
+        elif own.host_peak_mib > MOST_MEMORY * autotune.host_peak_mib:
+            more.append(f"{outcome.name} {own.host_peak_mib / max(autotune.host_peak_mib, 1):.1f}")
+    bought = "; what it bought is said above" if more else ""
+    return aim(
+        not more,
+        f"peak memory of at most {MOST_MEMORY:g} times AUTOTUNE's: {all_but(more)}{bought}",
+    )
+
+
+def all_but(names: Sequence[str]) -> str:
+    """For whom an aim is reached."""
+    return f"all but {', '.join(names)}" if names else "all"
+
+
+def aim(met: bool, text: str) -> str:
+    """A line of the list of aims."""
+    return f"- {'met' if met else '**not met**'}: {text}"
