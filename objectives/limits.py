@@ -26,7 +26,7 @@ from pipelines.source import BatchesPipeline, GeneratorPipeline, Pipeline, has_t
 
 # Short, for every round of a confirmation pays for them: a host that wanders within seconds is seen
 # better nine times for a moment than three times for longer.
-RULE = StopRule(window_s=0.06, startup_s=0.06, min_windows=4, max_s=0.24)
+RULE = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
 # Real batches that the step repeats: several, since padded ones differ in length.
 READY_BATCHES, READY_S = 4, 0.5
 

@@ -159,18 +159,18 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
     bench.study.run_trial()
 
     config = PipelineConfig.autotune(8)
-    measured = bench.study.run_candidate("autotune", config, 3)
-    failed = bench.study.run_candidate("autotune", config, 4)
+    measured = bench.study.run_candidate("autotune", config, 2)
+    failed = bench.study.run_candidate("autotune", config, 3)
 
     assert not isinstance(measured, TrialFailure)
     assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
     assert failed == FAILURE
     assert bench.runner.specs[1].best_examples_per_s is None
-    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, True]
+    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, False]
     title = "autotune: batch 8, prefetch auto, map auto"
     assert bench.tracker.logged[1:] == [
-        (f"round 03 {title}", "complete"),
-        (f"round 04 {title}", "failed"),
+        (f"round 02 {title}", "complete"),
+        (f"round 03 {title}", "failed"),
     ]
 
 
