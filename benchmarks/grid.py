@@ -86,7 +86,7 @@ def costs_of(path: Path) -> StageCosts | None:
 
 def diagnosed(runner: TrialRunner, info: PipelineInfo, seed: int) -> StageCosts | None:
     """What the stages cost; None where they cannot be measured, so that all axes are offered."""
-    if info.kind == "batches":
+    if not info.has_stages:
         return None
     costs = runner.measure_stages(info.target, seed, "auto")
     if isinstance(costs, TrialFailure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import optuna
+from optuna.trial import TrialState
 
 from experiments.environment import package_versions
 from experiments.record import Record
@@ -30,7 +31,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
         tolerance=settings.tolerance,
         memory_limit_mib=settings.memory_limit_mib,
         limits=record.limits,
-        splittable="generator_workers" in info.axes,
+        splittable=bool({"generator_workers", "workers"} & set(info.axes)),
         other_data=record.other_data,
     )
     data = record.data
@@ -81,6 +82,9 @@ def _fraction(confirmation: Confirmation) -> Fraction | None:
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
+    # Of a single trial Optuna says, with a warning, that every axis mattered as much.
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
+        return {}
     try:
         return dict(optuna.importance.get_param_importances(study))
     except (RuntimeError, ValueError):  # too few trials completed to tell

@@ -145,7 +145,7 @@ class Tuning:
     def _diagnose(self, study: PipelineStudy) -> None:
         """Measures the stages once a study; without them the search begins blindly."""
         info, diagnosis = study.info, study.record.diagnosis
-        if info.kind == "batches":
+        if not info.has_stages:
             self._console.print(f"{info.name}: builds its own chain, whose stages are not measured")
             return
         if diagnosis is None:

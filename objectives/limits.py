@@ -16,9 +16,11 @@ from typing import Any
 from objectives import steady_state
 from objectives.inspection import first_batch, first_elements
 from objectives.measurement import LimitTerms, StageCost
+from objectives.sequence_stages import BareBatches
 from objectives.spec import StopRule
-from objectives.stage_chains import StageChains, minus
+from objectives.stage_chains import StageChains, cost_of, minus
 from objectives.stages import SAMPLE_ELEMENTS, WAITING_CALLS, WAITS_SHARE
+from objectives.steady_state import Feed
 from objectives.training import TrainingFeed
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import UNBOUNDED, PipelineConfig
@@ -46,8 +48,13 @@ def measure_limit_terms(
     # weights of a model that is built later in smaller pages, and a large model's step took 1.5
     # times as long there.
     step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
-    generator, map_cpu_s = None, 0.0
-    if not isinstance(pipeline, BatchesPipeline):
+    generator: StageCost | None = None
+    map_cpu_s = 0.0
+    if isinstance(pipeline, BatchesPipeline):
+        begin = time.perf_counter()
+        generator = _bare_batches(pipeline, seed)
+        measured_s += time.perf_counter() - begin
+    else:
         chains = StageChains(pipeline, seed, batch_size, RULE)
         generator = chains.generator(readings=1)
         map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
@@ -61,6 +68,12 @@ def measure_limit_terms(
         step_cpu_s=step_cpu_s,
         measured_s=measured_s,
     )
+
+
+def _bare_batches(pipeline: BatchesPipeline, seed: int) -> StageCost | None:
+    """An example's cost in the batches' own Python; None where that cannot be run alone."""
+    batches = pipeline.bare_batches(seed)
+    return None if batches is None else _cost(BareBatches(batches))
 
 
 def _least_map_cpu_s(
@@ -113,12 +126,8 @@ def _first_batches(dataset: Any) -> list[Any]:
     return batches
 
 
-def _cost(feed: TrainingFeed) -> StageCost:
-    state = steady_state.measure(feed, RULE, time.perf_counter, time.process_time)
-    examples = sum(window.examples for window in state.windows)
-    return StageCost(
-        wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
-    )
+def _cost(feed: Feed) -> StageCost:
+    return cost_of(steady_state.measure(feed, RULE, time.perf_counter, time.process_time))
 
 
 @contextlib.contextmanager

@@ -97,8 +97,9 @@ class LimitTerms(BaseModel):
     Attributes:
         step_examples_per_s: the step on batches that lie ready, with no other iterator alive.
         step_cores: that the step keeps busy by itself.
-        generator_examples_per_s: the bare generator in one process; None for a chain of the
-            user's own, which has no generator to run alone.
+        generator_examples_per_s: the bare generator in one process, of a PyDataset its
+            `__getitem__`; None for a function that builds its own dataset, which has nothing to
+            run alone.
         generator_cpu_s, map_cpu_s, step_cpu_s: least CPU seconds that an example needs in each:
             the bare generator, the cheapest way of mapping, and the step.
         measured_s: seconds that measuring took.
@@ -208,7 +209,7 @@ class StageCosts(BaseModel):
     """What each stage of a pipeline costs by itself, one example at a time, nothing overlapped.
 
     Attributes:
-        generator: the bare Python generator.
+        generator: the bare Python generator; of a PyDataset its `__getitem__`.
         from_generator: what handing its elements to tf.data adds.
         map: the sequential map; None where the pipeline has none.
         batch: putting examples together to batches.
@@ -229,6 +230,7 @@ class StageCosts(BaseModel):
         chunked: what handing over blocks and regrouping them to batches adds to the generator, an
             example; None where elements cannot be put together.
         batch_map: the map on whole batches; None where it does not take them.
+        sequence: they are a PyDataset's, which makes and hands over whole batches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -250,6 +252,7 @@ class StageCosts(BaseModel):
     chunk: int = 1
     chunked: StageCost | None = None
     batch_map: StageCost | None = None
+    sequence: bool = False
 
 
 class TrialFailure(BaseModel):
@@ -281,8 +284,8 @@ class PipelineInfo(BaseModel):
         device: what training steps run on, in words, for the device that was asked for.
         source_digest: SHA-256 of the source of the pipeline's module.
         stand_in: what took the place of a model's training step, in words; None for a real model.
-        kind: "generator", or "batches" for a chain of a person's own, which has no stages to
-            measure and yields batches where a generator yields elements.
+        kind: "generator", or "batches" for a chain of a person's own, which yields batches where
+            a generator yields elements.
         flat: its elements are plain tuples of tensors.
         axes: settings beside batch size and prefetch that it can be measured with.
         not_offered: settings that would not work or not keep its data, and why.
@@ -308,3 +311,8 @@ class PipelineInfo(BaseModel):
     axes: list[str] = []
     not_offered: dict[str, str] = {}
     own: dict[str, bool | int] = {}
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether its stages can be measured: not those of a function that builds its dataset."""
+        return self.kind == "generator" or "workers" in self.axes

@@ -20,7 +20,7 @@ from objectives.digest import nbytes
 from objectives.measurement import StageCost
 from objectives.process_tree import MIB, ProcessTree
 from objectives.spec import StopRule
-from objectives.steady_state import Feed
+from objectives.steady_state import Feed, SteadyState
 from pipelines.build import (
     batch_elements,
     batch_transform,
@@ -109,10 +109,7 @@ class StageChains:
         """Seconds per example of whatever `feed` runs."""
         state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
         self.measured_s += state.startup_s + sum(window.seconds for window in state.windows)
-        examples = sum(window.examples for window in state.windows)
-        return StageCost(
-            wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
-        )
+        return cost_of(state)
 
     def _config(self, **settings: Any) -> PipelineConfig:
         config = PipelineConfig.no_prefetch(self._batch_size)
@@ -169,6 +166,14 @@ class StageChains:
         batches = iter(dataset.with_options(pinned_options(config)))
         next(batches)  # starts the generator, fills what is to be filled
         return Alone(size, lambda: next(batches))
+
+
+def cost_of(state: SteadyState) -> StageCost:
+    """Seconds per example of what was measured."""
+    examples = sum(window.examples for window in state.windows)
+    return StageCost(
+        wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
+    )
 
 
 def fitting(each_s: float, most: int) -> int:

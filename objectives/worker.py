@@ -32,6 +32,7 @@ from objectives.measurement import (
     TrialFailure,
 )
 from objectives.process_tree import ProcessTree
+from objectives.sequence_stages import SequenceStages
 from objectives.spec import TrialSpec
 from objectives.stages import Stages
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
@@ -234,7 +235,7 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
         if isinstance(pipeline, BatchesPipeline):
-            raise PipelineError("it builds its own chain, whose stages cannot be taken apart")
+            return "stages", SequenceStages(pipeline, job["seed"]).measure()
         return "stages", Stages(pipeline, job["seed"]).measure()
     except Exception as error:
         traceback.print_exc()

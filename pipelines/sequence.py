@@ -78,6 +78,12 @@ class SequencePipeline(BatchesPipeline):
             return dataset.with_options(options)
         return dataset.prefetch(config.buffer_size) if config.prefetch_buffer != 0 else dataset
 
+    def bare_batches(self, seed: int) -> Iterator[Any]:
+        """`__getitem__` of 0, 1, ... in this thread, epoch after epoch; no queue, no tf.data."""
+        del seed
+        self._sequence.workers, self._sequence.use_multiprocessing = 1, False
+        return _epochs(PyDatasetAdapter(self._sequence))
+
     def build_model(self) -> keras.Model:
         return self.build_model_of()
 

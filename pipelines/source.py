@@ -101,6 +101,14 @@ class BatchesPipeline(ABC):
     def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
         """The chain under these settings, from source to prefetch; options are pinned after it."""
 
+    def bare_batches(self, seed: int) -> Iterator[Any] | None:
+        """What the pipeline's Python makes by itself, batch after batch, without an end.
+
+        None where it cannot be told from the rest of the chain, as by default.
+        """
+        del seed
+        return None
+
     @abstractmethod
     def build_model(self) -> keras.Model:
         """Returns a fresh Keras model, compiled with an optimizer and a loss."""

@@ -27,6 +27,8 @@ WORTH_PROCESSES = 0.15
 CHUNK_BYTES = 16 * 2**20
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
+# Of a PyDataset that waits: as many as the processes of a generator that does.
+WAITING_WORKERS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
         axes.append(Axis.range("map_parallelism", _most_calls(diagnosis)))
-    axes += [axis for axis in _of_a_sequence() if axis.name in info.axes]
+    axes += [axis for axis in _of_a_sequence(diagnosis) if axis.name in info.axes]
     left_out: dict[str, str] = {}
     for name in STRUCTURE:
         reason = _why_not(name, info, options, diagnosis)
@@ -135,12 +137,20 @@ def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
 
 
-def _of_a_sequence() -> list[Axis]:
-    """The axes of a PyDataset; its workers may wait or compute, which nobody has measured."""
-    cores = whole_cores()
-    workers = dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores))
+def _of_a_sequence(diagnosis: Diagnosis | None) -> list[Axis]:
+    """The axes of a PyDataset."""
     return [
-        Axis.of("workers", *workers),
+        Axis.of("workers", *_workers(diagnosis)),
         Axis.of("use_multiprocessing", False, True),
         Axis.range("max_queue_size", 64, low=2),
     ]
+
+
+def _workers(diagnosis: Diagnosis | None) -> tuple[int, ...]:
+    """Many where they wait, and where nobody has measured whether they do."""
+    cores = whole_cores()
+    if diagnosis is None:
+        return tuple(dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores)))
+    if diagnosis.costs.generator.cpu_share < BUSY_SHARE:
+        return WAITING_WORKERS
+    return tuple(dict.fromkeys((1, max(cores // 2, 1), cores, 2 * cores)))

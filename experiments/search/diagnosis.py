@@ -66,6 +66,30 @@ ADVICE: dict[Bottleneck, str] = {
         "your time on the model."
     ),
 }
+# Of a PyDataset, where it is to be said otherwise: Keras's arguments are what there is to set.
+SEQUENCE_IN_WORDS: dict[Bottleneck, str] = {
+    "generator-gil": "the Python of __getitem__, under the GIL",
+    "element-overhead": "handing each batch from Python to tf.data",
+    "blocking": "waiting in __getitem__, with the processor idle",
+}
+SEQUENCE_ADVICE: dict[Bottleneck, str] = {
+    "generator-gil": (
+        "Threads take turns at Python: make the PyDataset with use_multiprocessing=True and about "
+        "as many workers as there are cores, or let NumPy do more of the work."
+    ),
+    "element-overhead": (
+        "Every batch is copied into tf.data, whatever its workers do: return smaller arrays, such "
+        "as images in uint8, and convert them in the model."
+    ),
+    "blocking": (
+        "Several batches can wait at once: make the PyDataset with more workers, and with a "
+        "max_queue_size no smaller than them; threads will do."
+    ),
+    "shared-cores": (
+        "The step takes longest, but it needs the cores that making batches uses: make "
+        "__getitem__ cheaper, for more workers would only take more of them."
+    ),
+}
 
 
 class Diagnosis(BaseModel):
@@ -88,7 +112,8 @@ class Diagnosis(BaseModel):
     @property
     def in_words(self) -> str:
         """The bottleneck as the end of a sentence that begins with "limited by"."""
-        return IN_WORDS[self.bottleneck].format(stage=self.stage)
+        words = IN_WORDS | SEQUENCE_IN_WORDS if self.costs.sequence else IN_WORDS
+        return words[self.bottleneck].format(stage=self.stage)
 
 
 def stages(costs: StageCosts) -> dict[StageName, StageCost]:
@@ -97,7 +122,7 @@ def stages(costs: StageCosts) -> dict[StageName, StageCost]:
         "generator": costs.generator,
         "from_generator": costs.from_generator,
         "map": costs.map,
-        "batch": costs.batch,
+        "batch": None if costs.sequence else costs.batch,
         "step": costs.step,
     }
     return {name: cost for name, cost in found.items() if cost is not None}
@@ -140,4 +165,5 @@ def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
 
 
 def _diagnosis(bottleneck: Bottleneck, stage: StageName, costs: StageCosts) -> Diagnosis:
-    return Diagnosis(bottleneck=bottleneck, stage=stage, advice=ADVICE[bottleneck], costs=costs)
+    advice = ADVICE | SEQUENCE_ADVICE if costs.sequence else ADVICE
+    return Diagnosis(bottleneck=bottleneck, stage=stage, advice=advice[bottleneck], costs=costs)

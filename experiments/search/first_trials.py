@@ -16,6 +16,8 @@ LEAST_FIRST, MOST_FIRST = 5, 8
 # Their buffers. A single batch ahead loses to the hand-over what the costs do not show; more than
 # some batches only hold memory.
 LOOK_AHEAD = (4, 16)
+# Batches in the queue of a PyDataset: few, and as many as the most workers can have under way.
+QUEUES = (8, 32)
 # Predictions closer than this are equal, so the leaner configuration goes first.
 EQUAL_SHARE = 0.03
 # Blocks on their way at once, and what a process holds, in examples: to rank by what is held.
@@ -31,12 +33,14 @@ SWITCHES: dict[str, Switch] = {
     "pool": lambda c: c.thread_pool_size not in (0, UNBOUNDED),
     "one thread per op": lambda c: c.max_intra_op_parallelism > 0,
     "on device": lambda c: c.device_prefetch > 0,
+    "workers": lambda c: c.workers > 1 and not c.use_multiprocessing,
+    "worker processes": lambda c: c.workers > 1 and c.use_multiprocessing,
 }
 # What each bottleneck calls for comes first.
 CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
-    "generator-gil": ("processes", "blocks"),
+    "generator-gil": ("processes", "worker processes", "blocks"),
     "element-overhead": ("blocks", "map on batches", "processes"),
-    "blocking": ("threads", "pool", "processes"),
+    "blocking": ("threads", "pool", "workers", "processes", "worker processes"),
     "map-cpu": ("map on batches", "one thread per op", "blocks"),
     "map-gil": ("map on batches", "threads"),
     "shared-cores": ("blocks", "map on batches", "one thread per op"),
@@ -72,18 +76,22 @@ def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list
 
 def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
     """The points of a space that are worth predicting: with some look-ahead, each kind once."""
-    for config in space.grid(prefetch_buffer=LOOK_AHEAD):
+    for config in space.grid(prefetch_buffer=LOOK_AHEAD, max_queue_size=QUEUES):
         threads = config.thread_pool_size
         if threads and config.map_parallelism == 1:
             continue  # a sequential map has no calls for the threads
         if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
             continue  # most of them would never have anything to do
+        if config.workers <= 1 and config.use_multiprocessing:
+            continue  # predicted as without a process: there is nobody to share the work with
+        if config.workers <= 1 and config.max_queue_size in QUEUES[1:]:
+            continue  # without workers there is no queue
         yield config
 
 
 def kind(config: PipelineConfig, cores: float) -> tuple[object, ...]:
-    """What tells configurations apart: batch size, calls in flight, and what is switched on."""
-    calls = int(config.map_parallelism)
+    """What tells configurations apart: batch size, calls or workers, and what is switched on."""
+    calls = max(int(config.map_parallelism), config.workers)
     flight = "sequential" if calls == 1 else "few" if calls <= cores else "many"
     return config.batch_size, flight, *switched_on(config)
 
@@ -100,6 +108,9 @@ def rank_by(predicted: float, config: PipelineConfig) -> tuple[int, int, int]:
     held += config.generator_chunk * BLOCKS_HELD + config.generator_workers * PROCESS_EXAMPLES
     if isinstance(config.thread_pool_size, int):
         held += config.thread_pool_size
+    if config.workers > 1:
+        held += config.batch_size * config.max_queue_size
+        held += config.workers * (PROCESS_EXAMPLES if config.use_multiprocessing else 1)
     return step, held, config.batch_size
 
 

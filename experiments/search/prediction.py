@@ -88,12 +88,13 @@ def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: float) -> fl
     """Seconds per example by the stages' own costs.
 
     The generator's thread, the map's calls and the step each take their own time when a buffer
-    lies between them; without one the times add up. No configuration gets more than all cores.
+    lies between them; without one the times add up. The queue of a PyDataset's workers is such a
+    buffer, too. No configuration gets more than all cores.
     """
     step_s = step_seconds(costs, config.batch_size) / config.batch_size
     made = production(costs, config, cores)
     before_s = produce_seconds(costs, made, config)
-    buffer = int(config.prefetch_buffer)
+    buffer = int(config.prefetch_buffer) + (config.max_queue_size if config.workers > 1 else 0)
     if buffer == 0:
         seconds = before_s + step_s
     else:
@@ -119,7 +120,22 @@ def production(costs: StageCosts, config: PipelineConfig, cores: float) -> dict[
         alone = costs.generator
         wall_s = max(alone.wall_s / config.generator_workers, alone.cpu_s / cores)
         made["generator"] = StageCost(wall_s=wall_s, cpu_s=alone.cpu_s)
+    if config.workers > 1:
+        made["generator"] = _by_workers(costs.generator, config, cores)
     return made
+
+
+def _by_workers(alone: StageCost, config: PipelineConfig, cores: float) -> StageCost:
+    """The batches of a PyDataset, made by several threads or processes at once.
+
+    Threads share one GIL, processes the cores. Keras has no more batches under way than its queue
+    holds and two: the one that is waited for, and the one that waits for room.
+    """
+    at_once = min(config.workers, config.max_queue_size + 2)
+    busy_s = alone.cpu_s / cores if config.use_multiprocessing else alone.cpu_s
+    # Where NumPy computes in threads of its own, processor time exceeds that of the clock.
+    wall_s = min(max(alone.wall_s / at_once, busy_s), alone.wall_s)
+    return StageCost(wall_s=wall_s, cpu_s=alone.cpu_s)
 
 
 def _handed_over(costs: StageCosts, chunked: StageCost, chunk: int) -> StageCost:
@@ -134,15 +150,16 @@ def _handed_over(costs: StageCosts, chunked: StageCost, chunk: int) -> StageCost
 def produce_seconds(
     costs: StageCosts, made: Mapping[str, StageCost], config: PipelineConfig
 ) -> float:
-    """Seconds per example up to the batch, with the map's calls and the processes in flight."""
+    """Seconds per example up to the batch, with the map's calls and all workers in flight."""
     calls = int(config.map_parallelism)
     wall = {name: cost.wall_s for name, cost in made.items()}
-    apart = [wall["generator"]] if config.generator_workers else []
+    is_apart = config.generator_workers > 0 or config.workers > 1
+    apart = [wall["generator"]] if is_apart else []
     feed_s = wall["from_generator"] + (0.0 if apart else wall["generator"])
-    map_s = wall.get("map", 0.0)
+    map_s, batch_s = wall.get("map", 0.0), wall.get("batch", 0.0)
     if calls == 1:
-        return max(feed_s + map_s + wall["batch"], *apart, 0.0)
-    return max(feed_s, map_s / map_speedup(costs, config), wall["batch"], *apart)
+        return max(feed_s + map_s + batch_s, *apart, 0.0)
+    return max(feed_s, map_s / map_speedup(costs, config), batch_s, *apart)
 
 
 def map_speedup(costs: StageCosts, config: PipelineConfig) -> float:
