@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from experiments.record import Candidates
 from experiments.results import MeasuredConfig
-from experiments.verdict.measurements import AUTOTUNE, BASIC, NO_PREFETCH, STRUCTURE_AUTOTUNE
+from experiments.verdict.measurements import (
+    AUTOTUNE,
+    BASIC,
+    NO_PREFETCH,
+    STRUCTURE_AUTOTUNE,
+    TUNED,
+)
 from pipelines.config import PipelineConfig
 
 NOMINEES = 3
@@ -52,7 +58,7 @@ def candidates_of(
         if nominees and nominees[0].structure:
             found[STRUCTURE_AUTOTUNE] = nominees[0].handed_to_autotune()
     return {
-        **{f"tuned-{rank}": config for rank, config in enumerate(nominees, start=1)},
+        **{f"{TUNED}{rank}": config for rank, config in enumerate(nominees, start=1)},
         **found,
         AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
         NO_PREFETCH: PipelineConfig.no_prefetch(size),

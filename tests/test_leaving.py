@@ -21,20 +21,40 @@ def made(rates: dict[str, float], count: int = 9) -> list[Round]:
 def test_who_is_far_behind_in_every_round_leaves_early() -> None:
     rates = {"tuned-1": 1_000.0, "tuned-2": 900.0, "no_prefetch": 200.0}
 
-    assert beaten(NAMES, made(rates, 2)) == set()
-    assert beaten(NAMES, made(rates, 3)) == {"no_prefetch"}
+    assert beaten(NAMES, made(rates, 1)) == set()
+    assert beaten(NAMES, made(rates, 2)) == {"no_prefetch"}
+    behind = {"tuned-1": 1_000.0, "basic": 650.0}
+    assert beaten((*NAMES, "basic"), made(behind, 2)) == set()
+    assert beaten((*NAMES, "basic"), made(behind, 3)) == {"basic"}
 
 
 def test_who_is_a_little_behind_leaves_by_its_interval() -> None:
-    rates = {"tuned-1": 1_000.0, "tuned-2": 930.0}
+    rates = {"tuned-1": 1_000.0, "structure_autotune": 930.0}
 
     assert beaten(NAMES, made(rates, 5)) == set()
-    assert beaten(NAMES, made(rates, 6)) == {"tuned-2"}
+    assert beaten(NAMES, made(rates, 6)) == {"structure_autotune"}
+
+
+def test_of_tuned_ones_that_are_alike_the_better_one_goes_on_alone() -> None:
+    rates = {"structure_autotune": 1_010.0, "tuned-1": 1_000.0, "tuned-2": 990.0}
+
+    assert beaten(NAMES, made(rates, 3)) == set()
+    assert beaten(NAMES, made(rates, 4)) == {"tuned-2"}
+
+
+@pytest.mark.parametrize("better", [{"host_peak_mib": 40.0}, {"first_batch_s": -0.2}])
+def test_one_that_is_leaner_or_starts_earlier_stays(better: dict[str, float]) -> None:
+    found = [
+        {**row, "tuned-2": row["tuned-2"].model_copy(update=better)}
+        for row in made({"tuned-1": 1_000.0, "tuned-2": 990.0})
+    ]
+
+    assert beaten(NAMES, found[:5]) == set()
 
 
 def test_one_good_round_keeps_a_candidate() -> None:
-    found = made({"tuned-1": 1_000.0, "tuned-2": 500.0}, 4)
-    found[1] = {**found[1], "tuned-2": measured(2_000.0)}
+    found = made({"tuned-1": 1_000.0, "basic": 450.0}, 4)
+    found[1] = {**found[1], "basic": measured(2_000.0)}
 
     assert beaten(NAMES, found) == set()
 
@@ -103,5 +123,5 @@ def test_an_equal_candidate_is_hardly_ever_sent_away(
 
 
 def _left(sides: Any) -> bool:
-    found = [{"tuned-1": measured(a), "tuned-2": measured(b)} for a, b in zip(*sides, strict=True)]
-    return any(beaten(("tuned-1", "tuned-2"), found[:count]) for count in range(3, 10))
+    found = [{"tuned-1": measured(a), "basic": measured(b)} for a, b in zip(*sides, strict=True)]
+    return any(beaten(("tuned-1", "basic"), found[:count]) for count in range(3, 10))

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from objectives.measurement import Ceilings, Measurement
 
+# What the search nominated, by rank.
+TUNED = "tuned-"
 # What users write today: with AUTOTUNE on the plain chain, and without any look-ahead.
 AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
 # The winner's structure with AUTOTUNE for the map's calls and the prefetch buffer.
