@@ -12,7 +12,7 @@ from objectives.spec import Device, StopRule
 # Together with the confirmation these keep the default run of the three built-in pipelines well
 # under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.
 DEFAULT_TRIALS = 24
-DEFAULT_TIME_BUDGET_S = 22.0
+DEFAULT_TIME_BUDGET_S = 20.0
 DEFAULT_CONFIRM_BUDGET_S = 110.0
 # Fewer give an interval that is hardly one, and a median that one slow round moves.
 LEAST_ROUNDS = 9

@@ -155,6 +155,7 @@ class Tuning:
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
                 return
             diagnosis = study.record.diagnosis = diagnose(costs, usable_cores())
+            study.measured_s += costs.measured_s
         print_diagnosis(self._console, info.name, diagnosis)
 
     def _search(self, study: PipelineStudy) -> None:

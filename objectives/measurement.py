@@ -230,6 +230,7 @@ class StageCosts(BaseModel):
         chunked: what handing over blocks and regrouping them to batches adds to the generator, an
             example; None where elements cannot be put together.
         batch_map: the map on whole batches; None where it does not take them.
+        measured_s: seconds that measuring all of it took.
         sequence: they are a PyDataset's, which makes and hands over whole batches.
     """
 
@@ -252,6 +253,7 @@ class StageCosts(BaseModel):
     chunk: int = 1
     chunked: StageCost | None = None
     batch_map: StageCost | None = None
+    measured_s: float = 0.0
     sequence: bool = False
 
 

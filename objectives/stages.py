@@ -72,6 +72,7 @@ class Stages:
             chunk=self._chunk,
             chunked=chunked,
             batch_map=self._batch_map(batch),
+            measured_s=chains.measured_s,
             **{"map": None, "map_speedup": 1.0, "map_calls": MAP_CALLS, **mapping},
         )
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.verdict.confirmation import conclude
 from experiments.verdict.leaving import beaten, enough
 from experiments.verdict.measurements import Round
-from tests.test_confirmation import HOST, measured, rounds
+from tests.test_confirmation import HOST, IN_BLOCKS, measured, rounds
 
 NAMES = ("tuned-1", "tuned-2", "structure_autotune", "autotune", "no_prefetch")
 
@@ -125,3 +126,43 @@ def test_an_equal_candidate_is_hardly_ever_sent_away(
 def _left(sides: Any) -> bool:
     found = [{"tuned-1": measured(a), "basic": measured(b)} for a, b in zip(*sides, strict=True)]
     return any(beaten(("tuned-1", "basic"), found[:count]) for count in range(3, 10))
+
+
+HOSTS = [(0.0, 0.08, 0.0), (0.05, 0.06, 0.1), (0.0, 0.03, 0.2)]
+
+
+@pytest.mark.parametrize(("drift", "spread", "slow_share"), HOSTS)
+def test_of_equal_candidates_none_is_recommended_over_autotune(
+    drift: float, spread: float, slow_share: float
+) -> None:
+    """Whole confirmations in which nobody is faster, with those leaving who are beaten."""
+    rng = np.random.default_rng(10)
+    false = 0
+    for _ in range(CONFIRMATIONS):
+        found = _equal_rounds(rng, drift, spread, slow_share)
+        result = conclude(IN_BLOCKS, found, cores=2, tolerance=0.02)
+        assert result.recommended is not None
+        false += result.recommended.candidate != "autotune"
+
+    # Two standard deviations of a count with an expected share of one in twenty.
+    assert false <= 0.05 * CONFIRMATIONS + 2 * (CONFIRMATIONS * 0.05 * 0.95) ** 0.5
+
+
+CONFIRMATIONS = 100
+
+
+def _equal_rounds(
+    rng: np.random.Generator, drift: float, spread: float, slow_share: float
+) -> list[Round]:
+    """Nine rounds of equal candidates, who leave as they do in a confirmation."""
+    found: list[Round] = []
+    host = 1_000.0
+    for _ in range(9):
+        host *= float(np.exp(rng.normal(0.0, drift)))
+        row = {}
+        for name in IN_BLOCKS:
+            slow = rng.uniform(0.5, 0.9) if rng.random() < slow_share else 1.0
+            row[name] = measured(host * slow * float(np.exp(rng.normal(0.0, spread))))
+        left = beaten(IN_BLOCKS, found)
+        found.append({name: m for name, m in row.items() if name not in left})
+    return found
