@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from experiments.errors import UsageError
 from experiments.report import document as report
+from experiments.report.tables import confirmation_table
 from experiments.report.text import (
     between,
     changes,
@@ -251,3 +252,15 @@ def test_more_than_the_whole_limit_is_called_wrong() -> None:
     assert of_the_limit(result.limit, beyond).endswith(
         "; more than all cannot be, so one of the two was measured wrong"
     )
+
+
+def test_who_left_early_is_not_judged() -> None:
+    record = report_records.full()
+    first, *others = record.result.confirmation
+    left = first.model_copy(update={"rounds": 2})
+    result = record.result.model_copy(update={"confirmation": [left, *others]})
+
+    rows = confirmation_table(record.model_copy(update={"result": result})).rows
+
+    assert [row[4] for row in rows if row[4]].count("left early") == 1
+    assert rows[0][4] == "left early"

@@ -30,12 +30,13 @@ def confirmation_table(record: StudyRecord) -> Table:
     """Candidates against AUTOTUNE, fastest first."""
     headings = ["configuration", "examples/s", "95 % interval", "against AUTOTUNE", "verdict"]
     headings += ["rounds", "CV", "MiB", "of limit"]
+    most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
         (
             settings(c.config, record.info),
             rate(c.examples_per_s),
             between(c.ci),
-            *_against_autotune(c),
+            *_against_autotune(c, most),
             str(c.rounds),
             "" if c.cv is None else share(c.cv, 1),
             f"{c.host_peak_mib:,.0f}",
@@ -154,7 +155,8 @@ def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
     yield "time", f"{result.measured_s:,.0f} s of training steps in {result.wall_s:,.0f} s in all"
 
 
-def _against_autotune(found: Confirmed) -> tuple[str, str]:
+def _against_autotune(found: Confirmed, rounds: int) -> tuple[str, str]:
+    """The ratio and what it says; `rounds` is how many there were."""
     if not found.same_data:
         return "", "other data"
     if found.ratio is None:
@@ -163,7 +165,8 @@ def _against_autotune(found: Confirmed) -> tuple[str, str]:
         return f"{changes(found.ratio.ratio - 1.0)[0]} (no interval)", ""
     ratio, ci = found.ratio.ratio, found.ratio.ci
     by, low, high = changes(ratio - 1.0, ci.low - 1.0, ci.high - 1.0)
-    return f"{by} ({low} to {high})", found.ratio.verdict
+    said = "left early" if found.rounds < rounds else found.ratio.verdict
+    return f"{by} ({low} to {high})", said
 
 
 def _why(trial: TrialRow, measured: MeasuredConfig | None) -> tuple[str, str]:
