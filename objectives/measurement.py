@@ -222,6 +222,8 @@ class StageCosts(BaseModel):
         map_is_python: the map calls back into Python, so that its calls share the GIL.
         waiting_speedup: how many times faster a map that waits runs with `waiting_calls` calls in
             flight and a thread for each; 1 and 0 for a map that doesn't wait.
+        waiting_cpu_s: CPU seconds of an example's map there; one call at a time needs more,
+            for waking up.
         single_thread_map: the map with one thread inside each of its ops; None where that was not
             measured, because the map waits or is Python.
         loops: the whole loop in a few settings, for what the stages by themselves do not show: the
@@ -248,6 +250,7 @@ class StageCosts(BaseModel):
     map_is_python: bool = False
     waiting_speedup: float = 1.0
     waiting_calls: int = 0
+    waiting_cpu_s: float | None = None
     single_thread_map: StageCost | None = None
     loops: list[LoopCost]
     chunk: int = 1

@@ -97,6 +97,7 @@ class Stages:
             each = chains.mapped(map_parallelism=WAITING_CALLS, thread_pool_size=UNBOUNDED)
             found["waiting_calls"] = WAITING_CALLS
             found["waiting_speedup"] = with_map.wall_s / each.wall_s
+            found["waiting_cpu_s"] = minus(each, batch).cpu_s
         elif not python:
             found["single_thread_map"] = minus(chains.mapped(max_intra_op_parallelism=1), batch)
         return found

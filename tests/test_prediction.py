@@ -104,6 +104,25 @@ def test_threads_let_a_map_that_waits_do_so_many_times_at_once() -> None:
     assert seconds(16, "unbounded", **waiting) == seconds(16, 0, **waiting)
 
 
+def test_a_map_with_threads_needs_the_processor_time_that_was_measured_with_them() -> None:
+    """Seen: 677 µs of waking up, one call after the other, hid what 64 threads reach."""
+    threads = PipelineConfig(
+        batch_size=8, prefetch_buffer=64, map_parallelism=64, thread_pool_size="unbounded"
+    )
+    waiting = {
+        "map": cost(4_000.0, cpu_us=700.0),
+        "from_generator": cost(20.0),
+        "waiting_speedup": 27.0,
+        "waiting_calls": 32,
+    }
+    costs = COSTS.model_copy(update=waiting)
+    measured = costs.model_copy(update={"waiting_cpu_s": 100e-6})
+
+    assert 1e6 / predict(costs, threads, 2) == pytest.approx((10 + 20 + 700 + 2 + 50) / 2)
+    step_s = UNCOVERED * 50 / 64
+    assert 1e6 / predict(measured, threads, 2) == pytest.approx(4_000 / 27 + step_s)
+
+
 def test_one_thread_in_each_op_costs_what_was_measured_with_it() -> None:
     def of(threads: int) -> float:
         config = PipelineConfig(

@@ -116,6 +116,8 @@ def production(costs: StageCosts, config: PipelineConfig, cores: float) -> dict[
         made["map"] = costs.batch_map
     elif config.max_intra_op_parallelism == 1 and costs.single_thread_map is not None:
         made["map"] = costs.single_thread_map
+    elif config.thread_pool_size and costs.waiting_cpu_s is not None:
+        made["map"] = made["map"].model_copy(update={"cpu_s": costs.waiting_cpu_s})
     if config.generator_workers:
         alone = costs.generator
         wall_s = max(alone.wall_s / config.generator_workers, alone.cpu_s / cores)
