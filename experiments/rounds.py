@@ -12,6 +12,7 @@ from experiments.study import PipelineStudy
 from experiments.terminal.progress import Steps
 from experiments.verdict.leaving import beaten, enough
 from experiments.verdict.measurements import (
+    AUTOTUNE,
     LIMIT,
     PATIENCE,
     RoundMeasurement,
@@ -58,7 +59,9 @@ class Confirmer:
         rounds = record.rounds
         if more is not None:
             return len(rounds) < done + more
-        if len(rounds) < settings.rounds:
+        # A round in which AUTOTUNE failed says nothing about the ratio to it.
+        with_autotune = [r for r in rounds if AUTOTUNE in r or AUTOTUNE not in self._running()]
+        if len(with_autotune) < settings.rounds:
             return True
         next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not enough(
@@ -116,13 +119,14 @@ class Confirmer:
 
     def _running(self) -> list[str]:
         """Candidates that have not failed too often, read other data, or been beaten."""
-        record = self._record
-        left = beaten(record.candidates, record.rounds) | set(record.other_data)
-        return [
+        # Who is out for other reasons beats nobody, however fast it was.
+        usable = [
             name
-            for name in record.candidates
-            if self._failures[name] < PATIENCE and name not in left
+            for name in self._record.candidates
+            if self._failures[name] < PATIENCE and name not in self._record.other_data
         ]
+        left = beaten(usable, self._record.rounds)
+        return [name for name in usable if name not in left]
 
     def _so_far(self) -> str:
         """The medians until now, for the progress display."""

@@ -14,6 +14,7 @@ from experiments.rounds import Confirmer
 from experiments.settings import StudySettings
 from experiments.terminal.progress import Steps
 from objectives.measurement import Measurement, TrialFailure
+from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
 from tests.fakes import FakeRunner, measurement
 from tests.test_study import FAILURE, SETTINGS, Bench
@@ -197,3 +198,19 @@ def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([900.0]))
 
     assert [len(found) for found in bench.study.record.rounds] == [2] * 9
+
+
+def test_a_round_in_which_autotune_failed_is_made_up_for(tmp_path: Path) -> None:
+    """Nine rounds with eight of AUTOTUNE would leave ten times its rate without a verdict."""
+
+    class FailsOnce(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            if spec.config.is_autotune and not any(s.config.is_autotune for s in self.specs):
+                self.specs.append(spec)
+                return FAILURE
+            return super().measure(spec)
+
+    bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
+
+    assert sum("autotune" in found for found in bench.study.record.rounds) == 9
+    assert len(bench.study.record.rounds) == 10

@@ -19,14 +19,13 @@ from experiments.verdict.measurements import (
     shared,
 )
 from experiments.verdict.ratio import Ratio, ratio_to
+from experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
 
 # Left behind by so much in every one of so many rounds, a candidate leaves. Of equal ones that
 # vary by 10 % from run to run, one in 50,000 is that far behind in three rounds of three.
 FAR_BEHIND = ((2, 0.50), (3, 0.70), (5, 0.85))
 # Of tuned candidates that so many rounds do not tell apart, the better one goes on alone.
 ALIKE_AFTER = 4
-# It stays where it has less memory or an earlier first batch, which may yet decide.
-LEANER, EARLIER_S = 0.9, 0.1
 # After so many rounds the interval decides.
 BY_INTERVAL, BEHIND = 6, 0.97
 # Rounds go on until the ratio to AUTOTUNE is known within this share ...
@@ -51,11 +50,15 @@ def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
     best = leader(names, rounds)
     if best is None:
         return set()
-    others = [name for name in names if name not in (best, AUTOTUNE)]
-    return {
+    tuned = [name for name in names if name.startswith(TUNED)]
+    best_tuned = leader(tuned, rounds)
+    left = {
+        name for name in names if name not in (best, AUTOTUNE) and _is_beaten(name, best, rounds)
+    }
+    return left | {
         name
-        for name in others
-        if _is_beaten(name, best, rounds) or _is_redundant(name, _best_tuned(names, rounds), rounds)
+        for name in tuned
+        if best_tuned not in (None, name) and _is_redundant(name, str(best_tuned), rounds)
     }
 
 
@@ -87,26 +90,24 @@ def known(ratio: Ratio) -> bool:
     return far or ratio.half_width <= PRECISE_SHARE
 
 
-def _best_tuned(names: Iterable[str], rounds: Sequence[Round]) -> str:
-    return leader([name for name in names if name.startswith(TUNED)], rounds) or ""
-
-
 def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
-    """Whether a tuned candidate has nothing over a better one: neither memory nor a first batch."""
+    """Whether a candidate has nothing over a better one: neither memory nor an earlier first batch.
+
+    Either may yet decide between the two, so it stays where it has one of them.
+    """
     both = [r for r in rounds if name in r and best in r]
-    if not (name.startswith(TUNED) and best.startswith(TUNED)) or len(both) < ALIKE_AFTER:
+    if len(both) < ALIKE_AFTER:
         return False
     own, its = [r[name] for r in both], [r[best] for r in both]
-    lean = statistics.median(m.host_peak_mib for m in own) < LEANER * statistics.median(
-        m.host_peak_mib for m in its
-    )
+    most_mib = (1.0 - WORTH_SAVING) * statistics.median(m.host_peak_mib for m in its)
+    is_lean = statistics.median(m.host_peak_mib for m in own) < most_mib
     earlier_s = statistics.median(
         b.first_batch_s - a.first_batch_s for a, b in zip(own, its, strict=True)
     )
-    slower = statistics.median(
+    ratio = statistics.median(
         a.examples_per_s / b.examples_per_s for a, b in zip(own, its, strict=True)
     )
-    return slower < 1.0 and not lean and earlier_s < EARLIER_S
+    return ratio < 1.0 and not is_lean and earlier_s < LEAST_FIRST_BATCH_S
 
 
 def _is_beaten(name: str, best: str, rounds: Sequence[Round]) -> bool:
