@@ -134,12 +134,9 @@ class TrialRunner:
     def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
         """Measures what each stage of a pipeline costs by itself, alone on this host."""
         job = {"job": "stages", "pipeline": pipeline, "seed": seed, "device": device}
-        with host_lock():
-            answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
+        answer = self._alone(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer
-        if "failure" in answer:
-            return _failure(answer)
         return StageCosts.model_validate(answer["stages"])
 
     def measure_limit(
@@ -148,12 +145,9 @@ class TrialRunner:
         """Measures the terms of a pipeline's limit in a fresh process, alone on this host."""
         job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
         job |= {"device": device, "vectorized": vectorized}
-        with host_lock():
-            answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
+        answer = self._alone(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer
-        if "failure" in answer:
-            return _failure(answer)
         return LimitTerms.model_validate(answer["limit"])
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
@@ -184,13 +178,20 @@ class TrialRunner:
         """
         cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "data", "spec": spec.model_dump(mode="json"), "most_s": most_s}
-        with host_lock():
-            answer = self._run(job, most_s + spec.deadline_s, cap_mib)
+        answer = self._alone(job, most_s + spec.deadline_s, cap_mib)
         if isinstance(answer, TrialFailure):
             return answer
-        if "failure" in answer:
-            return _failure(answer)
         return [str(each) for each in answer["data"]]
+
+    def _alone(
+        self, job: dict[str, Any], deadline_s: float, cap_mib: float
+    ) -> dict[str, Any] | TrialFailure:
+        """Runs a job while nothing else is measured on this host; its own failure is one, too."""
+        with host_lock():
+            answer = self._run(job, deadline_s, cap_mib)
+        if isinstance(answer, TrialFailure) or "failure" not in answer:
+            return answer
+        return _failure(answer)
 
     def _run(
         self, job: dict[str, Any], deadline_s: float, cap_mib: float | None
