@@ -19,7 +19,7 @@ from objectives.measurement import LimitTerms, StageCost
 from objectives.sequence_stages import BareBatches
 from objectives.spec import StopRule
 from objectives.stage_chains import StageChains, cost_of, minus
-from objectives.stages import SAMPLE_ELEMENTS, WAITING_CALLS, WAITS_SHARE
+from objectives.stages import SAMPLE_ELEMENTS, WAITS_SHARE
 from objectives.steady_state import Feed
 from objectives.training import TrainingFeed
 from pipelines.build import build_dataset, sample_batch
@@ -31,6 +31,8 @@ from pipelines.source import BatchesPipeline, GeneratorPipeline, Pipeline, has_t
 RULE = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
 # Real batches that the step repeats: several, since padded ones differ in length.
 READY_BATCHES, READY_S = 4, 0.5
+# Calls in flight, with a thread each, that a map that waits takes the least processor time with.
+CHEAPEST_CALLS = 32
 
 
 def measure_limit_terms(
@@ -84,8 +86,9 @@ def _least_map_cpu_s(
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
     if ways[0].cpu_share < WAITS_SHARE:
-        # One call after the other, a map that waits spends most of its processor time on waking up.
-        threads = {"map_parallelism": WAITING_CALLS, "thread_pool_size": UNBOUNDED}
+        # One call after the other, a map that waits spends most of its processor time on waking up;
+        # so do more threads than it needs.
+        threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}
         ways.append(minus(chains.mapped(**threads), batch))
     if vectorized:
         ways.append(minus(chains.mapped_in_batches(), batch))

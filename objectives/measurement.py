@@ -20,6 +20,8 @@ FailureKind = Literal[
     "interrupted",
 ]
 Stopped = Literal["precise", "time", "pruned"]
+# Calls in flight at which a map that waits is measured, and as many as a search offers there.
+WAITING_CALLS = 64
 
 
 class Interval(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any
 
 from objectives.ceilings import Alone
 from objectives.inspection import first_elements
-from objectives.measurement import LoopCost, StageCost, StageCosts
+from objectives.measurement import WAITING_CALLS, LoopCost, StageCost, StageCosts
 from objectives.spec import StopRule
 from objectives.stage_chains import StageChains, fitting, minus
 from objectives.training import TrainingFeed
@@ -25,8 +25,6 @@ RULE = StopRule(window_s=0.08, startup_s=0.08, min_windows=4, max_s=0.32)
 SAMPLE_ELEMENTS = 4
 # Calls of the map in flight on tf.data's own threads: more than a small machine has cores.
 MAP_CALLS = 8
-# Calls in flight with a thread each, for a map that waits: enough to reach what the host can do.
-WAITING_CALLS = 32
 # A map that uses the processor for less of its time than this waits for something.
 WAITS_SHARE = 0.5
 # The loops: some look-ahead, and as many calls of the map as a small machine has cores.

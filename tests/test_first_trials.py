@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.search.axes import WAITING_CALLS, offer
+from experiments.search.axes import offer
 from experiments.search.correction import Correction, disagrees, lessons
 from experiments.search.diagnosis import Diagnosis, diagnose
 from experiments.search.first_trials import (
@@ -19,6 +19,7 @@ from experiments.search.first_trials import (
 from experiments.search.prediction import predict
 from experiments.search.space import SearchSpace
 from experiments.settings import Options
+from objectives.measurement import WAITING_CALLS
 from pipelines.config import UNBOUNDED, PipelineConfig
 from tests.fakes import COSTS, INFO, cost
 from tests.test_space import ABLE

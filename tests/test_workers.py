@@ -10,8 +10,9 @@ from experiments.search.axes import WAITING_WORKERS, offer
 from experiments.search.correction import Correction
 from experiments.search.diagnosis import diagnose
 from experiments.search.first_trials import QUEUES, candidates, first_trials, switched_on
-from experiments.search.prediction import UNCOVERED, predict
+from experiments.search.prediction import predict
 from experiments.search.space import SearchSpace
+from experiments.search.stage_seconds import UNCOVERED
 from experiments.settings import Options
 from objectives.cores import whole_cores
 from objectives.measurement import StageCosts

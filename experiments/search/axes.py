@@ -8,17 +8,16 @@ from experiments.search.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stag
 from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
 from objectives.cores import whole_cores
-from objectives.measurement import PipelineInfo, StageCosts
+from objectives.measurement import WAITING_CALLS, PipelineInfo, StageCosts
 from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
 # Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
 # those that last longer than 64 steps are a rate, not a pause.
 MAX_PREFETCH = 64
 # A map that computes gains from some more calls in flight than there are cores; one that waits,
-# from as many as it can wait for at once.
+# from as many as it can wait for at once (`WAITING_CALLS`).
 CALLS_PER_CORE = 4
 LEAST_CALLS = 8
-WAITING_CALLS = 64
 # A stage with less than this share of the pipeline's time is not worth an axis.
 WORTH = 0.05
 # Processes cost memory and a core each, so that the generator must be worth more.
