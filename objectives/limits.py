@@ -19,7 +19,7 @@ from objectives.measurement import LimitTerms, StageCost
 from objectives.sequence_stages import BareBatches
 from objectives.spec import StopRule
 from objectives.stage_chains import StageChains, cost_of, minus
-from objectives.stages import SAMPLE_ELEMENTS, WAITS_SHARE
+from objectives.stages import SAMPLE_ELEMENTS
 from objectives.steady_state import Feed
 from objectives.training import TrainingFeed
 from pipelines.build import build_dataset, sample_batch
@@ -85,7 +85,7 @@ def _least_map_cpu_s(
         return 0.0
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
-    if ways[0].cpu_share < WAITS_SHARE:
+    if ways[0].waits:
         # One call after the other, a map that waits spends most of its processor time on waking up;
         # so do more threads than it needs.
         threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}

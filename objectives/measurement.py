@@ -20,6 +20,8 @@ FailureKind = Literal[
     "interrupted",
 ]
 Stopped = Literal["precise", "time", "pruned"]
+# A stage that uses the processor for less of its time than this mostly waits for something.
+WAITS_SHARE = 0.5
 # Calls in flight at which a map that waits is measured, and as many as a search offers there.
 WAITING_CALLS = 64
 
@@ -186,6 +188,11 @@ class StageCost(BaseModel):
     def cpu_share(self) -> float:
         """Share of its time in which it computes; above 1 with several threads."""
         return self.cpu_s / max(self.wall_s, 1e-12)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it spends most of its time waiting for something else than the processor."""
+        return self.cpu_share < WAITS_SHARE
 
 
 class LoopCost(BaseModel):

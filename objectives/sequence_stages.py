@@ -62,6 +62,7 @@ class SequenceStages:
         self._seed = seed
         self._batch_size = pipeline.batch_sizes[0]
         self._tree = ProcessTree()
+        self._measured_s = 0.0
         self._batch = first_batch(pipeline, self._batch_size, seed)
         self._feed = TrainingFeed(pipeline.build_model(), self._chain(prefetch=0))
         self._feed.trace(self._batch)
@@ -86,6 +87,7 @@ class SequenceStages:
             map_speedup=1.0,
             map_calls=1,
             loops=[] if slow else [self._loop()],
+            measured_s=self._measured_s,
             sequence=True,
         )
 
@@ -116,4 +118,6 @@ class SequenceStages:
         return build_dataset(self._pipeline, config, seed=self._seed)
 
     def _cost(self, feed: Feed) -> StageCost:
-        return cost_of(steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s))
+        state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)
+        self._measured_s += state.seconds
+        return cost_of(state)

@@ -25,8 +25,6 @@ RULE = StopRule(window_s=0.08, startup_s=0.08, min_windows=4, max_s=0.32)
 SAMPLE_ELEMENTS = 4
 # Calls of the map in flight on tf.data's own threads: more than a small machine has cores.
 MAP_CALLS = 8
-# A map that uses the processor for less of its time than this waits for something.
-WAITS_SHARE = 0.5
 # The loops: some look-ahead, and as many calls of the map as a small machine has cores.
 LOOP_PREFETCH, LOOP_MAP_CALLS = 4, 2
 SLOW_BATCH_S = 0.3
@@ -91,7 +89,7 @@ class Stages:
             # Against the whole chain: the parallel map's own bookkeeping counts, too.
             "map_speedup": with_map.wall_s / parallel.wall_s,
         }
-        if alone.cpu_share < WAITS_SHARE:
+        if alone.waits:
             each = chains.mapped(map_parallelism=WAITING_CALLS, thread_pool_size=UNBOUNDED)
             found["waiting_calls"] = WAITING_CALLS
             found["waiting_speedup"] = with_map.wall_s / each.wall_s

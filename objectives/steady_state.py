@@ -56,6 +56,11 @@ class SteadyState:
     settled: bool
     cpu_s: float
 
+    @property
+    def seconds(self) -> float:
+        """What measuring took, start-up included."""
+        return self.startup_s + sum(window.seconds for window in self.windows)
+
 
 @dataclass
 class _Count:

@@ -72,6 +72,7 @@ def test_a_sequence_that_waits_is_found_to(runner: TrialRunner, target: str) -> 
     # 20 ms for 8 examples, of which a sleep takes none less and a busy host some more.
     assert 0.002 < costs.generator.wall_s < 0.006
     assert costs.step_s.keys() == {SIZE}
+    assert costs.measured_s > 0.3
     assert [loop.prefetch_buffer for loop in costs.loops] == [4]
 
 

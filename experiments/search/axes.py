@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.search.diagnosis import BUSY_SHARE, Diagnosis, producer_s, stages
+from experiments.search.diagnosis import Diagnosis, producer_s, stages
 from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
 from objectives.cores import whole_cores
@@ -93,7 +93,7 @@ def _not_worth(name: str, costs: StageCosts) -> str | None:
 
 def map_waits(costs: StageCosts) -> bool:
     """Whether the map spends most of its time waiting, so that threads help it."""
-    return costs.map is not None and costs.map.cpu_share < BUSY_SHARE
+    return costs.map is not None and costs.map.waits
 
 
 def _most_calls(diagnosis: Diagnosis | None) -> int:
@@ -130,7 +130,7 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> A
 
 
 def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
-    if diagnosis is not None and diagnosis.costs.generator.cpu_share < BUSY_SHARE:
+    if diagnosis is not None and diagnosis.costs.generator.waits:
         return WAITING_PROCESSES
     cores = whole_cores()
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
@@ -150,6 +150,6 @@ def _workers(diagnosis: Diagnosis | None) -> tuple[int, ...]:
     cores = whole_cores()
     if diagnosis is None:
         return tuple(dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores)))
-    if diagnosis.costs.generator.cpu_share < BUSY_SHARE:
+    if diagnosis.costs.generator.waits:
         return WAITING_WORKERS
     return tuple(dict.fromkeys((1, max(cores // 2, 1), cores, 2 * cores)))

@@ -19,8 +19,6 @@ Bottleneck = Literal[
 ]
 StageName = Literal["generator", "from_generator", "map", "batch", "step"]
 
-# A stage that uses the processor for less of its time than this mostly waits for something.
-BUSY_SHARE = 0.5
 # A Python map that gains less than this from calls in flight is held by the GIL.
 SCALES = 1.3
 # The step is what limits only where both fit into the cores within this share of its time; more
@@ -152,7 +150,7 @@ def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
         stage = max(before, key=lambda name: before[name].cpu_s)
         return _diagnosis("shared-cores", stage, costs)
     stage = max(before, key=lambda name: before[name].wall_s)
-    waits = before[stage].cpu_share < BUSY_SHARE
+    waits = before[stage].waits
     if stage in ("generator", "map") and waits:
         return _diagnosis("blocking", stage, costs)
     if stage == "generator":

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from experiments.verdict.ratio import interval_of, ratio_to
-from objectives.measurement import Interval, LimitTerms
+from objectives.measurement import WAITS_SHARE, Interval, LimitTerms
 
 Binding = Literal["step", "generator", "cpu"]
 
@@ -25,8 +25,6 @@ IN_WORDS: dict[Binding, str] = {
 }
 # A generator that waits can be split into as many processes as are worth their memory.
 WAITING_PROCESSES = 32
-# One that uses the processor for less of its time than this waits.
-WAITS_SHARE = 0.5
 
 
 class LimitBreakdown(BaseModel):
