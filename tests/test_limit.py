@@ -98,4 +98,4 @@ def test_it_says_what_sets_it() -> None:
     found = LimitRounds([terms()], 2.0, splittable=False).limit
 
     assert found is not None
-    assert found.in_words == "the bare generator, which makes no more in one process"
+    assert found.in_words == "the bare generator, which makes no more with one worker"

@@ -20,7 +20,7 @@ Binding = Literal["step", "generator", "cpu"]
 
 IN_WORDS: dict[Binding, str] = {
     "step": "the training step, which takes no more even if every batch lies ready",
-    "generator": "the bare generator, which makes no more in {processes}",
+    "generator": "the bare generator, which makes no more with {workers}",
     "cpu": "the processor: an example needs that much of it in generator, map and step",
 }
 # A generator that waits can be split into as many processes as are worth their memory.
@@ -69,8 +69,8 @@ class Limit(BaseModel):
     @property
     def in_words(self) -> str:
         """What sets the limit, as the end of a sentence that begins with "set by"."""
-        processes = "one process" if self.processes == 1 else f"{self.processes} processes"
-        return IN_WORDS[self.binding].format(processes=processes)
+        workers = "one worker" if self.processes == 1 else f"{self.processes} workers"
+        return IN_WORDS[self.binding].format(workers=workers)
 
 
 class Fraction(BaseModel):
