@@ -12,7 +12,6 @@ from experiments.search.axes import offer
 from experiments.verdict.confirmation import Confirmation, conclude
 from experiments.verdict.limit import Fraction
 from experiments.verdict.measurements import is_baseline
-from objectives.cores import usable_cores
 
 
 def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
@@ -27,7 +26,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
     confirmation = conclude(
         record.candidates,
         record.rounds,
-        cores=usable_cores(),
+        cores=record.cores,
         tolerance=settings.tolerance,
         memory_limit_mib=settings.memory_limit_mib,
         limits=record.limits,
@@ -51,6 +50,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
         gain=confirmation.gain,
         baseline_failures=confirmation.baseline_failures,
         data_checked=data.checked if data else None,
+        data_batches=len(data.each_batch) if data else 0,
         other_data=record.other_data,
         recommended=confirmation.recommended,
         measured_s=measured_s,

@@ -16,6 +16,7 @@ from experiments.results import MeasuredConfig, State, TrialCounts, TrialRow
 from experiments.search.diagnosis import Diagnosis
 from experiments.settings import StudySettings
 from experiments.verdict.measurements import Round, RoundMeasurement
+from objectives.cores import usable_cores
 from objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from pipelines.config import PipelineConfig
 
@@ -91,6 +92,12 @@ class Record:
         self._study.set_user_attr("info", info.model_dump(mode="json"))
         self._study.set_user_attr("settings", settings.model_dump(mode="json"))
         self._study.set_user_attr("host", host)
+        self._study.set_user_attr("cores", usable_cores())
+
+    @property
+    def cores(self) -> float:
+        """That a trial could use where it was measured."""
+        return float(self._study.user_attrs.get("cores", usable_cores()))
 
     @property
     def host(self) -> str:
@@ -133,6 +140,24 @@ class Record:
     def rows(self) -> list[TrialRow]:
         """The same for a report."""
         return [_row(trial) for trial in self.finished]
+
+    @property
+    def cut_off(self) -> list[PipelineConfig]:
+        """Predicted first trials that an interrupt cut off, and that no trial has had since."""
+        trials = self._study.get_trials(deepcopy=False)
+        lost = {
+            PipelineConfig.model_validate(t.user_attrs["config"]): t.params
+            for t in trials
+            if t.state.is_finished()
+            and state_of(t) == "interrupted"
+            and t.user_attrs.get("warm_start")
+            and "config" in t.user_attrs
+        }
+        had = {row.config for row in self.rows}
+        waiting = [
+            t.system_attrs.get("fixed_params") for t in trials if t.state is TrialState.WAITING
+        ]
+        return [c for c, params in lost.items() if c not in had and params not in waiting]
 
     @property
     def complete(self) -> list[MeasuredConfig]:
@@ -207,6 +232,10 @@ class Record:
         """Takes a candidate out of the latest confirmation."""
         found = [*self.other_data, candidate]
         self._study.set_user_attr(f"other_data/{self._latest}", found)
+
+    def take_back_other_data(self) -> None:
+        """Lets those in again that `mark_other_data` took out of the latest confirmation."""
+        self._study.set_user_attr(f"other_data/{self._latest}", [])
 
     @property
     def known_run_ids(self) -> set[str | None]:

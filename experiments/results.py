@@ -125,6 +125,7 @@ class StudyResult(BaseModel):
     gain: Gain | None = None
     baseline_failures: int = 0
     data_checked: bool | None = None
+    data_batches: int = 0
     other_data: list[str] = []
     recommended: Recommended | None
     measured_s: float

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from statistics import median
 
-from experiments.record import MeasuredLimit, MeasuredRound
+from experiments.record import MeasuredLimit, MeasuredRound, PlainData
 from experiments.study import PipelineStudy
 from experiments.terminal.progress import Steps
-from experiments.verdict.leaving import beaten, enough
+from experiments.verdict.leaving import beaten, enough, leader
 from experiments.verdict.measurements import (
     AUTOTUNE,
     LIMIT,
@@ -60,13 +61,13 @@ class Confirmer:
         if more is not None:
             return len(rounds) < done + more
         # A round in which AUTOTUNE failed says nothing about the ratio to it.
-        with_autotune = [r for r in rounds if AUTOTUNE in r or AUTOTUNE not in self._running()]
-        if len(with_autotune) < settings.rounds:
+        # Nor does one in which the leader failed.
+        running = self._running()
+        needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
+        if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
             return True
         next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
-        return next_s <= settings.confirm_budget_s and not enough(
-            self._running(), rounds, settings.rounds
-        )
+        return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
 
     def _round(self, number: int) -> None:
         """Measures every candidate once; each in a process of its own, as every trial is."""
@@ -110,12 +111,23 @@ class Confirmer:
         if data is None or not data.checked or name in self._record.other_data:
             return
         if not same(data.each_batch, measured.each_batch):
+            if name == AUTOTUNE:
+                # What users run today gives other data from run to run: so may everything else.
+                why_not = "the data are not checked: AUTOTUNE's differ from run to run"
+                self._record.data = PlainData(why_not=why_not)
+                self._record.take_back_other_data()
+                self.problems.append(f"{self._study.info.name}: {why_not}")
+                return
             self._record.mark_other_data(name)
             self.problems.append(
                 f"{self._study.info.name}: {name} ({self._record.candidates[name]}) reads other "
-                "data than the plain chain, so it is out; check what generate makes of "
-                "shard_index and shard_count"
+                f"data than the plain chain, so it is out; {self._what_to_check(name)}"
             )
+
+    def _what_to_check(self, name: str) -> str:
+        if self._record.candidates[name].generator_workers:
+            return "check what generate makes of shard_index and shard_count"
+        return "check whether its data depend on the order in which threads run"
 
     def _running(self) -> list[str]:
         """Candidates that have not failed too often, read other data, or been beaten."""
@@ -125,8 +137,19 @@ class Confirmer:
             for name in self._record.candidates
             if self._failures[name] < PATIENCE and name not in self._record.other_data
         ]
-        left = beaten(usable, self._record.rounds)
+        left = beaten(self._fitting(usable), self._record.rounds)
         return [name for name in usable if name not in left]
+
+    def _fitting(self, names: Iterable[str]) -> list[str]:
+        """Those that need no more than the memory limit so far: the others cannot be chosen."""
+        limit = self._study.settings.memory_limit_mib
+        if limit is None:
+            return list(names)
+        peaks = {
+            name: [r[name].host_peak_mib for r in self._record.rounds if name in r]
+            for name in names
+        }
+        return [name for name, found in peaks.items() if not found or median(found) <= limit]
 
     def _so_far(self) -> str:
         """The medians until now, for the progress display."""
@@ -134,4 +157,4 @@ class Confirmer:
         for measured in self._record.rounds:
             for name, m in measured.items():
                 rates[name.partition("-")[0]].append(m.examples_per_s)
-        return ", ".join(f"{name} {statistics.median(found):,.0f}" for name, found in rates.items())
+        return ", ".join(f"{name} {median(found):,.0f}" for name, found in rates.items())

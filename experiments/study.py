@@ -98,10 +98,14 @@ class PipelineStudy:
     def enqueue_predicted(self) -> None:
         """Puts the configurations that the diagnosis predicts to be best ahead of the sampler's."""
         diagnosis = self.record.diagnosis
-        if diagnosis is None or self.study.get_trials(deepcopy=False):
-            return  # a resumed study has had them
+        if diagnosis is None:
+            return
         space = self.offer.space
-        for config in first_trials(diagnosis, space, usable_cores()):
+        configs = first_trials(diagnosis, space, usable_cores())
+        if self.study.get_trials(deepcopy=False):
+            # A resumed study has had them, but for the one that was cut off.
+            configs = self.record.cut_off
+        for config in configs:
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     def run_trial(self) -> Outcome:
@@ -170,7 +174,12 @@ class PipelineStudy:
         costs, cores = diagnosis.costs, usable_cores()
         if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
             return None
-        return Correction(costs, cores, seen).best_untried(self.offer.space)
+        best = self.record.best
+        return Correction(costs, cores, seen).best_untried(
+            self.offer.space,
+            tried={row.config for row in rows},
+            to_beat=best.examples_per_s if best else 0.0,
+        )
 
     def run_candidate(
         self, name: str, config: PipelineConfig, number: int
@@ -215,17 +224,18 @@ class PipelineStudy:
         return MeasuredLimit(terms=result, mlflow_run_id=run_id)
 
     def read_plain_data(self) -> PlainData:
-        """The plain chain's first batches, read twice, for as many as any candidate is checked on.
+        """The plain chain's first batches, for as many as any candidate is checked on.
 
-        The check is off where the two readings differ, or where one fails.
+        They are read twice, one time with AUTOTUNE: what users run today is never out for other
+        data. The check is off where the two readings differ, or where one fails.
         """
         configs = self.record.candidates.values()
         size = next(iter(configs)).batch_size
         plain = PipelineConfig.no_prefetch(size).model_copy(update=dict(self.info.own))
         batches = max(batches_to_check(config) for config in configs)
-        spec = self._spec(plain).model_copy(update={"digest_batches": batches})
         readings: list[list[str]] = []
-        for _ in range(2):
+        for config in (plain, PipelineConfig.autotune(size, **self.info.own)):
+            spec = self._spec(config).model_copy(update={"digest_batches": batches})
             found = self._runner.read_data(spec, READ_PLAIN_S)
             if isinstance(found, TrialFailure):
                 return PlainData(why_not=f"the data are not checked: {found.detail}")
@@ -233,7 +243,10 @@ class PipelineStudy:
         each_batch = reference(*readings)
         if each_batch is None:
             return PlainData(
-                why_not="the data are not checked: two runs of the plain chain differ already"
+                why_not=(
+                    "the data are not checked: two runs of the plain chain, one of them with "
+                    "AUTOTUNE, differ already"
+                )
             )
         return PlainData(each_batch=each_batch)
 

@@ -148,6 +148,9 @@ class Tuning:
         if not info.has_stages:
             self._console.print(f"{info.name}: builds its own chain, whose stages are not measured")
             return
+        if diagnosis is None and study.record.finished:
+            self._console.print(f"{info.name}: its search began without a diagnosis")
+            return
         if diagnosis is None:
             settings = study.settings
             costs = self._runner.measure_stages(info.target, settings.seed, settings.device)

@@ -25,6 +25,7 @@ from objectives.training import TrainingFeed
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import UNBOUNDED, PipelineConfig
 from pipelines.source import BatchesPipeline, GeneratorPipeline, Pipeline, has_transform
+from pipelines.structure import calls_python
 
 # Short, for every round of a confirmation pays for them: a host that wanders within seconds is seen
 # better nine times for a moment than three times for longer.
@@ -90,6 +91,9 @@ def _least_map_cpu_s(
         # so do more threads than it needs.
         threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}
         ways.append(minus(chains.mapped(**threads), batch))
+    elif not calls_python(pipeline):
+        # Threads inside an op cost more processor time than they save by the clock.
+        ways.append(minus(chains.mapped(max_intra_op_parallelism=1), batch))
     if vectorized:
         ways.append(minus(chains.mapped_in_batches(), batch))
     return min(way.cpu_s for way in ways)

@@ -99,6 +99,7 @@ class SequenceStages:
     def _step(self) -> StageCost:
         given = repeat(self._batch)
         feed = self._feed
+        feed.ignore_loss()
         return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
 
     def _loop(self) -> LoopCost:

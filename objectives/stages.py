@@ -113,6 +113,7 @@ class Stages:
     def _steps(self) -> tuple[dict[int, float], StageCost]:
         """Seconds of a step by batch size, and an example's cost at the largest."""
         step_s: dict[int, float] = {}
+        self._feed.ignore_loss()
         for size in sorted(set(self._pipeline.batch_sizes)):
             batch = sample_batch(self._pipeline, self._first, size)
             self._feed.trace(batch)

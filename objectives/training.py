@@ -112,7 +112,8 @@ class TrainingFeed:
         self._step = compile_step(model, dataset.element_spec)
         # Keras takes the batch in Python, too, where the step is to run there.
         self._takes = None if model.run_eagerly else step_on_iterator(self._step)
-        self._autotuned = autotuned
+        # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
+        self._autotuned = autotuned and dataset.options().autotune.enabled is not False
         self._metrics: Any = None
         self._iterator: Iterator[Any] | None = None
 
@@ -163,10 +164,13 @@ class TrainingFeed:
         else:
             take_on_iterator(self._iterator)
 
+    def ignore_loss(self) -> None:
+        """Lets the loss be what it likes: the same batch over and over may well diverge."""
+        self._checks_loss = False
+
     def repeat(self, batches: Sequence[Any]) -> None:
         """Starts over batches that lie ready in memory, round and round."""
-        # The same batches over and over may well diverge, which says nothing about their time.
-        self._checks_loss = False
+        self.ignore_loss()
         dataset = self._given(*batches).cache().repeat()
         self.start(dataset.with_options(pinned_options()))
 

@@ -157,7 +157,9 @@ def test_a_baseline_that_fails_is_not_recommended() -> None:
     result = decide(found)
     assert recommended(result) == "tuned-1"
     assert result.recommended is not None
-    assert result.recommended.reason == "AUTOTUNE failed in 2 of 9 rounds; the fastest confirmed"
+    assert (
+        result.recommended.reason == "AUTOTUNE gave no rate in 2 of 9 rounds; the fastest confirmed"
+    )
     assert result.speedup is not None
     assert (result.speedup.verdict, result.baseline_failures) == ("too few rounds", 2)
 
@@ -317,3 +319,28 @@ def test_the_best_of_three_equal_ones_is_not_proven_faster() -> None:
         false += result.recommended is not None and result.recommended.candidate != "autotune"
 
     assert false <= 5 + 2 * (100 * 0.05 * 0.95) ** 0.5
+
+
+def test_one_that_left_before_the_host_slowed_down_is_not_preferred() -> None:
+    """Its own median is higher; in every round that both were in it was slower."""
+    fast = rounds({"tuned-1": 1_000.0, "tuned-2": 950.0, "autotune": 300.0})
+    slow = rounds({"tuned-1": 500.0, "autotune": 150.0}, host=HOST * 2)
+
+    assert recommended(decide([*fast, *slow])) == "tuned-1"
+
+
+def test_a_gain_is_not_told_of_who_is_out_or_left() -> None:
+    found = rounds(
+        {"tuned-1": 900.0, "tuned-2": 600.0, "structure_autotune": 880.0, "autotune": 300.0}
+    )
+
+    def gain(kept: Sequence[Round], *out: str) -> object:
+        return conclude(IN_BLOCKS, kept, cores=2, tolerance=0.02, other_data=out).gain
+
+    assert gain(found) is not None
+    assert gain(found, "structure_autotune") is None
+    early = [
+        {name: m for name, m in row.items() if number < 4 or name != "structure_autotune"}
+        for number, row in enumerate(found)
+    ]
+    assert gain(early) is None

@@ -141,7 +141,7 @@ def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
         (made(4, 0), predict(BLOCKING, made(4, 0), CORES)),
     ]
 
-    found = Correction(BLOCKING, CORES, seen).best_untried(space)
+    found = Correction(BLOCKING, CORES, seen).best_untried(space, set(), 0.0)
 
     assert found is not None
     assert found.thread_pool_size not in (0, UNBOUNDED)
@@ -156,4 +156,15 @@ def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -
     best = max(candidates(space), key=lambda config: predict(BLOCKING, config, CORES))
     seen = [(best, predict(BLOCKING, best, CORES))]
 
-    assert Correction(BLOCKING, CORES, seen).best_untried(space) is None
+    assert Correction(BLOCKING, CORES, seen).best_untried(space, {best}, seen[0][1]) is None
+
+
+def test_what_failed_is_not_tried_again() -> None:
+    space = searched(diagnose(BLOCKING, CORES))
+    seen = [(made(4, 0), predict(BLOCKING, made(4, 0), CORES))]
+    learnt = Correction(BLOCKING, CORES, seen)
+
+    failed = learnt.best_untried(space, set(), 0.0)
+    assert failed is not None
+    other = learnt.best_untried(space, {failed}, 0.0)
+    assert other not in (None, failed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.verdict.confirmation import conclude
-from experiments.verdict.leaving import beaten, enough
+from experiments.verdict.leaving import beaten, enough, leader
 from experiments.verdict.measurements import Round
 from tests.test_confirmation import HOST, IN_BLOCKS, measured, rounds
 
@@ -166,3 +166,12 @@ def _equal_rounds(
         left = beaten(IN_BLOCKS, found)
         found.append({name: m for name, m in row.items() if name not in left})
     return found
+
+
+def test_the_leader_is_the_faster_one_of_the_rounds_that_both_were_in() -> None:
+    """A candidate that left before the host slowed down has the higher median of its own."""
+    fast = made({"tuned-1": 1_000.0, "structure_autotune": 950.0}, 3)
+    slow = made({"tuned-1": 500.0}, 9)
+
+    assert leader(NAMES, fast) == "tuned-1"
+    assert leader(NAMES, [*fast, *slow]) == "tuned-1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.verdict.limit import WAITING_PROCESSES, LimitRounds, processes_for
+from experiments.verdict.limit import MOST_PROCESSES, LimitRounds, processes_for
 from objectives.measurement import LimitTerms
 
 TERMS = LimitTerms(
@@ -88,7 +88,12 @@ def test_rounds_without_terms_or_without_the_candidate_do_not_count() -> None:
 def test_a_generator_that_waits_can_be_split_into_many_processes() -> None:
     waiting = [terms(generator_cpu_s=1e-4)]
 
-    assert processes_for(waiting, 2.0, splittable=True) == WAITING_PROCESSES
+    assert processes_for(waiting, 2.0, splittable=True) == 20
+    idle = [terms(generator_cpu_s=1e-6)]
+    assert processes_for(idle, 2.0, splittable=True) == MOST_PROCESSES
+    # 6 of 10 ms on a core: four of them on two cores, 3.3 of which the cores have room for.
+    some = [terms(generator_examples_per_s=100.0, generator_cpu_s=6e-3)]
+    assert processes_for(some, 2.0, splittable=True) == 4
     assert processes_for([terms()], 2.0, splittable=True) == 2
     assert processes_for([terms()], 1.5, splittable=True) == 2
     assert processes_for(waiting, 2.0, splittable=False) == 1

@@ -122,6 +122,15 @@ def test_a_sequence_gives_its_batches_in_order_epoch_after_epoch(config: Pipelin
     assert all(np.unique(batch).size == 1 for batch in batches)
 
 
+def test_autotune_on_kerass_own_queue_is_measured(runner: TrialRunner) -> None:
+    """Keras keeps tf.data's AUTOTUNE off there, so that there are no choices to read."""
+    config = PipelineConfig.autotune(8, workers=3, max_queue_size=4)
+    found = measured(runner, WAITING, config)
+
+    assert found.autotune == []
+    assert found.examples_per_s > 0.0
+
+
 @pytest.mark.timing
 def test_workers_hide_the_waiting_of_a_sequence(runner: TrialRunner) -> None:
     plain = PipelineConfig(batch_size=8, prefetch_buffer=1, map_parallelism=1)

@@ -229,10 +229,16 @@ def test_the_gain_says_what_is_structure_and_what_is_settings() -> None:
     ("changes", "said"),
     [
         ({}, "every candidate's first batches are the plain chain's, bit for bit, in every round"),
+        (
+            {"data_batches": 47},
+            "every candidate's first batches (up to 47) are the plain chain's, bit for bit, in "
+            "every round",
+        ),
         ({"other_data": ["tuned-1"]}, "out for other data than the plain chain's: tuned-1"),
         (
             {"data_checked": False},
-            "not compared: two runs of the plain chain differ already, or could not be read",
+            "not compared: two runs of the plain chain, one of them with AUTOTUNE, differ "
+            "already, or could not be read",
         ),
     ],
 )

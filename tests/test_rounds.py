@@ -214,3 +214,72 @@ def test_a_round_in_which_autotune_failed_is_made_up_for(tmp_path: Path) -> None
 
     assert sum("autotune" in found for found in bench.study.record.rounds) == 9
     assert len(bench.study.record.rounds) == 10
+
+
+def test_so_is_one_in_which_the_leader_failed(tmp_path: Path) -> None:
+    """Nine rounds with eight of the winner had AUTOTUNE recommended at a tenth of its rate."""
+
+    class FailsOnce(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            if not spec.config.is_autotune and len(self.specs) in (4, 5):
+                self.specs.append(spec)
+                return FAILURE
+            return super().measure(spec)
+
+    bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
+
+    assert sum("tuned-1" in found for found in bench.study.record.rounds) == 9
+    assert len(bench.study.record.rounds) == 10
+
+
+class OtherData(RatedRunner):
+    """The batches of some configurations are others than the plain chain's."""
+
+    def __init__(self, *others: PipelineConfig) -> None:
+        super().__init__([900.0])
+        self.others = others
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+        found = super().measure(spec)
+        assert isinstance(found, Measurement)
+        each = ["b" if spec.config in self.others else "a"] * spec.digest_batches
+        digest = found.digest.model_copy(update={"each_batch": each})
+        return found.model_copy(update={"digest": digest})
+
+
+def test_a_candidate_that_reads_other_data_is_out_at_once(tmp_path: Path) -> None:
+    runner = OtherData(CANDIDATES["tuned-1"])
+    bench, confirmer = confirm(tmp_path, runner)
+
+    assert bench.study.record.other_data == ["tuned-1"]
+    assert len(bench.study.record.rounds) == 1
+    assert "reads other data than the plain chain, so it is out" in confirmer.problems[0]
+    assert "the order in which threads run" in confirmer.problems[0]
+
+
+def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
+    bench, confirmer = confirm(tmp_path, OtherData(*CANDIDATES.values()))
+
+    assert bench.study.record.other_data == []
+    assert confirmer.problems[-1] == (
+        "mapped: the data are not checked: AUTOTUNE's differ from run to run"
+    )
+
+
+def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
+    """It cannot be recommended, so that the slower one that fits must stay to the end."""
+    candidates = {**CANDIDATES, "tuned-2": complete(900, 8, 1).config}
+
+    class Large(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            self.specs.append(spec)
+            if spec.config == candidates["tuned-1"]:
+                return measurement(1_000.0, peak_mib=102.0)
+            return measurement(600.0 if spec.config == candidates["tuned-2"] else 100.0)
+
+    bench = Bench(tmp_path)
+    bench.study._runner = Large([])
+    bench.study.record.nominate(candidates)
+    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), None)
+
+    assert sum("tuned-2" in found for found in bench.study.record.rounds) == 9

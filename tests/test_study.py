@@ -99,6 +99,24 @@ def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
     assert [s.best_examples_per_s for s in bench.runner.specs] == [None, 800.0, 1_000.0]
 
 
+def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, KeyboardInterrupt(), *[measurement()] * 20)
+    bench.study.record.diagnosis = diagnose(COSTS, usable_cores())
+    bench.study.enqueue_predicted()
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+    cut_off = bench.runner.specs[0].config
+
+    resumed = bench.open()
+    resumed.enqueue_predicted()
+    assert bench.study.record.cut_off == []  # it waits for its turn
+    resumed.enqueue_predicted()
+    while any(t.state is TrialState.WAITING for t in resumed.study.trials):
+        resumed.run_trial()
+
+    assert [spec.config for spec in bench.runner.specs].count(cut_off) == 2
+
+
 def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(), KeyboardInterrupt(), measurement())
     bench.study.run_trial()

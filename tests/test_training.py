@@ -114,6 +114,23 @@ def test_what_the_step_raises_is_blamed_on_it() -> None:
         feed.advance()
 
 
+def test_a_chain_that_keeps_autotune_off_has_no_choices() -> None:
+    """Keras switches it off for a PyDataset with workers; asking for its choices would raise."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    found = [
+        TrainingFeed(model(), dataset, autotuned=True)
+        for dataset in (batches().prefetch(tf.data.AUTOTUNE), batches().with_options(options))
+    ]
+    for feed in found:
+        feed.trace(next(iter(batches())))
+        feed.start()
+        feed.advance()
+
+    assert found[0].choices() is not None
+    assert found[1].choices() is None
+
+
 def test_the_end_of_the_batches_is_told() -> None:
     feed = started(batches(), model())
     for _ in SIZES:

@@ -122,10 +122,16 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
 
 def _data_words(result: StudyResult) -> str:
     if not result.data_checked:
-        return "not compared: two runs of the plain chain differ already, or could not be read"
+        return (
+            "not compared: two runs of the plain chain, one of them with AUTOTUNE, differ already, "
+            "or could not be read"
+        )
     if result.other_data:
         return f"out for other data than the plain chain's: {', '.join(result.other_data)}"
-    return "every candidate's first batches are the plain chain's, bit for bit, in every round"
+    most = f" (up to {result.data_batches})" if result.data_batches else ""
+    return (
+        f"every candidate's first batches{most} are the plain chain's, bit for bit, in every round"
+    )
 
 
 def gain_words(gain: Gain) -> str:
@@ -210,8 +216,8 @@ def _compared(speedup: Speedup, result: StudyResult) -> str:
         return f"a single round says nothing about AUTOTUNE{at} (ratio {speedup.ratio:.2f}){advice}"
     if speedup.verdict == "too few rounds":
         return (
-            f"AUTOTUNE failed in {result.baseline_failures} rounds{at}, and {speedup.ratio:.2f} "
-            f"is the ratio to it in the others{advice}"
+            f"AUTOTUNE gave no rate in {result.baseline_failures} rounds{at}, and "
+            f"{speedup.ratio:.2f} is the ratio to it in the others{advice}"
         )
     if speedup.verdict == "no significant difference":
         interval = f"95 % interval {speedup.ci.low:.2f} to {speedup.ci.high:.2f}"

@@ -8,7 +8,7 @@ that one trial of it corrects all others of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from experiments.search.first_trials import candidates, rank_by, switched_on
 from experiments.search.prediction import Predictor
@@ -34,17 +34,23 @@ class Correction:
         """Examples/s, by the trials that are most like this configuration."""
         return self._predictor.rate(config) * self._factor(config)
 
-    def best_untried(self, space: SearchSpace) -> PipelineConfig | None:
-        """The best predicted configuration that no trial has measured.
+    def best_untried(
+        self, space: SearchSpace, tried: Collection[PipelineConfig], to_beat: float
+    ) -> PipelineConfig | None:
+        """The best predicted configuration that no trial has had.
 
-        None where none is predicted to be faster than the best trial.
+        Args:
+            space: where to look.
+            tried: what trials have had, those that failed included.
+            to_beat: examples/s of the best trial that can be used.
+
+        Returns:
+            None where none is predicted to be faster than that.
         """
-        tried = {config for config, _ in self._seen}
-        fastest = max((rate for _, rate in self._seen), default=0.0)
         found = [
             (self.predict(config), config) for config in candidates(space) if config not in tried
         ]
-        worth = [pair for pair in found if pair[0] > fastest]
+        worth = [pair for pair in found if pair[0] > to_beat]
         if not worth:
             return None
         return min(worth, key=lambda pair: rank_by(*pair))[1]

@@ -149,12 +149,11 @@ def _gain(
     if STRUCTURE_AUTOTUNE not in configs:
         return None
     adaptive = configs[STRUCTURE_AUTOTUNE]
+    judged = [c for c in candidates if c.same_data and c.rounds >= LEAST_ROUNDS]
     fixed = [
-        c
-        for c in candidates
-        if not c.config.is_autotune and c.config.handed_to_autotune() == adaptive
+        c for c in judged if not c.config.is_autotune and c.config.handed_to_autotune() == adaptive
     ]
-    if not fixed:
+    if not fixed or STRUCTURE_AUTOTUNE not in [c.candidate for c in judged]:
         return None
     best = max(fixed, key=lambda c: c.ci.low)
     structure = Speedup.between(rounds, STRUCTURE_AUTOTUNE, AUTOTUNE)

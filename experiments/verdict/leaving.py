@@ -35,13 +35,21 @@ FAR_ABOVE, FAR_BELOW = 1.25, 0.8
 
 
 def leader(names: Iterable[str], rounds: Sequence[Round]) -> str | None:
-    """The candidate with the highest median rate that is no baseline; None without rounds."""
+    """The fastest candidate that is no baseline; None without rounds.
+
+    Two are compared in the rounds that measured both: one that left may have had the host's better
+    rounds only.
+    """
     medians = {
         name: statistics.median(r[name].examples_per_s for r in rounds if name in r)
         for name in names
         if not is_baseline(name) and any(name in r for r in rounds)
     }
-    return max(medians, key=lambda name: medians[name], default=None)
+    best: str | None = None
+    for name in sorted(medians, key=lambda name: -medians[name]):
+        if best is None or _is_ahead(name, best, rounds):
+            best = name
+    return best
 
 
 def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
@@ -82,6 +90,12 @@ def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROU
         if len(above) < least or not known(ratio_to(above, below)):
             return False
     return len(rounds) >= least
+
+
+def _is_ahead(name: str, best: str, rounds: Sequence[Round]) -> bool:
+    own, other = shared(rounds, name, best)
+    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
+    return bool(ratios) and statistics.median(ratios) > 1.0
 
 
 def known(ratio: Ratio) -> bool:

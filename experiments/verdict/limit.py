@@ -6,6 +6,7 @@ of a candidate's own terms would let one that wastes the processor look better.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -14,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from experiments.verdict.ratio import interval_of, ratio_to
-from objectives.measurement import WAITS_SHARE, Interval, LimitTerms
+from objectives.measurement import Interval, LimitTerms
 
 Binding = Literal["step", "generator", "cpu"]
 
@@ -23,8 +24,8 @@ IN_WORDS: dict[Binding, str] = {
     "generator": "the bare generator, which makes no more with {workers}",
     "cpu": "the processor: an example needs that much of it in generator, map and step",
 }
-# A generator that waits can be split into as many processes as are worth their memory.
-WAITING_PROCESSES = 32
+# More processes than this are not worth their memory, however much a generator waits.
+MOST_PROCESSES = 32
 
 
 class LimitBreakdown(BaseModel):
@@ -143,11 +144,12 @@ class LimitRounds:
 
 
 def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool) -> int:
-    """The processes that a generator can be split into: many where it waits, else the cores."""
+    """The processes that a generator can be split into: enough to keep all cores busy."""
     if not splittable:
         return 1
     shares = [
         t.generator_cpu_s * t.generator_examples_per_s for t in terms if t.generator_examples_per_s
     ]
-    waits = bool(shares) and statistics.median(shares) < WAITS_SHARE
-    return WAITING_PROCESSES if waits else max(int(np.ceil(cores)), 1)
+    # Where it waits for half of its time, two of them share a core.
+    busy = min(statistics.median(shares), 1.0) if shares else 1.0
+    return min(MOST_PROCESSES, max(math.ceil(cores / max(busy, 1e-9)), 1))

@@ -73,5 +73,5 @@ def is_baseline(candidate: str) -> bool:
 
 
 def baseline_failures(rounds: Sequence[Round]) -> int:
-    """Rounds in which AUTOTUNE gave nothing; it never leaves, so it failed in them."""
+    """Rounds without a rate of AUTOTUNE: it failed, or had failed too often to be tried again."""
     return sum(AUTOTUNE not in measured for measured in rounds)

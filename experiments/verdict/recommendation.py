@@ -71,7 +71,10 @@ class Chooser:
             c for c in candidates if memory_limit_mib is None or c.host_peak_mib <= memory_limit_mib
         ]
         stayed = [c for c in fits if c.rounds >= LEAST_ROUNDS and c.same_data]
-        self._tuned = [c for c in stayed if not is_baseline(c.candidate)]
+        tuned = [c for c in stayed if not is_baseline(c.candidate)]
+        # Who left early may have had the host's better rounds only: what counts are those that
+        # both were in.
+        self._tuned = [c for c in tuned if not any(self._is_slower(c, o) for o in tuned)] or tuned
         self._autotune = next((c for c in candidates if c.candidate == AUTOTUNE), None)
         self._autotune_fits = self._autotune in fits
         self._failures = baseline_failures(rounds)
@@ -113,8 +116,11 @@ class Chooser:
         if self._autotune is None:
             return "AUTOTUNE failed"
         if self._failures >= PATIENCE:
-            return f"AUTOTUNE failed in {self._failures} of {len(self._rounds)} rounds"
+            return f"AUTOTUNE gave no rate in {self._failures} of {len(self._rounds)} rounds"
         return None if self._autotune_fits else "AUTOTUNE needs more than the memory limit"
+
+    def _is_slower(self, one: Confirmed, other: Confirmed) -> bool:
+        return one != other and ratio_to(*self._rates(one, other)).verdict == "slower"
 
     def _near(self, best: Confirmed) -> list[Confirmed]:
         """The best one and those whose rates cannot be told apart from it."""
