@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.search.diagnosis import SEQUENCE_ADVICE, SEQUENCE_IN_WORDS, diagnose, stages
-from experiments.verdict.limit import WAITING_PROCESSES, LimitRounds
+from experiments.verdict.limit import LimitRounds
 from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import LimitTerms, StageCosts, TrialFailure
@@ -85,4 +85,4 @@ def test_the_limit_of_a_sequence_is_its_own_rate_times_its_workers(runner: Trial
     assert 0.4 < terms.generator_examples_per_s / (SIZE / Waiting.WAIT_S) <= 1.0
     limit = LimitRounds([terms], usable_cores(), splittable=True).limit
     assert limit is not None
-    assert limit.processes == WAITING_PROCESSES
+    assert limit.processes > 8
