@@ -238,7 +238,7 @@ class StageCosts(BaseModel):
         loops: the whole loop in a few settings, for what the stages by themselves do not show: the
             price of a batch's way to the step, and of threads that share a GIL and the cores.
         chunk: elements of the blocks that `chunked` was measured with.
-        chunked: what handing over blocks and regrouping them to batches adds to the generator, an
+        chunked: what handing over blocks and regrouping them to batches costs, an
             example; None where elements cannot be put together.
         batch_map: the map on whole batches; None where it does not take them.
         measured_s: seconds that measuring all of it took.

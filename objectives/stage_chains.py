@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -36,8 +37,22 @@ from pipelines.source import GeneratorPipeline
 # Real elements kept in memory.
 KEPT_ELEMENTS = 64
 KEPT_S, KEPT_MIB = 0.5, 256.0
+# A block of large elements has fewer of them.
+BLOCK_BYTES = 16 * MIB
 # A slow stage is measured in smaller batches, so that a window holds more than one.
 LONGEST_BATCH_S = 0.05
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a pipeline needs for its elements to be handed over, with elements that there are."""
+
+    element_spec: Any
+    elements: list[Any]
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        del seed
+        return cycle(self.elements)
 
 
 class StageChains:
@@ -98,11 +113,19 @@ class StageChains:
             self._taken(batches.map(batch_transform(self._pipeline)), self._batch_size)
         )
 
+    def fitting_block(self, most: int) -> int:
+        """Elements of a block, from 2 to `most`, fewer where they are large."""
+        each = sum(map(nbytes, self._elements)) / len(self._elements)
+        return max(2, min(most, int(BLOCK_BYTES / max(each, 1.0))))
+
     def in_blocks(self, chunk: int) -> StageCost:
-        """Elements of the generator, handed over in blocks, regrouped to batches."""
-        config = self._config(generator_chunk=chunk)
-        source = SourceMonitor(self._pipeline, self._seed, config)
-        batches = regrouped(in_blocks(self._pipeline, source), self._batch_size)
+        """Elements that lie in memory, handed over in blocks, regrouped to batches.
+
+        Beside a generator that waits for milliseconds the microseconds of a block would be lost.
+        """
+        kept = cast("GeneratorPipeline", Kept(self._pipeline.element_spec, self._elements))
+        source = SourceMonitor(kept, self._seed, self._config(generator_chunk=chunk))
+        batches = regrouped(in_blocks(kept, source), self._batch_size)
         return self.cost(self._taken(batches, self._batch_size))
 
     def cost(self, feed: Feed) -> StageCost:

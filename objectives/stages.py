@@ -41,7 +41,7 @@ class Stages:
         self._batch_size = max(pipeline.batch_sizes)
         self._feed = self._traceable()
         self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
-        self._chunk = 1
+        self._chunk = self._loop_chunk = 1
         self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
         self._against = reasons_against(pipeline, self._first)
 
@@ -52,7 +52,8 @@ class Stages:
         batch = chains.batched()
         fed = chains.fed()
         mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
-        chunked = self._chunked(generator)
+        chunked = self._chunked()
+        self._loop_chunk = max(fitting(generator.wall_s, CHUNK), 2)
         step_s, step = self._steps()
         # With a whole batch that slow the stages say enough, and a loop would take a minute.
         slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
@@ -98,12 +99,12 @@ class Stages:
             found["single_thread_map"] = minus(chains.mapped(max_intra_op_parallelism=1), batch)
         return found
 
-    def _chunked(self, generator: StageCost) -> StageCost | None:
-        """What blocks of elements cost on their way, regrouped to batches, beside the generator."""
+    def _chunked(self) -> StageCost | None:
+        """What blocks of elements cost on their way, regrouped to batches."""
         if "generator_chunk" in self._against:
             return None
-        self._chunk = max(fitting(generator.wall_s, CHUNK), 2)
-        return minus(self._chains.in_blocks(self._chunk), generator)
+        self._chunk = self._chains.fitting_block(CHUNK)
+        return self._chains.in_blocks(self._chunk)
 
     def _batch_map(self, batch: StageCost) -> StageCost | None:
         if "vectorized_map" in self._against:
@@ -134,7 +135,8 @@ class Stages:
             settings.append({"batch_size": sizes[-1], **threads})
         if self._chunk > 1:
             vectorized = "vectorized_map" not in self._against
-            blocks = {"generator_chunk": self._chunk, "vectorized_map": vectorized}
+            # Of a slow generator fewer, so that a block is there in time.
+            blocks = {"generator_chunk": self._loop_chunk, "vectorized_map": vectorized}
             settings.append({"batch_size": sizes[-1], **blocks})
         return [self._loop(chosen) for chosen in settings]
 

@@ -46,7 +46,7 @@ from tests.fakes import COSTS, INFO, FakeRunner, measurement
 BEST = PipelineConfig(batch_size=8, prefetch_buffer=16, map_parallelism=8)
 LINE = Line(name="a", planted="b", expected="c", measured="1 | 2", state="holds")
 TERMS = LimitTerms(
-    step_examples_per_s=3_200.0,
+    step_examples_per_s=1_066.0,
     step_cores=0.1,
     generator_examples_per_s=500.0,
     generator_cpu_s=1e-5,
@@ -281,9 +281,9 @@ def test_a_known_step_and_generator() -> None:
         return lambda target, batch_size: TERMS.model_copy(update=changes)
 
     assert known_step_lines(measured())[0].state == "holds"
-    assert known_step_lines(measured(step_examples_per_s=2_800.0))[0].state == "holds"
-    assert known_step_lines(measured(step_examples_per_s=2_500.0))[0].state == "fails"
-    assert known_step_lines(measured(step_examples_per_s=3_400.0))[0].state == "fails"
+    assert known_step_lines(measured(step_examples_per_s=933.0))[0].state == "holds"
+    assert known_step_lines(measured(step_examples_per_s=833.0))[0].state == "fails"
+    assert known_step_lines(measured(step_examples_per_s=1_133.0))[0].state == "fails"
     states = [line.state for line in known_generator_lines(measured(step_examples_per_s=400.0))]
     assert states == ["holds", "fails"]
 

@@ -59,10 +59,11 @@ def test_processes_take_the_generator_off_this_ones_thread() -> None:
 
     waiting, busy = cost(4_000.0, cpu_us=10.0), cost(4_000.0)
 
-    assert seconds(2, waiting, 2) == pytest.approx(2_000 + 50)
+    # A message of 8 elements costs as much as handing over one: 200.
+    assert seconds(2, waiting, 2) == pytest.approx(2_000 + 25 + 50)
     assert seconds(32, waiting, 2) == pytest.approx(200 + 100 + 2 + 50)
     # Two cores have no more than two seconds of processor a second, whatever runs on them.
-    assert seconds(32, busy, 2) == pytest.approx((4_000 + 200 + 100 + 2 + 50) / 2)
+    assert seconds(32, busy, 2) == pytest.approx((4_000 + 225 + 100 + 2 + 50) / 2)
 
 
 def test_a_map_is_never_faster_than_was_measured() -> None:
