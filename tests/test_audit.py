@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from benchmarks.audit import __main__ as command
 from benchmarks.audit import judging
 from benchmarks.audit.access import Fraction as Reached
-from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError
+from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError, run_study
 from benchmarks.audit.document import DocumentError, between_markers, rewrite, table
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import UNKNOWN, Estimate, Line, State, judge
@@ -28,6 +29,7 @@ from benchmarks.audit.truths import PlantedTruth, collected, load_truths
 from benchmarks.bench import BRIEF
 from benchmarks.journal import Journal, JournalError
 from experiments.errors import UsageError
+from experiments.store import Store
 from experiments.verdict.ratio import ratio_to
 from objectives.isolation import TrialRunner
 from objectives.measurement import (
@@ -386,3 +388,27 @@ def test_only_a_line_that_fails_fails_the_audit(
 def test_a_part_of_a_table_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--part", "known_step", "--write"]) == 2
     assert "without --part" in capsys.readouterr().err
+
+
+def test_studies_are_kept_under_an_absolute_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MLflow takes no other for artifacts, and the journal's folder is relative to the checkout."""
+    stores: list[Store] = []
+
+    class Nothing:
+        records: ClassVar[list[object]] = []
+        problems: ClassVar[list[str]] = ["nothing"]
+
+        def __init__(self, store: Store, *_: object) -> None:
+            stores.append(store)
+
+        def tune(self, *_: object) -> None:
+            pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.audit.access.Tuning", Nothing)
+    with pytest.raises(NotMeasuredError, match="nothing"):
+        run_study(AuditRunner(), Path("mlruns/audit"), "target", "name", 1)
+
+    assert stores[0].artifacts == tmp_path / "mlruns" / "audit" / "artifacts"

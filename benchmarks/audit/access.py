@@ -102,6 +102,7 @@ def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: i
     Raises:
         NotMeasuredError: it ended without a result.
     """
+    folder = folder.resolve()  # MLflow keeps artifacts under an absolute address
     store = Store(
         storage_url=f"sqlite:///{folder / 'optuna.db'}",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
