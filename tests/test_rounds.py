@@ -200,35 +200,23 @@ def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
     assert [len(found) for found in bench.study.record.rounds] == [2] * 9
 
 
-def test_a_round_in_which_autotune_failed_is_made_up_for(tmp_path: Path) -> None:
-    """Nine rounds with eight of AUTOTUNE would leave ten times its rate without a verdict."""
+@pytest.mark.parametrize("name", ["autotune", "tuned-1"])
+def test_a_round_in_which_autotune_or_the_leader_failed_is_made_up_for(
+    tmp_path: Path, name: str
+) -> None:
+    """Nine rounds with eight of either would leave ten times AUTOTUNE's rate without a verdict."""
 
     class FailsOnce(RatedRunner):
         def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
-            if spec.config.is_autotune and not any(s.config.is_autotune for s in self.specs):
+            tried = [s.config for s in self.specs]
+            if spec.config == CANDIDATES[name] and spec.config not in tried:
                 self.specs.append(spec)
                 return FAILURE
             return super().measure(spec)
 
     bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
 
-    assert sum("autotune" in found for found in bench.study.record.rounds) == 9
-    assert len(bench.study.record.rounds) == 10
-
-
-def test_so_is_one_in_which_the_leader_failed(tmp_path: Path) -> None:
-    """Nine rounds with eight of the winner had AUTOTUNE recommended at a tenth of its rate."""
-
-    class FailsOnce(RatedRunner):
-        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
-            if not spec.config.is_autotune and len(self.specs) in (4, 5):
-                self.specs.append(spec)
-                return FAILURE
-            return super().measure(spec)
-
-    bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
-
-    assert sum("tuned-1" in found for found in bench.study.record.rounds) == 9
+    assert sum(name in found for found in bench.study.record.rounds) == 9
     assert len(bench.study.record.rounds) == 10
 
 
