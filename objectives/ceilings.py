@@ -18,6 +18,7 @@ from pipelines.config import PipelineConfig
 # seen better nine times for a moment than three times for longer.
 PRODUCER_WINDOWS = 2
 WINDOW_SHARE = 2 / 3
+WAITED_IN_A_ROW = 2
 
 
 class Alone:
@@ -83,13 +84,16 @@ def measure_ceilings(
 def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
     """Takes the batches that lie ready, `most` at most; returns how many it took.
 
-    They were made while the step ran and would be free. One that took half as long as a batch
-    takes in the loop was waited for, so nothing lies ready any more.
+    They were made while the step ran and would be free. A batch that took half as long as one
+    takes in the loop was waited for. Two of them in a row say that nothing lies ready any more:
+    a single one may be a moment in which the host ran something else.
     """
+    waited = 0
     for taken in range(most):
         begin = clock()
         next_batch()
-        if clock() - begin > batch_s / 2:
+        waited = waited + 1 if clock() - begin > batch_s / 2 else 0
+        if waited == WAITED_IN_A_ROW:
             return taken + 1
     return most
 

@@ -104,7 +104,7 @@ def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) 
 
 @pytest.mark.parametrize(
     ("ready", "most", "taken"),
-    [(5, 8, 6), (8, 8, 8), (20, 8, 8), (0, 8, 1), (3, 0, 0)],
+    [(5, 8, 7), (8, 8, 8), (20, 8, 8), (0, 8, 2), (3, 0, 0)],
 )
 def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -> None:
     """Batches that lie ready take 1 ms, others the 20 ms that they take in the loop."""
@@ -117,6 +117,17 @@ def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -
         left -= 1
 
     assert drain(next_batch, most, 0.02, clock) == taken
+
+
+def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
+    """Twelve batches lie ready at 1 ms each; the host is away for 30 ms during the third."""
+    clock = FakeClock()
+    seconds = iter([0.001, 0.001, 0.031] + 9 * [0.001] + 8 * [0.02])
+
+    def next_batch() -> None:
+        clock.now += next(seconds)
+
+    assert drain(next_batch, 20, 0.02, clock) == 14
 
 
 def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
