@@ -19,6 +19,8 @@ from typing import IO, Any, Self
 import psutil
 from filelock import FileLock
 
+from objectives.gpu import Gpu
+from objectives.gpu_watch import GpuWatch
 from objectives.host import speed_index, time_fixed_work
 from objectives.measurement import (
     FailureKind,
@@ -62,13 +64,18 @@ class TrialRunner:
     Use as a context manager. `start` returns at once; the first job waits for the server.
     """
 
-    def __init__(self, *, fork: bool = True) -> None:
-        """`fork=False` starts a new interpreter for each trial, as is done where CUDA is in use."""
+    def __init__(self, *, fork: bool = True, gpu: Gpu | None = None) -> None:
+        """`fork=False` starts a new interpreter for each trial, as is done where CUDA is in use.
+
+        `gpu` is the one that is looked at beside trials that may run on it.
+        """
         self._mode = "fork" if fork else "spawn"
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._server_output: IO[bytes] | None = None
         self._ready = False
+        self._gpu = Gpu() if gpu is None else gpu
+        self._watch = GpuWatch(self._gpu)
         self.forks = True
 
     def __enter__(self) -> Self:
@@ -106,6 +113,7 @@ class TrialRunner:
                 self._server.wait()
         if self._server_output is not None:
             self._server_output.close()
+        self._gpu.close()
         self._server = self._control = self._server_output = None
 
     def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
@@ -145,10 +153,14 @@ class TrialRunner:
         """Measures the terms of a pipeline's limit in a fresh process, alone on this host."""
         job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
         job |= {"device": device, "vectorized": vectorized}
-        answer = self._alone(job, INSPECT_DEADLINE_S, default_cap_mib())
+        with host_lock(), self._watching(device) as watch:
+            answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer
-        return LimitTerms.model_validate(answer["limit"])
+        if "failure" in answer:
+            return _failure(answer)
+        terms = LimitTerms.model_validate(answer["limit"])
+        return terms.model_copy(update={"gpu": watch.readings if watch else None})
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
         """Measures one configuration, alone on this host, whatever becomes of its process."""
@@ -156,7 +168,8 @@ class TrialRunner:
         job = {"job": "measure", "spec": spec.model_dump(mode="json")}
         with host_lock():
             before_s = time_fixed_work()
-            answer = self._run(job, spec.deadline_s, cap_mib)
+            with self._watching(spec.device) as watch:
+                answer = self._run(job, spec.deadline_s, cap_mib)
             after_s = time_fixed_work()
         if isinstance(answer, TrialFailure):
             return answer
@@ -166,7 +179,11 @@ class TrialRunner:
         index = speed_index(before_s, after_s)
         # What was skipped is logged there, which is worth keeping of a trial that went well, too.
         output = answer["output"] if measurement.skipped_elements else ""
-        return measurement.model_copy(update={"host_speed_index": index, "output": output})
+        # "auto" may have ended on the CPU, beside a GPU that TensorFlow cannot use.
+        on_gpu = measurement.device.startswith("gpu")
+        seen = watch.readings if watch and on_gpu else None
+        more = {"host_speed_index": index, "output": output, "gpu": seen}
+        return measurement.model_copy(update=more)
 
     def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
         """The digests of a configuration's first batches, read without training.
@@ -182,6 +199,16 @@ class TrialRunner:
         if isinstance(answer, TrialFailure):
             return answer
         return [str(each) for each in answer["data"]]
+
+    @contextlib.contextmanager
+    def _watching(self, device: Device) -> Iterator[GpuWatch | None]:
+        """Looks at the GPU meanwhile, where steps may run on one; None on the CPU."""
+        if device == "cpu":
+            yield None
+            return
+        self._gpu.open()  # at the first trial that needs it, and kept open
+        with self._watch as watch:
+            yield watch
 
     def _alone(
         self, job: dict[str, Any], deadline_s: float, cap_mib: float

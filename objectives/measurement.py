@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from objectives.gpu_readings import GpuReadings
+
 # usage: the pipeline or a setting is wrong, and every trial would fail the same way.
 FailureKind = Literal[
     "usage",
@@ -13,7 +15,8 @@ FailureKind = Literal[
     "transform",
     "model",
     "nan_loss",
-    "out_of_memory",
+    "out_of_memory",  # of the host
+    "device_oom",
     "timeout",
     "killed",
     "crash",
@@ -107,6 +110,7 @@ class LimitTerms(BaseModel):
         generator_cpu_s, map_cpu_s, step_cpu_s: least CPU seconds that an example needs in each:
             the bare generator, the cheapest way of mapping, and the step.
         measured_s: seconds that measuring took.
+        gpu: what NVML said meanwhile; None on a CPU, or where it says nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,6 +122,7 @@ class LimitTerms(BaseModel):
     map_cpu_s: float
     step_cpu_s: float
     measured_s: float
+    gpu: GpuReadings | None = None  # set by the parent
 
     @property
     def cpu_s_per_example(self) -> float:
@@ -139,6 +144,7 @@ class Measurement(BaseModel):
         cpu_utilisation: share of the cores that the trial kept busy.
         first_batch_s: from the start of the measured iterator until its first batch was there.
         ceilings: None where the spec did not ask for them.
+        gpu: what NVML said meanwhile; None on a CPU, or where it says nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -167,6 +173,7 @@ class Measurement(BaseModel):
     digest: Digest
     autotune: list[AutotuneNode]
     ceilings: Ceilings | None = None
+    gpu: GpuReadings | None = None  # set by the parent, which may ask NVML without using CUDA
     output: str = ""  # its last output, kept if elements were skipped
 
     @property
