@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 
+from objectives.gpu import first_visible
 from objectives.process_tree import MIB
 from objectives.spec import Device
 
@@ -22,10 +25,7 @@ def select_device(wanted: Device) -> str:
     """
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if wanted == "gpu" and not gpus:
-        raise DeviceError(
-            "--device gpu: TensorFlow sees no GPU here; check `nvidia-smi -L` and that "
-            "tensorflow[and-cuda] is installed, or use --device cpu"
-        )
+        raise DeviceError(f"--device gpu: {_why_no_gpu()}, or use --device cpu")
     if not gpus:
         tf.config.set_visible_devices([], "GPU")
         return "cpu"
@@ -34,6 +34,19 @@ def select_device(wanted: Device) -> str:
     tf.config.experimental.set_memory_growth(gpus[0], True)
     details = tf.config.experimental.get_device_details(gpus[0])
     return f"gpu: {details.get('device_name', gpus[0].name)}"
+
+
+def _why_no_gpu() -> str:
+    """Why TensorFlow sees none, as far as one can tell, and what to do about it."""
+    if first_visible(os.environ) is None:
+        hidden = os.environ["CUDA_VISIBLE_DEVICES"]
+        return (
+            f"CUDA_VISIBLE_DEVICES is {hidden!r} here: it hides every GPU from TensorFlow; unset it"
+        )
+    return (
+        "TensorFlow sees no GPU here; check `nvidia-smi -L` and that tensorflow[and-cuda] is "
+        "installed"
+    )
 
 
 def reset_device_peak(device: str) -> None:

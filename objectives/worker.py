@@ -18,6 +18,7 @@ from objectives.buffers import buffer_mib
 from objectives.ceilings import measure_ceilings
 from objectives.cores import usable_cores
 from objectives.device import DeviceError, device_peak_mib, reset_device_peak, select_device
+from objectives.device_memory import device_memory_line
 from objectives.digest import digest, short_digest
 from objectives.inspection import first_batch, first_elements, inspect_pipeline
 from objectives.limits import measure_limit_terms
@@ -51,12 +52,13 @@ class Trial:
     def __init__(self, spec: TrialSpec) -> None:
         self.spec = spec
         self.stage: FailureKind = "usage"
+        self.device = "cpu"
         self.source: SourceMonitor | None = None
 
     def run(self) -> Measurement:
         """Builds, traces, starts the iterator and measures; see `steady_state` for the rules."""
         spec, tree = self.spec, ProcessTree()
-        device = select_device(spec.device)
+        device = self.device = select_device(spec.device)
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "transform"
@@ -165,6 +167,8 @@ class Trial:
             kind = "usage"
         elif isinstance(error, NotFiniteLossError):
             kind = "nan_loss"
+        elif cause is None and _lacks_device_memory(error, self.device):
+            kind = "device_oom"
         elif isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
             kind = "out_of_memory"
         elif cause is not None:
@@ -262,11 +266,22 @@ def _answer(key: str, value: BaseModel) -> str:
     return json.dumps({key: value.model_dump(mode="json")})
 
 
+def _lacks_device_memory(error: Exception, device: str) -> bool:
+    """Whether the GPU's memory did not suffice for this trial."""
+    return (
+        device.startswith("gpu")
+        and isinstance(error, tf.errors.OpError)
+        and device_memory_line(str(error)) is not None
+    )
+
+
 def _quote(error: Exception) -> str:
     if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
         return str(error)
-    lines = str(error).strip().split("\n")
-    return f"{type(error).__name__}: {lines[0]}"
+    first = str(error).strip().split("\n")[0]
+    # Where memory is lacking, the line that says so; the first is often "Graph execution error:".
+    line = device_memory_line(str(error)) if isinstance(error, tf.errors.OpError) else None
+    return f"{type(error).__name__}: {line or first}"
 
 
 if __name__ == "__main__":  # where forking is not safe, the fork server starts this instead
