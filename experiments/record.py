@@ -160,6 +160,12 @@ class Record:
         return [c for c, params in lost.items() if c not in had and params not in waiting]
 
     @property
+    def lacking_device_memory(self) -> int | None:
+        """The smallest batch size of a trial that ran out of the GPU's memory; None without any."""
+        failures = [(row.config.batch_size, row.failure) for row in self.rows if row.failure]
+        return min((size for size, f in failures if f.kind == "device_oom"), default=None)
+
+    @property
     def complete(self) -> list[MeasuredConfig]:
         """Feasible trials that were measured to their end."""
         return [

@@ -21,7 +21,10 @@ State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
 
 
 class TrialCounts(BaseModel):
-    """How the trials of a study ended; `infeasible` ones completed over the memory limit."""
+    """How the trials of a study ended.
+
+    `infeasible` ones completed over the memory limit, or ran out of the GPU's memory.
+    """
 
     complete: int = 0
     pruned: int = 0

@@ -32,7 +32,10 @@ def story(
         tags: what the run is within its study.
         more: metrics beyond the measured ones.
     """
-    lines = [f"**{spec.config}**, {_part(tags)}: {STATES[state]}."]
+    ended = STATES[state]
+    if isinstance(outcome, TrialFailure) and state == "infeasible":
+        ended = "needs more memory than the GPU has"
+    lines = [f"**{spec.config}**, {_part(tags)}: {ended}."]
     if isinstance(outcome, TrialFailure):
         return "\n\n".join([*lines, f"{outcome.kind}: {outcome.detail[:4_000]}"])
     half = (outcome.ci.high - outcome.ci.low) / 2

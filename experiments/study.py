@@ -38,6 +38,7 @@ READ_PLAIN_S = 6.0
 # What a chain makes without the step explains a result and decides nothing: a few rounds will do.
 CEILING_ROUNDS = 3
 CONSTRAINT = "host_peak_mib_over_limit"
+DEVICE_CONSTRAINT = "device_memory"
 
 
 @dataclass(frozen=True)
@@ -166,17 +167,20 @@ class PipelineStudy:
         """
         diagnosis = self.record.diagnosis
         rows = self.record.rows
+        # The prediction knows nothing of the GPU's memory: it would try one neighbour of a trial
+        # that ran out of it after the other.
+        space = self.offer.space.below(self.record.lacking_device_memory)
         seen = rates_of(
             (row.config, row.measured.examples_per_s if row.measured else None) for row in rows
         )
-        if diagnosis is None or not seen:
+        if diagnosis is None or not seen or space is None:
             return None
         costs, cores = diagnosis.costs, usable_cores()
         if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
             return None
         best = self.record.best
         return Correction(costs, cores, seen).best_untried(
-            self.offer.space,
+            space,
             tried={row.config for row in rows},
             to_beat=best.examples_per_s if best else 0.0,
         )
@@ -302,7 +306,8 @@ class PipelineStudy:
         """The one place that decides a trial's state."""
         limit = self.settings.memory_limit_mib
         if isinstance(result, TrialFailure):
-            return Outcome(number, config, "failed", None, result)
+            lacking = result.kind == "device_oom"
+            return Outcome(number, config, "infeasible" if lacking else "failed", None, result)
         state: State = "complete"
         if result.stopped == "pruned":
             state = "pruned"
@@ -316,6 +321,14 @@ class PipelineStudy:
         measured = outcome.measured
         if measured is None:
             trial.set_user_attr("failure", outcome.failure and outcome.failure.model_dump())
+            if outcome.state == "infeasible":
+                # Of how much the GPU lacked nothing is known but that larger batches lack more:
+                # where nothing fits yet, the sampler goes for the smallest. TPE looks at the
+                # constraints of pruned trials, too, and at nothing of failed ones; a trial that is
+                # pruned without a report has no value that a table or plot could show.
+                trial.set_constraint(DEVICE_CONSTRAINT, float(outcome.config.batch_size))
+                self.study.tell(trial, state=TrialState.PRUNED)
+                return
             self.study.tell(trial, state=TrialState.FAIL)
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)

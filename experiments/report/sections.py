@@ -107,8 +107,8 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "trials",
         "Trials in order",
-        "One point a trial; failed ones stand on the axis. Short dashes are the predicted rates, "
-        "rings the trials chosen by them, and the line is the limit.",
+        "One point a trial; those that gave no rate stand on the axis. Short dashes are the "
+        "predicted rates, rings the trials chosen by them, and the line is the limit.",
         "No trial gave a measurement.",
         figures_search.trials(record),
         tables.trials_table(record),

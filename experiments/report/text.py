@@ -193,7 +193,7 @@ def counts(result: StudyResult) -> str:
     ended = result.trials
     parts = [f"{ended.complete} complete", f"{ended.pruned} pruned", f"{ended.failed} failed"]
     if ended.infeasible:
-        parts.append(f"{ended.infeasible} over the memory limit")
+        parts.append(f"{ended.infeasible} short of memory")
     return f"{ended.total} trials: {', '.join(parts)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -77,6 +77,13 @@ class SearchSpace:
         if len(self.batch_sizes) > 1:
             batch_size = trial.suggest_categorical("batch_size", self.batch_sizes)
         return _config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
+
+    def below(self, batch_size: int | None) -> SearchSpace | None:
+        """The part of it with smaller batches, all of it for None; None where there is none."""
+        if batch_size is None:
+            return self
+        sizes = tuple(size for size in self.batch_sizes if size < batch_size)
+        return replace(self, batch_sizes=sizes) if sizes else None
 
     def params(self, config: PipelineConfig) -> dict[str, Value]:
         """The parameters that `suggest` would have to draw for a configuration of this space."""

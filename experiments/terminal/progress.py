@@ -87,7 +87,8 @@ def show_trial(
     line = f"{outcome.config}: {outcome.state}"
     if outcome.failure is not None:
         failure = outcome.failure
-        steps.warn(f"{pipeline}: trial {outcome.number} failed, {failure.kind}: {failure.detail}")
+        ended = "failed" if outcome.state == "failed" else f"is {outcome.state}"
+        steps.warn(f"{pipeline}: trial {outcome.number} {ended}, {failure.kind}: {failure.detail}")
     elif outcome.measured is not None:
         state = "" if outcome.state == "complete" else f" ({outcome.state})"
         rate = f"{outcome.measured.examples_per_s:,.0f} examples/s"
