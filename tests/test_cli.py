@@ -111,6 +111,29 @@ def test_the_program_itself_says_no_more_than_that(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_the_environment_hides_is_not_called_missing(
+    tmp_path: Path, hidden: str
+) -> None:
+    """In a process of its own: what hides the GPU must be there before TensorFlow is imported."""
+    done = subprocess.run(
+        [*COMMAND, "tune", "simple", "--device", "gpu"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": hidden},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"error: --device gpu: CUDA_VISIBLE_DEVICES is {hidden!r} here: it hides every GPU"
+    )
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:
     done = prefetch_tune(tmp_path, "pipelines", "image", "tests.planted:Planted")
 
