@@ -33,6 +33,10 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "measurement/settled": float(measured.settled),
         "train/loss": measured.loss,
     }
+    if measured.gpu is not None:
+        values["accelerator/nvml_utilisation"] = measured.gpu.utilisation
+        values["accelerator/sm_clock_mhz"] = measured.gpu.sm_clock_mhz
+        values["memory/device_used_mib"] = measured.gpu.device_used_mib
     if measured.ceilings is not None:
         values["ceiling/producer_only"] = measured.ceilings.producer_only
     for node in measured.autotune:

@@ -41,6 +41,20 @@ class MeasuredRound(BaseModel):
     limit: MeasuredLimit | None = None
     seconds: float
 
+    @property
+    def run_ids(self) -> list[str]:
+        """The MLflow runs of all that it measured."""
+        found = [measured.mlflow_run_id for measured in self.measured.values()]
+        return found + ([self.limit.mlflow_run_id] if self.limit else [])
+
+    @property
+    def throttled(self) -> list[str]:
+        """What held the GPU back while any of it was measured, in NVML's words."""
+        found = {event for measured in self.measured.values() for event in measured.throttled}
+        if self.limit is not None and self.limit.terms.gpu is not None:
+            found.update(self.limit.terms.gpu.throttled)
+        return sorted(found)
+
 
 class PlainData(BaseModel):
     """The plain chain's first batches, which every candidate's are compared with.

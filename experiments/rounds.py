@@ -22,29 +22,38 @@ from experiments.verdict.measurements import (
 from experiments.verdict.same_data import same
 from objectives.measurement import TrialFailure
 
+# A GPU that is held back in more rounds than this is so all the time, and waiting would not help.
+THROTTLED_ROUNDS = 3
+
 
 class Confirmer:
     """Adds rounds to a study's latest confirmation.
 
     Attributes:
-        problems: a line for each candidate that failed or read other data.
+        problems: a line for each candidate that failed or read other data, and one where rounds
+            count in which the GPU was held back.
     """
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
         self._record = study.record
         self._failures: Counter[str] = Counter()
+        self._throttled: list[MeasuredRound] = []
         self.problems: list[str] = []
 
     def run(self, steps: Steps, more: int | None = None) -> None:
         """Runs rounds until the verdict is precise or the time is spent, or `more` of them."""
         self._read_reference()
         done = len(self._record.rounds)
-        while self._wanted(done, more):
-            self._round(len(self._record.rounds))
-            if all(is_baseline(name) for name in self._running()):
-                return
-            steps.advance(self._so_far())
+        try:
+            while self._wanted(done, more):
+                kept = self._keep(self._round(len(self._record.rounds)), steps)
+                if all(is_baseline(name) for name in self._running()):
+                    return
+                if kept:
+                    steps.advance(self._so_far())
+        finally:
+            self._say_throttled()
 
     def _read_reference(self) -> None:
         """The plain chain's batches, once per confirmation, to compare the candidates' with."""
@@ -69,7 +78,33 @@ class Confirmer:
         next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
 
-    def _round(self, number: int) -> None:
+    def _keep(self, measured: MeasuredRound, steps: Steps) -> bool:
+        """Keeps a round, unless the GPU was held back in it and waiting may still help."""
+        if measured.throttled:
+            self._throttled.append(measured)
+            if len(self._throttled) <= THROTTLED_ROUNDS:
+                self._study.mark_throttled(measured)
+                reasons = ", ".join(measured.throttled)
+                steps.warn(
+                    f"{self._study.info.name}: the GPU was held back ({reasons}) in round "
+                    f"{len(self._record.rounds)}, which is measured again"
+                )
+                return False
+        self._record.add_round(measured)
+        return True
+
+    def _say_throttled(self) -> None:
+        """One line where rounds were kept although the GPU was held back in them."""
+        kept = len(self._throttled) - THROTTLED_ROUNDS
+        if kept <= 0:
+            return
+        reasons = sorted({event for found in self._throttled for event in found.throttled})
+        self.problems.append(
+            f"{self._study.info.name}: the GPU was held back ({', '.join(reasons)}) in "
+            f"{len(self._throttled)} rounds: {THROTTLED_ROUNDS} were measured again, {kept} count"
+        )
+
+    def _round(self, number: int) -> MeasuredRound:
         """Measures every candidate once; each in a process of its own, as every trial is."""
         begin = time.monotonic()
         order = self._running()
@@ -89,7 +124,7 @@ class Confirmer:
                 measured[name] = result
                 self._check_data(name, result)
         seconds = time.monotonic() - begin
-        self._record.add_round(MeasuredRound(measured=measured, limit=limit, seconds=seconds))
+        return MeasuredRound(measured=measured, limit=limit, seconds=seconds)
 
     def _measure_limit(self, number: int) -> MeasuredLimit | None:
         size = next(iter(self._record.candidates.values())).batch_size

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments.interrupts import uninterrupted
-from experiments.record import MeasuredLimit, PlainData, Record
+from experiments.record import MeasuredLimit, MeasuredRound, PlainData, Record
 from experiments.results import MeasuredConfig, State
 from experiments.search.axes import Offer, offer
 from experiments.search.correction import Correction, lessons, rates_of
@@ -221,11 +221,19 @@ class PipelineStudy:
         if isinstance(result, TrialFailure):
             return result
         self.measured_s += result.measured_s
+        if not self.info.device.startswith("gpu"):
+            # Measured with "auto" on the CPU, beside a GPU that TensorFlow cannot use.
+            result = result.model_copy(update={"gpu": None})
         tags = {**self.tags, "kind": "limit", "round": str(number)}
         title = f"round {number:02d} limit: batch {batch_size}"
         with uninterrupted():
             run_id = self._tracker.log_limit(self.run_id, title, batch_size, result, tags, began)
         return MeasuredLimit(terms=result, mlflow_run_id=run_id)
+
+    def mark_throttled(self, kept: MeasuredRound) -> None:
+        """Takes what a round measured out of everything that is made of its MLflow runs."""
+        for run_id in kept.run_ids:
+            self._tracker.mark_throttled(run_id, kept.throttled)
 
     def read_plain_data(self) -> PlainData:
         """The plain chain's first batches, for as many as any candidate is checked on.

@@ -152,6 +152,8 @@ class Tracker:
             texts["output.txt"] = outcome.output
         else:
             metrics += _measured(outcome)
+            if outcome.gpu is not None and outcome.gpu.throttled:
+                tags["gpu_throttled"] = ", ".join(outcome.gpu.throttled)
             tags["digest.elements"] = outcome.digest.elements
             tags["digest.batches"] = outcome.digest.batches
             if outcome.output:
@@ -291,6 +293,15 @@ class Tracker:
         """Marks a trial's run whose study was killed before it could take the result."""
         self._client.set_tag(run_id, "state", "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
+
+    def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
+        """Marks a run of a round that is measured again, because the GPU was held back in it.
+
+        It counts as little as one whose round was broken off.
+        """
+        with self._one_line():
+            self._client.set_tag(run_id, "throttled", ", ".join(events))
+            self.mark_interrupted(run_id)
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments.tracking import LoggedRun, Tracker
 from objectives.isolation import TrialRunner
@@ -170,6 +170,7 @@ class FakeTracker(Tracker):
     def __init__(self) -> None:
         self.logged: list[tuple[str, str]] = []
         self.more: list[Mapping[str, float]] = []
+        self.throttled: dict[str, list[str]] = {}
 
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         return "parent"
@@ -194,6 +195,9 @@ class FakeTracker(Tracker):
         self.logged.append((name, state))
         self.more.append(more or {})
         return f"run-{len(self.logged)}"
+
+    def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
+        self.throttled[run_id] = list(events)
 
     def log_limit(
         self,

@@ -13,10 +13,12 @@ from experiments.results import MeasuredConfig
 from experiments.rounds import Confirmer
 from experiments.settings import StudySettings
 from experiments.terminal.progress import Steps
-from objectives.measurement import Measurement, TrialFailure
+from objectives.gpu_readings import GpuReadings
+from objectives.isolation import TrialRunner
+from objectives.measurement import LimitTerms, Measurement, TrialFailure
 from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
-from tests.fakes import FakeRunner, measurement
+from tests.fakes import INFO, LIMIT_TERMS, FakeRunner, measurement
 from tests.test_study import FAILURE, SETTINGS, Bench
 
 
@@ -271,3 +273,100 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
     Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), None)
 
     assert sum("tuned-2" in found for found in bench.study.record.rounds) == 9
+
+
+HOT = GpuReadings(clock_events=["sw_power_cap", "sw_thermal_slowdown"])
+# Busy, and at the power cap, as a card is all day.
+NORMAL = GpuReadings(clock_events=["sw_power_cap"], utilisation=0.9)
+
+
+class Watched(RatedRunner):
+    """What a watch saw beside each measurement, candidates and limits alike, in their order."""
+
+    def __init__(self, *hot: int) -> None:
+        super().__init__([900.0])
+        self.hot = hot
+        self.measured = 0
+
+    def _seen(self) -> GpuReadings:
+        self.measured += 1
+        return HOT if self.measured - 1 in self.hot else NORMAL
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+        found = super().measure(spec)
+        assert isinstance(found, Measurement)
+        return found.model_copy(update={"gpu": self._seen()})
+
+    def measure_limit(self, *arguments: object, **more: object) -> LimitTerms | TrialFailure:
+        return LIMIT_TERMS.model_copy(update={"gpu": self._seen()})
+
+
+def watched(
+    folder: Path, runner: TrialRunner, device: str = "gpu: H100"
+) -> tuple[Bench, Confirmer]:
+    """A confirmation on a GPU, of two candidates and the limit a round."""
+    bench = Bench(folder)
+    bench.study.info = INFO.model_copy(update={"device": device})
+    bench.study._runner = runner
+    bench.study.record.nominate(CANDIDATES)
+    confirmer = Confirmer(bench.study)
+    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), None)
+    return bench, confirmer
+
+
+def test_a_round_in_which_the_gpu_was_held_back_is_measured_again(tmp_path: Path) -> None:
+    runner = Watched(1, 9, 10, 11)  # one thing in the first round, all of the fourth
+    bench, confirmer = watched(tmp_path, runner)
+
+    record = bench.study.record
+    assert runner.measured == 3 * (9 + 2)
+    assert [len(found) for found in record.rounds] == [2] * 9
+    # Nothing of those rounds is known to the study any more, and their runs say why.
+    away = [f"run-{number}" for number in (1, 2, 3, 10, 11, 12)]
+    assert sorted(bench.tracker.throttled) == sorted(away)
+    assert set(map(tuple, bench.tracker.throttled.values())) == {("sw_thermal_slowdown",)}
+    assert not record.known_run_ids & set(away)
+    assert len(record.known_run_ids) == 3 * 9
+    assert confirmer.problems == []
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_whatever_of_a_round_it_was_counts(tmp_path: Path, first: int) -> None:
+    """Each of the two candidates and the limit, whatever their order."""
+    runner = Watched(first)
+    bench, _ = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * (9 + 1)
+    assert len(bench.tracker.throttled) == 3
+
+
+def test_a_gpu_that_is_always_held_back_is_confirmed_on_what_there_is(tmp_path: Path) -> None:
+    runner = Watched(*range(300))
+    bench, confirmer = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * (9 + 3)
+    assert len(bench.tracker.throttled) == 3 * 3
+    assert len(bench.study.record.rounds) == 9
+    assert confirmer.problems == [
+        "mapped: the GPU was held back (sw_thermal_slowdown) in 12 rounds: 3 were measured again, "
+        "9 count"
+    ]
+
+
+def test_the_power_cap_is_no_reason_to_measure_again(tmp_path: Path) -> None:
+    runner = Watched()
+    bench, confirmer = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * 9
+    assert (bench.tracker.throttled, confirmer.problems) == ({}, [])
+
+
+def test_the_limit_of_a_cpu_is_not_a_matter_of_the_gpu_beside_it(tmp_path: Path) -> None:
+    class OnCpu(RatedRunner):
+        def measure_limit(self, *arguments: object, **more: object) -> LimitTerms | TrialFailure:
+            return LIMIT_TERMS.model_copy(update={"gpu": HOT})
+
+    bench, _ = watched(tmp_path, OnCpu([900.0]), device="cpu")
+
+    assert bench.tracker.throttled == {}
+    assert len(bench.study.record.rounds) == 9

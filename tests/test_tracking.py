@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from experiments.errors import StoreError, StudyError
 from experiments.store import Store
 from experiments.tracking import Tracker
+from objectives.gpu_readings import GpuReadings
 from objectives.measurement import AutotuneNode, TrialFailure, Window
 from objectives.spec import TrialSpec
 from pipelines.config import PipelineConfig
@@ -133,6 +134,37 @@ def test_what_autotune_chose_is_logged(tracker: Tracker, client: MlflowClient, p
     metrics = client.get_run(run_id).data.metrics
     assert metrics["autotune/Prefetch/buffer_size"] == 8.0
     assert metrics["autotune/Prefetch/buffered_mib"] == 1.0
+
+
+def test_what_nvml_said_is_logged_and_a_gpu_that_was_held_back_is_tagged(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    events = ["gpu_idle", "hw_slowdown", "hw_thermal_slowdown"]
+    seen = GpuReadings(utilisation=0.25, sm_clock_mhz=1_410.0, clock_events=events, looks=9)
+    measured = measurement().model_copy(update={"gpu": seen})
+
+    run_id = tracker.log_trial(parent, "#03", SPEC, measured, "complete", {}, BEGAN)
+
+    data = client.get_run(run_id).data
+    assert data.metrics["accelerator/nvml_utilisation"] == 0.25
+    assert data.metrics["accelerator/sm_clock_mhz"] == 1_410.0
+    assert "memory/device_used_mib" not in data.metrics  # the driver did not tell
+    assert data.tags["gpu_throttled"] == "hw_slowdown, hw_thermal_slowdown"
+    assert "throttled" not in data.tags
+
+
+def test_a_run_of_a_throttled_round_counts_no_more_than_one_that_was_broken_off(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    run_id = tracker.log_trial(parent, "round 00", SPEC, measurement(), "complete", {}, BEGAN)
+
+    tracker.mark_throttled(run_id, ["hw_slowdown", "sync_boost"])
+
+    run = client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["state"] == "interrupted"
+    assert run.data.tags["throttled"] == "hw_slowdown, sync_boost"
+    assert run.data.metrics["throughput/examples_per_s"] == 1_000.0
 
 
 def test_a_study_can_be_finished_resumed_and_finished_again(

@@ -27,6 +27,7 @@ class RoundMeasurement(BaseModel):
 
     Attributes:
         each_batch: short digests of its first batches, to compare with the plain chain's.
+        throttled: what held the GPU back meanwhile, in NVML's words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class RoundMeasurement(BaseModel):
     first_batch_s: float = 0.0
     ceilings: Ceilings | None
     each_batch: list[str] = []
+    throttled: list[str] = []
     mlflow_run_id: str
 
     @classmethod
@@ -53,6 +55,7 @@ class RoundMeasurement(BaseModel):
             first_batch_s=measured.first_batch_s,
             ceilings=measured.ceilings,
             each_batch=measured.digest.each_batch,
+            throttled=measured.gpu.throttled if measured.gpu else [],
             mlflow_run_id=run_id,
         )
 
