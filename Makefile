@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results rerun selftest audit audit-full test lint ui lock clean
+.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test lint ui lock clean
 SHELL := /bin/bash
 
 # The first Python here that the project supports. PYTHON=... on the command line overrides it.
@@ -38,6 +38,12 @@ tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--me
 
 results: setup  ## tune every built-in pipeline and write docs/results.md, about an hour; ARGS="--of NAME" goes on
 	@$(BIN)/python benchmarks/results.py $(ARGS)
+
+gpu-check: setup  ## check what only a GPU can show and write docs/gpu-check.md: ARGS="--only windows"
+	@$(BIN)/python -m benchmarks.gpu_check --out docs $(ARGS)
+
+results-gpu: setup  ## tune pipelines with a heavy step on a GPU and write docs/results-gpu.md
+	@$(BIN)/python benchmarks/results_gpu.py $(ARGS)
 
 rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--rounds 5"
 	@test -n "$(RUN)" || { echo "error: which run? make rerun RUN=<run id>, as the MLflow UI shows it"; exit 2; }

@@ -76,12 +76,17 @@ def found(record: StudyRecord, candidate: str) -> Confirmed | None:
     return next((c for c in record.result.confirmation if c.candidate == candidate), None)
 
 
-def outcome_of(name: str, pipeline: str, journal: Journal, store: Store) -> Outcome:
-    """Measures what the journal of run `name` does not have of a pipeline yet."""
+def outcome_of(
+    name: str, pipeline: str, journal: Journal, store: Store, search_s: float = SEARCH_S
+) -> Outcome:
+    """Measures what the journal of run `name` does not have of a pipeline yet.
+
+    `search_s` are the seconds that the study may search.
+    """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
         begin = time.monotonic()
-        tuned = tune(pipeline, study=study, time_budget_s=SEARCH_S, trials=TRIALS)
+        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=TRIALS)
         for problem in tuned.problems:
             say(problem)
         # Without a recommendation it is tried again when the run goes on.

@@ -100,6 +100,11 @@ class TrialRunner:
             )
         self._control, self._ready = ours, False
 
+    @property
+    def server_pid(self) -> int | None:
+        """Of the process that forks the trials; None before `start` and after `close`."""
+        return None if self._server is None else self._server.pid
+
     def close(self) -> None:
         """Ends the server, and with it a trial that is still running."""
         if self._control is not None:

@@ -1,0 +1,1 @@
+"""What only a GPU can show, checked on one: `make gpu-check`."""

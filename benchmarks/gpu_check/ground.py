@@ -1,0 +1,129 @@
+"""What the checks stand on: a runner for trials, NVML, and programs in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from objectives.gpu import Gpu
+from objectives.isolation import TrialRunner
+from objectives.measurement import LimitTerms, Measurement, TrialFailure
+from objectives.spec import StopRule, TrialSpec
+from pipelines.config import PipelineConfig
+
+PLANTED = "benchmarks.gpu_check.planted"
+# Enough to know that a trial runs.
+SHORT = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
+PROGRAM_DEADLINE_S = 180.0
+
+
+class CheckError(RuntimeError):
+    """A check could not be measured; the message says what failed."""
+
+
+class ProgramError(CheckError):
+    """A program ended with an error; the message has its last line."""
+
+
+Program = Callable[..., dict[str, Any]]
+
+
+def run_program(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Runs `python -m module` and returns the JSON object that is its last line of output.
+
+    Raises:
+        ProgramError: it failed, or took longer than three minutes.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{module} took longer than {PROGRAM_DEADLINE_S:g} s") from None
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        last = said[-1] if said else "nothing"
+        raise ProgramError(f"{module} ended with {done.returncode}; its last line: {last}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@dataclass
+class Ground:
+    """The device under check.
+
+    Attributes:
+        device: "gpu"; a test on a host without one runs the same checks on its processor.
+        facts: what the machine is, for the documents.
+    """
+
+    runner: TrialRunner
+    gpu: Gpu
+    program: Program = run_program
+    device: str = "gpu"
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def trial(
+        self,
+        target: str,
+        *,
+        batch_size: int,
+        prefetch: int = 2,
+        stop: StopRule = SHORT,
+        **settings: Any,
+    ) -> Measurement:
+        """Measures one configuration.
+
+        Raises:
+            CheckError: the trial failed.
+        """
+        config = PipelineConfig.model_validate(
+            {
+                "batch_size": batch_size,
+                "prefetch_buffer": prefetch,
+                "map_parallelism": 1,
+                **settings,
+            }
+        )
+        spec = TrialSpec.model_validate(
+            {"pipeline": target, "config": config, "device": self.device, "stop": stop}
+        )
+        return measured(target, self.runner.measure(spec))
+
+    def step_s(self, target: str, batch_size: int) -> float:
+        """Seconds of a step on batches that lie ready.
+
+        Raises:
+            CheckError: it could not be measured.
+        """
+        terms = self.runner.measure_limit(
+            target, batch_size, 0, "gpu" if self.device == "gpu" else "cpu", vectorized=False
+        )
+        if isinstance(terms, TrialFailure):
+            raise CheckError(f"{target}: {terms.kind}: {terms.detail}")
+        assert isinstance(terms, LimitTerms)
+        return batch_size / terms.step_examples_per_s
+
+
+def measured(target: str, result: Measurement | TrialFailure) -> Measurement:
+    """The measurement.
+
+    Raises:
+        CheckError: there is none.
+    """
+    if isinstance(result, TrialFailure):
+        raise CheckError(f"{target}: {result.kind}: {result.detail}")
+    return result

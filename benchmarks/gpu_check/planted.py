@@ -1,0 +1,127 @@
+"""Pipelines for the checks on a GPU: a tiny step, a heavy one, and one that does not fit."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines.source import GeneratorPipeline
+
+FEATURES = 4
+# Side of the square matrices that the heavy step multiplies, and how often it does: some 25 ms on a
+# GPU of 2023 in the TF32 that TensorFlow takes for float32.
+SIDE, PRODUCTS = 8_192, 8
+# MiB of float32 that each example takes on the device in `Hungry`.
+MIB_EACH = 256
+SLOW_S = 0.006
+FLOATS_PER_MIB = 2**18
+
+
+def row(number: int) -> tuple[np.ndarray, np.float32]:
+    """One element: float32 of shape (4,) and a float32 label."""
+    return np.full(FEATURES, number % 7, np.float32), np.float32(number % 2)
+
+
+def slow_rows(seed: int = 0) -> Iterator[Any]:
+    """An element every 6 ms."""
+    for number in itertools.count(seed):
+        time.sleep(SLOW_S)
+        yield row(number)
+
+
+def quick_rows(seed: int = 0) -> Iterator[Any]:
+    """Elements at once."""
+    return map(row, itertools.count(seed))
+
+
+class Multiplying(keras.Model):  # type: ignore[misc]  # Keras comes without types
+    """Its training step multiplies large matrices, whatever the batch holds."""
+
+    def __init__(self, side: int, products: int) -> None:
+        super().__init__()
+        self._products = products
+        self._matrix = self.add_weight(
+            shape=(side, side),
+            initializer=keras.initializers.RandomNormal(stddev=side**-0.5),
+            trainable=False,
+        )
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """The loss depends on the product, so that nothing of it can be left out."""
+        features, _ = data
+        product = tf.convert_to_tensor(self._matrix)
+        for _ in range(self._products):
+            product = tf.matmul(product, self._matrix)
+        return {"loss": tf.reduce_mean(features) + 1e-9 * tf.reduce_mean(product)}
+
+
+def heavy_model() -> keras.Model:
+    """A step that keeps the device busy and the host idle."""
+    model = Multiplying(SIDE, PRODUCTS)
+    model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+    return model
+
+
+class Filling(keras.Model):  # type: ignore[misc]  # Keras comes without types
+    """Its training step holds 256 MiB per example on the device."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        features, _ = data
+        shape = [tf.shape(features)[0], MIB_EACH * FLOATS_PER_MIB]
+        # Of the data, or it would be folded to a constant before the step runs.
+        held = tf.fill(shape, tf.reduce_mean(features))
+        return {"loss": tf.reduce_max(held)}
+
+
+class _Rows(GeneratorPipeline):
+    """Rows without a map."""
+
+    element_spec = (tf.TensorSpec((FEATURES,), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        return quick_rows(seed)
+
+
+class Tiny(_Rows):
+    """A dense layer of 4 weights."""
+
+    name = "tiny"
+    batch_sizes = (8,)
+
+    def build_model(self) -> keras.Model:
+        model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Hungry(_Rows):
+    """A step that fits with the two small batch sizes and on no GPU with the others."""
+
+    name = "hungry"
+    batch_sizes = (2, 4, 1_024, 2_048)
+
+    def build_model(self) -> keras.Model:
+        model = Filling()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Images(_Rows):
+    """Batches that take a while to the device: 1 MiB per example, float32."""
+
+    name = "images"
+    batch_sizes = (64,)
+    element_spec = (tf.TensorSpec((512, 512), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        image = np.full((512, 512), seed, np.float32)
+        return itertools.repeat((image, np.float32(0)))
+
+    def build_model(self) -> keras.Model:
+        return heavy_model()

@@ -1,0 +1,126 @@
+"""The text of docs/results-gpu.md: outcomes and utilisations in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.results_document import (
+    NONE,
+    fresh_row,
+    gain_row,
+    limit_words,
+    memory_words,
+    rate_cell,
+    ratio_cell,
+    row,
+    won_by,
+)
+from benchmarks.results_run import Outcome, found
+from experiments.record import Record
+from experiments.report.text import between, rate, share
+from experiments.store import Store
+from experiments.studies import load_study
+from experiments.verdict.measurements import AUTOTUNE, Round
+from experiments.verdict.ratio import Ratio, ratio_to
+from objectives.measurement import LimitTerms
+
+
+@dataclass(frozen=True)
+class Utilisations:
+    """The accelerator's, with AUTOTUNE and with the recommended configuration."""
+
+    before: Ratio | None
+    after: Ratio | None
+
+
+Row = tuple[Outcome, Utilisations]
+
+
+def utilisations(outcome: Outcome, store: Store) -> Utilisations:
+    """What is kept of the study's rounds says how busy the accelerator was."""
+    record = Record(load_study(outcome.record.result.study, store))
+    chosen = outcome.chosen
+    return Utilisations(
+        before=utilisation(AUTOTUNE, record.rounds, record.limits),
+        after=utilisation(chosen.candidate, record.rounds, record.limits) if chosen else None,
+    )
+
+
+def utilisation(
+    candidate: str, rounds: Sequence[Round], limits: Sequence[LimitTerms | None]
+) -> Ratio | None:
+    """A candidate's rate over that of the step on ready batches, paired within rounds.
+
+    1 minus it is the share of the time in which the accelerator waits for data. None where no round
+    measured both.
+    """
+    pairs = [
+        (measured[candidate].examples_per_s, terms.step_examples_per_s)
+        for measured, terms in zip(rounds, limits, strict=True)
+        if candidate in measured and terms is not None
+    ]
+    return ratio_to(*zip(*pairs, strict=True)) if pairs else None
+
+
+def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterator[str]:
+    """The lines of docs/results-gpu.md."""
+    first = rows[0][0].record
+    versions = ", ".join(f"{package} {number}" for package, number in first.versions.items())
+    yield "# What tuning gave on a GPU\n"
+    yield f"Made by `make results-gpu` (studies `{name}-*`) on this machine:\n"
+    yield from (f"- {what}: {words}" for what, words in facts.items())
+    yield f"- versions: {versions}"
+    yield (
+        "\nAll rates are examples/s, medians of interleaved rounds in fresh processes; ratios are "
+        "paired within rounds, with their 95 % bootstrap interval, at equal batch size. "
+        "*Utilisation* is the rate over that of the training step on batches that lie ready, "
+        "measured in the same rounds: what is missing to 100 % is the time in which the GPU waits "
+        "for data.\n"
+    )
+    yield "| pipeline | batch | AUTOTUNE | recommended | over AUTOTUNE | limit |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    yield from (rates_row(outcome) for outcome, _ in rows)
+    yield "\n| pipeline | utilisation with AUTOTUNE | with the recommended settings |"
+    yield "|---|---:|---:|"
+    for outcome, busy in rows:
+        yield row(outcome.name, share_cell(busy.before), share_cell(busy.after))
+    yield "\n## On rounds after the choice\n"
+    yield "These rounds had no part in choosing the recommendation.\n"
+    yield "| pipeline | over AUTOTUNE, fresh rounds | rounds | in the rounds that chose |"
+    yield "|---|---:|---:|---:|"
+    yield from (fresh_row(outcome) for outcome, _ in rows)
+    yield "\n## What the gain consists of\n"
+    yield "| pipeline | structure | settings | plain chain |"
+    yield "|---|---:|---:|---:|"
+    yield from (gain_row(outcome) for outcome, _ in rows)
+    yield "\n## What won\n"
+    yield "| pipeline | limited by | recommended settings |"
+    yield "|---|---|---|"
+    for outcome, _ in rows:
+        diagnosis = outcome.record.result.diagnosis
+        yield row(outcome.name, diagnosis.bottleneck if diagnosis else NONE, won_by(outcome))
+    yield "\n## The limit\n"
+    yield from (f"- **{outcome.name}**: {limit_words(outcome)}" for outcome, _ in rows)
+    yield "\n## What more memory bought\n"
+    yield from (f"- **{outcome.name}**: {memory_words(outcome)}" for outcome, _ in rows)
+
+
+def rates_row(outcome: Outcome) -> str:
+    """What users write today, what is recommended, and the limit."""
+    record, chosen, limit = outcome.record, outcome.chosen, outcome.record.result.limit
+    return row(
+        outcome.name,
+        str(chosen.config.batch_size) if chosen else NONE,
+        rate_cell(found(record, AUTOTUNE)),
+        rate_cell(chosen),
+        ratio_cell(chosen),
+        f"{rate(limit.examples_per_s)} ({between(limit.ci)})" if limit else NONE,
+    )
+
+
+def share_cell(found: Ratio | None) -> str:
+    """A share with its interval."""
+    if found is None:
+        return NONE
+    return f"{share(found.ratio)} ({share(found.ci.low)} to {share(found.ci.high)})"
