@@ -9,14 +9,13 @@ from pathlib import Path
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, SHORT, CheckError, Ground
-from benchmarks.gpu_check.planted import Hungry
+from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
 from benchmarks.gpu_check.timing import BATCH, QUICK, STEADY, heavy
 from experiments.api import tune
 from experiments.results import TrialRow
 
 OOM = "device_oom"
-TRIALS = 12
-FITTING = 4
+TRIALS = 10
 
 
 @check("out of memory")
@@ -40,20 +39,19 @@ def out_of_memory(ground: Ground) -> list[Line]:
 
 def judged(rows: Sequence[TrialRow]) -> list[Line]:
     """What is expected of the trials of such a study, in their order."""
-    large = [row for row in rows if row.config.batch_size > FITTING]
+    large = [row for row in rows if row.config.batch_size in TOO_LARGE]
     as_such = [
         row
         for row in large
         if row.state == "infeasible" and row.failure is not None and row.failure.kind == OOM
     ]
-    small = [row for row in rows if row.config.batch_size <= FITTING]
-    sizes = Hungry.batch_sizes
-    later = [row.config.batch_size > FITTING for row in rows[len(rows) // 2 :]]
+    small = [row for row in rows if row.config.batch_size in FITTING]
+    later = [row.config.batch_size in TOO_LARGE for row in rows[len(rows) // 2 :]]
     kinds = sorted({f"{row.state}, {row.failure.kind}" for row in large if row.failure})
     return [
         line(
             "out of device memory",
-            f"batch sizes {sizes[2]} and {sizes[3]} need 256 GiB and more",
+            f"batch sizes {TOO_LARGE[0]} and {TOO_LARGE[1]} need 256 GiB and more",
             f"infeasible for {OOM}; the others complete",
             f"{len(as_such)} of {len(large)} large ones infeasible for it ({'; '.join(kinds)}); "
             f"{sum(row.measured is not None for row in small)} of {len(small)} small ones measured",
@@ -65,7 +63,7 @@ def judged(rows: Sequence[TrialRow]) -> list[Line]:
         ),
         line(
             "the search learns to avoid it",
-            f"half of the {len(sizes)} batch sizes fit",
+            "half of the four batch sizes fit",
             "in the second half of the trials fewer than half are large ones",
             f"{sum(later)} of {len(later)}",
             holds(sum(later) < len(later) / 2) if later else "undecided",

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
 from pipelines.source import GeneratorPipeline
 
 FEATURES = 4
@@ -104,7 +105,7 @@ class Hungry(_Rows):
     """A step that fits with the two small batch sizes and on no GPU with the others."""
 
     name = "hungry"
-    batch_sizes = (2, 4, 1_024, 2_048)
+    batch_sizes = (*FITTING, *TOO_LARGE)
 
     def build_model(self) -> keras.Model:
         model = Filling()
