@@ -137,8 +137,10 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
-    """Prints what there is to tune."""
+def print_pipelines(
+    console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
+) -> None:
+    """Prints what there is to tune, and the names of what wants a GPU, which nothing looks at."""
     table = _table("Pipelines")
     for heading in ("name", "element", "batch sizes", "searched", "what it is"):
         table.add_column(heading)
@@ -147,6 +149,12 @@ def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
         sizes = " ".join(str(size) for size in info.batch_sizes)
         table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
     console.print(table)
+    if heavy:
+        console.print(
+            f"Built in, too, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
+            f"where they are named; see prefetch-tune pipelines {heavy[0]}.",
+            highlight=False,
+        )
 
 
 def _table(title: str) -> Table:
