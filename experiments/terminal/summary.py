@@ -17,7 +17,7 @@ from experiments.report.tables import confirmation_table
 from experiments.report.text import counts, gain_words, of_the_limit, verdict
 from experiments.rerun import Comparison
 from experiments.results import StudyRecord, StudyResult, TrialCounts
-from experiments.search.diagnosis import Diagnosis, stages
+from experiments.search.diagnosis import SHOWN, Diagnosis, stages
 from experiments.tracking import LoggedRun
 from experiments.verdict.measurements import AUTOTUNE
 from objectives.measurement import Interval, PipelineInfo
@@ -111,7 +111,9 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
     table.add_column("per example")
     for name, cost in costs.items():
         bar = Bar(longest, 0, cost.wall_s, width=BAR_WIDTH)
-        table.add_row(name, f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar)
+        table.add_row(
+            SHOWN.get(name, name), f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar
+        )
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
 
