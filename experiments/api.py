@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -24,6 +24,7 @@ from experiments.tuning import Tuning
 from objectives.isolation import TrialRunner
 from pipelines import catalog
 from pipelines.config import one_line
+from pipelines.target import compose
 
 Named = str | Callable[..., Any]
 
@@ -65,6 +66,8 @@ def tune(
     map: Named | None = None,  # noqa: A002 - as the command line calls it
     model: Named | None = None,
     step_time_ms: float | None = None,
+    mixed_precision: Literal["float16", "bfloat16"] | None = None,
+    jit_compile: bool = False,
     storage: str | None = None,
     tracking_uri: str | None = None,
     **options: Any,
@@ -77,6 +80,9 @@ def tune(
         map: the map of a plain generator function.
         model: function that returns the compiled model of a plain generator function.
         step_time_ms: instead of a model, sleep so long.
+        mixed_precision: builds the models under Keras's policy of this name, like mixed_bfloat16;
+            None leaves them as they are.
+        jit_compile: compiles the models' steps with XLA; False leaves them as they are.
         storage: of Optuna; by default `mlruns/optuna.db` of this directory.
         tracking_uri: of MLflow.
         options: fields of `experiments.settings.TuneRequest`, like `trials=12, seed=1`.
@@ -86,11 +92,17 @@ def tune(
     """
     began = time.monotonic()
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
-    if (map, model, step_time_ms) != (None, None, None):
-        if len(targets) != 1:
-            raise UsageError("map, model and step_time_ms belong to one generator function")
-        parts = [None if part is None else _target(part) for part in (map, model)]
-        targets = [catalog.compose(targets[0], parts[0], parts[1], step_time_ms)]
+    if (map, model, step_time_ms) != (None, None, None) and len(targets) != 1:
+        raise UsageError("map, model and step_time_ms belong to one generator function")
+    if mixed_precision or jit_compile:
+        targets = targets or [catalog.resolve(name) for name in catalog.names()]
+    parts = [None if part is None else _target(part) for part in (map, model)]
+    targets = [
+        compose(
+            target, parts[0], parts[1], step_time_ms, precision=mixed_precision, jit=jit_compile
+        )
+        for target in targets
+    ]
     try:
         request = TuneRequest(pipelines=targets, **options)
     except ValidationError as error:

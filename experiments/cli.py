@@ -25,6 +25,7 @@ from experiments.terminal.arguments import (
     add_functions,
     add_json,
     add_measuring,
+    add_model_options,
     add_pipelines,
     add_rerun_options,
     add_rounds,
@@ -35,6 +36,7 @@ from experiments.terminal.arguments import (
 from objectives.isolation import TrialRunner, WorkerError
 from pipelines import catalog
 from pipelines.source import PipelineError
+from pipelines.target import compose
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -161,7 +163,7 @@ def list_pipelines(options: argparse.Namespace) -> int:
     targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
     with TrialRunner() as runner:
         infos = [runner.describe(target, seed=0, device="auto") for target in targets]
-    print_pipelines(Console(), infos)
+    print_pipelines(Console(), infos, () if options.pipelines else catalog.heavy_names())
     return 0
 
 
@@ -181,10 +183,12 @@ def parser() -> argparse.ArgumentParser:
     command = add("tune", tune, "search the settings by short training runs, and confirm the best")
     add_pipelines(command)
     add_functions(command)
+    add_model_options(command)
     add_tune_options(command)
     command = add("diagnose", diagnose, "measure what each stage costs, and name the bottleneck")
     add_pipelines(command)
     add_functions(command)
+    add_model_options(command)
     add_measuring(command)
     add_json(command)
     command = add("confirm", confirm, "add rounds to a study's confirmation")
@@ -235,18 +239,26 @@ def _store(options: argparse.Namespace) -> Store:
 
 
 def _selectors(options: argparse.Namespace) -> list[str]:
-    """The pipelines that were named as `module:attribute`, a plain function with what it needs.
+    """The pipelines that were named as `module:attribute`, each with what was said beside it.
 
     Raises:
-        PipelineError: no such pipeline, or it is not clear which one the options belong to.
+        PipelineError: no such pipeline.
+        UsageError: it is not clear which one the options belong to.
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
-    if (options.map, options.model, options.step_time) == (None, None, None):
-        return targets
+    functions = (options.map, options.model, options.step_time)
+    if functions != (None, None, None):
+        _check_functions(options, targets)
+    elif options.mixed_precision or options.jit_compile:
+        targets = targets or [catalog.resolve(name) for name in catalog.names()]
+    precision, jit = options.mixed_precision, options.jit_compile
+    return [compose(target, *functions, precision=precision, jit=jit) for target in targets]
+
+
+def _check_functions(options: argparse.Namespace, targets: Sequence[str]) -> None:
     if options.model is not None and options.step_time is not None:
         raise UsageError("--model and --step-time: a step either trains or sleeps; leave one out")
     if len(targets) != 1:
         raise UsageError(
             "--map, --model and --step-time belong to one generator function; name just that one"
         )
-    return [catalog.compose(targets[0], options.map, options.model, options.step_time)]

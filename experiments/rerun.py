@@ -16,6 +16,7 @@ from objectives.isolation import TrialRunner
 from objectives.measurement import Digest, Measurement, TrialFailure
 from objectives.spec import SpecError, TrialSpec
 from pipelines import catalog
+from pipelines.target import without_model_options
 
 # Run-to-run noise (CV) that is assumed where a study was not confirmed: that of a shared machine.
 ASSUMED_CV = 0.1
@@ -122,7 +123,7 @@ def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
     target = found.spec.pipeline
     if named is not None and catalog.resolve(named) != target:
         raise UsageError(f"run {found.run_id!r} measured {target!r}, not {named!r}")
-    if named is not None or trust or target in map(catalog.resolve, catalog.names()):
+    if named is not None or trust or catalog.built_in_name(without_model_options(target)):
         return
     raise UsageError(
         f"run {found.run_id!r} names the code {target!r}: name it again to run it, "

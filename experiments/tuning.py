@@ -101,8 +101,7 @@ class Tuning:
 
     def _inspect(self, target: str, options: Options) -> PipelineInfo:
         info = self._runner.describe(target, options.seed, options.device)
-        built_in = {catalog.resolve(name): name for name in catalog.names()}
-        self.selectors[info.name] = built_in.get(info.target, info.target)
+        self.selectors[info.name] = catalog.built_in_name(info.target) or info.target
         if not self._runner.forks and len(self.selectors) == 1:
             self._console.print(
                 "CUDA was in use before the first trial, so each trial starts a new "

@@ -229,7 +229,10 @@ class StageCosts(BaseModel):
         from_generator: what handing its elements to tf.data adds.
         map: the sequential map; None where the pipeline has none.
         batch: putting examples together to batches.
-        step: the training step on a batch that is there already, at `batch_size`.
+        device_copy: the copy of a batch from host memory to the device, at `batch_size`; None on a
+            CPU. Unless batches are copied ahead (`device_prefetch`) the step waits for it.
+        step: the training step on a batch that is there already, on a GPU in its memory, at
+            `batch_size`.
         batch_size: the largest searched one; `generator`, `from_generator` and `map` do not
             depend on it.
         step_s: seconds of a whole step by batch size.
@@ -272,6 +275,7 @@ class StageCosts(BaseModel):
     chunk: int = 1
     chunked: StageCost | None = None
     batch_map: StageCost | None = None
+    device_copy: StageCost | None = None
     measured_s: float = 0.0
     sequence: bool = False
 

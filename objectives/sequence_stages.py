@@ -1,4 +1,4 @@
-"""What each stage of a PyDataset costs by itself: `__getitem__`, hand-over, step.
+"""What each stage of a PyDataset costs by itself: `__getitem__`, hand-over, copy, step.
 
 Its batches are made whole, so there is no map and no batching, and one batch is the least that can
 be measured.
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from objectives import steady_state
 from objectives.ceilings import Alone
+from objectives.device_copy import accelerator, copying, on_device
 from objectives.inspection import first_batch
 from objectives.measurement import LoopCost, StageCost, StageCosts
 from objectives.process_tree import ProcessTree
@@ -66,6 +67,7 @@ class SequenceStages:
         self._batch = first_batch(pipeline, self._batch_size, seed)
         self._feed = TrainingFeed(pipeline.build_model(), self._chain(prefetch=0))
         self._feed.trace(self._batch)
+        self._device = accelerator(pipeline.element_spec)
 
     def measure(self) -> StageCosts:
         """Runs every stage, a few seconds in all, or some ten batches where those are slow."""
@@ -87,6 +89,7 @@ class SequenceStages:
             map_speedup=1.0,
             map_calls=1,
             loops=[] if slow else [self._loop()],
+            device_copy=self._device_copy(),
             measured_s=self._measured_s,
             sequence=True,
         )
@@ -97,10 +100,18 @@ class SequenceStages:
         return self._cost(BareBatches(batches))
 
     def _step(self) -> StageCost:
-        given = repeat(self._batch)
-        feed = self._feed
+        feed, batch = self._feed, self._batch
         feed.ignore_loss()
+        if self._device is not None:
+            batch = on_device(batch, self._device)
+            feed.step(batch)  # makes it ready for batches that lie there
+        given = repeat(batch)
         return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
+
+    def _device_copy(self) -> StageCost | None:
+        if self._device is None:
+            return None
+        return self._cost(copying(self._batch, self._batch_size, self._device))
 
     def _loop(self) -> LoopCost:
         self._feed.start(self._chain(prefetch=LOOP_PREFETCH))

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines import catalog
 from pipelines.config import PipelineConfig, one_line
+from pipelines.target import TARGET
 
 Device = Literal["auto", "cpu", "gpu"]
-Target = Annotated[str, Field(pattern=f"^{catalog.TARGET}$")]
+Target = Annotated[str, Field(pattern=f"^{TARGET}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

@@ -1,4 +1,4 @@
-"""What each stage of a pipeline costs by itself: generator, hand-over, map, batching, step.
+"""What each stage of a pipeline costs by itself: generator, hand-over, map, batching, copy, step.
 
 Each stage is a chain of its own without look-ahead, run until its rate is known. What a stage adds
 is the difference between the chain with it and the chain without it.
@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any
 
 from objectives.ceilings import Alone
+from objectives.device_copy import accelerator, copying, on_device
 from objectives.inspection import first_elements
 from objectives.measurement import WAITING_CALLS, LoopCost, StageCost, StageCosts
 from objectives.spec import StopRule
@@ -43,6 +44,7 @@ class Stages:
         self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
         self._chunk = self._loop_chunk = 1
         self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
+        self._device = accelerator(self._batch_spec)
         self._against = reasons_against(pipeline, self._first)
 
     def measure(self) -> StageCosts:
@@ -69,6 +71,7 @@ class Stages:
             chunk=self._chunk,
             chunked=chunked,
             batch_map=self._batch_map(batch),
+            device_copy=self._device_copy(),
             measured_s=chains.measured_s,
             **{"map": None, "map_speedup": 1.0, "map_calls": MAP_CALLS, **mapping},
         )
@@ -118,11 +121,21 @@ class Stages:
         for size in sorted(set(self._pipeline.batch_sizes)):
             batch = sample_batch(self._pipeline, self._first, size)
             self._feed.trace(batch)
+            if self._device is not None:
+                batch = on_device(batch, self._device)
+                self._feed.step(batch)  # makes it ready for batches that lie there
             given = repeat(batch)
             ready = Alone(size, given.__next__, self._feed.step, self._feed.synchronise)
             cost = self._chains.cost(ready)
             step_s[size] = size * cost.wall_s
         return step_s, cost
+
+    def _device_copy(self) -> StageCost | None:
+        """An example's copy to the device, in the largest batch."""
+        if self._device is None:
+            return None
+        batch = sample_batch(self._pipeline, self._first, self._batch_size)
+        return self._chains.cost(copying(batch, self._batch_size, self._device))
 
     def _loops(self, *, waits: bool) -> list[LoopCost]:
         """The whole loop at the smallest and the largest batch, and there with the map parallel."""
@@ -151,4 +164,5 @@ class Stages:
         """The model's step, traced once for batches of any size."""
         config = PipelineConfig.no_prefetch(self._batch_size)
         dataset = build_dataset(self._pipeline, config)
+        self._batch_spec = dataset.element_spec
         return TrainingFeed(self._pipeline.build_model(), dataset)

@@ -17,20 +17,15 @@ from pipelines.source import (
     Pipeline,
     PipelineError,
 )
+from pipelines.target import TARGET, check_precision
 
-# Anything that importlib can import; never more than a name is taken from a record.
-ATTRIBUTE = r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*"
-# A plain generator function comes with what else is needed: a map, and a model or a time to sleep.
-TARGET = (
-    rf"(?P<main>{ATTRIBUTE})(?:,map=(?P<map>{ATTRIBUTE}))?(?:,model=(?P<model>{ATTRIBUTE}))?"
-    r"(?:,step=(?P<step>\d{1,6}(?:\.\d{1,6})?)ms)?"
-)
 # Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
 _BUILT_IN: dict[str, str] = {}
+_HEAVY: set[str] = set()
 
 
-def register(name: str, target: str) -> None:
-    """Adds a built-in pipeline.
+def register(name: str, target: str, *, heavy: bool = False) -> None:
+    """Adds a built-in pipeline; a `heavy` one is measured only where it is named.
 
     Raises:
         ValueError: the name is taken; a silent replacement would tune something else.
@@ -38,6 +33,8 @@ def register(name: str, target: str) -> None:
     if name in _BUILT_IN:
         raise ValueError(f"pipeline name {name!r} is taken by {_BUILT_IN[name]}; choose another")
     _BUILT_IN[name] = target
+    if heavy:
+        _HEAVY.add(name)
 
 
 register("simple", "pipelines.simple:SimplePipeline")
@@ -51,11 +48,24 @@ register(
     "keras_sequence",
     "pipelines.keras_sequence:Batches,model=pipelines.keras_sequence:build_model",
 )
+# Their step takes seconds on a CPU.
+register("image-resnet", "pipelines.resnet:ImageResnetPipeline", heavy=True)
+register("jpeg-resnet", "pipelines.resnet:JpegResnetPipeline", heavy=True)
 
 
 def names() -> list[str]:
-    """The built-in pipelines, in the order they are tuned."""
-    return list(_BUILT_IN)
+    """The built-in pipelines that stand for all of them, in the order they are tuned."""
+    return [name for name in _BUILT_IN if name not in _HEAVY]
+
+
+def heavy_names() -> list[str]:
+    """The built-in pipelines whose model wants a GPU: listed, and measured only by name."""
+    return [name for name in _BUILT_IN if name in _HEAVY]
+
+
+def built_in_name(target: str) -> str | None:
+    """The name of the built-in pipeline that is this target and nothing else; None if none is."""
+    return next((name for name, own in _BUILT_IN.items() if own == target), None)
 
 
 def resolve(selector: str) -> str:
@@ -68,35 +78,22 @@ def resolve(selector: str) -> str:
         return _BUILT_IN[selector]
     if re.fullmatch(TARGET, selector):
         return selector
+    if found := re.search(r",precision=([^,]*)", selector):
+        check_precision(found[1])
     if ":" in selector:
         raise PipelineError(f"{selector!r} is not of the form module:attribute, as in data:Shards")
-    nearest = difflib.get_close_matches(selector, names(), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(selector, _BUILT_IN, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "give your own as module:attribute"
-    raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {', '.join(names())})")
-
-
-def compose(target: str, transform: str | None, model: str | None, step_ms: float | None) -> str:
-    """`target` with the map, the model and the step time of a plain generator function.
-
-    Raises:
-        PipelineError: one of them is not of the form module:attribute.
-    """
-    parts = [target]
-    for key, part in (("map", transform), ("model", model)):
-        if part is not None:
-            if not re.fullmatch(ATTRIBUTE, part):
-                raise PipelineError(f"--{key} {part!r} is not of the form module:attribute")
-            parts.append(f"{key}={part}")
-    if step_ms is not None:
-        parts.append(f"step={step_ms:g}ms")
-    return ",".join(parts)
+    there = ", ".join([*names(), *heavy_names()])
+    raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {there})")
 
 
 def load(target: str) -> Pipeline:
     """Imports `module:attribute` and returns the pipeline, calling a class for an instance.
 
     A plain function or a PyDataset is made into one, with the map, model and step time of `target`.
-    The current directory is importable. This imports TensorFlow, so only a trial's process does it.
+    The model of any gets the target's precision and jit. The current directory is importable. This
+    imports TensorFlow, so only a trial's process does it.
 
     Raises:
         PipelineError: the module does not import, or what it holds is not a pipeline.
@@ -104,6 +101,20 @@ def load(target: str) -> Pipeline:
     parts = re.fullmatch(TARGET, target)
     if parts is None:
         raise PipelineError(f"{target!r} is not of the form module:attribute")
+    options = parts["precision"], bool(parts["jit"])
+    if options == (None, False):
+        return _load(parts)
+    if parts["step"]:
+        raise PipelineError(
+            f"{parts['main']}: a step that sleeps has no model for --mixed-precision or "
+            "--jit-compile; leave out --step-time or those"
+        )
+    from pipelines.model_options import with_model_options
+
+    return with_model_options(_load(parts), options[0], jit=options[1])
+
+
+def _load(parts: re.Match[str]) -> Pipeline:
     found = _attribute(parts["main"])
     if inspect.isroutine(found):
         return _from_functions(found, parts)
@@ -127,7 +138,7 @@ def load(target: str) -> Pipeline:
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(found, member)]
     if missing:
         raise PipelineError(
-            f"{target} is not a pipeline: it has no {', '.join(missing)}; "
+            f"{parts['main']} is not a pipeline: it has no {', '.join(missing)}; "
             "subclass pipelines.source.GeneratorPipeline"
         )
     return cast("GeneratorPipeline", found)

@@ -17,11 +17,16 @@ ENLARGED = 36  # resize to this, then crop back to SIDE: shifts by up to 4 pixel
 
 
 class ImagePipeline(GeneratorPipeline):
-    """32x32 colour images with flip, brightness and resize-crop, into a small conv net."""
+    """32x32 colour images with flip, brightness and resize-crop, into a small conv net.
+
+    Attributes:
+        side, enlarged: pixels of the square images, and of what they are cropped from.
+    """
 
     name = "image"
     element_spec = (tf.TensorSpec((SIDE, SIDE, 3), tf.uint8), tf.TensorSpec((), tf.int32))
     batch_sizes = (16, 32, 64, 128)
+    side, enlarged = SIDE, ENLARGED
 
     def generate(self, seed: int) -> Iterator[tuple[np.ndarray, int]]:
         """Yields random images of shape (32, 32, 3), uint8, each with a label from 0 to 9."""
@@ -43,8 +48,8 @@ class ImagePipeline(GeneratorPipeline):
         image = tf.image.convert_image_dtype(image, tf.float32)
         image = tf.image.stateless_random_flip_left_right(image, seed)
         image = tf.image.stateless_random_brightness(image, 0.2, seed)
-        image = tf.image.resize(image, (ENLARGED, ENLARGED))
-        image = tf.image.stateless_random_crop(image, (SIDE, SIDE, 3), seed)
+        image = tf.image.resize(image, (self.enlarged, self.enlarged))
+        image = tf.image.stateless_random_crop(image, (self.side, self.side, 3), seed)
         return tf.clip_by_value(image, 0.0, 1.0), label
 
     def build_model(self) -> keras.Model:

@@ -25,11 +25,21 @@ CLASSES = 2 * STRIPS  # two photographs, each cut into upright strips
 
 
 class JpegPipeline(GeneratorPipeline):
-    """JPEG files in a folder for each class, decoded to 64x64 and augmented, into a conv net."""
+    """JPEG files in a folder for each class, decoded to 64x64 and augmented, into a conv net.
+
+    Attributes:
+        folder: of the files in the cache.
+        file_side, side, enlarged: pixels of the square files, of the images that they are decoded
+            to, and of what those are cropped from.
+        strips: upright ones that each of the two photographs is cut into, a class each.
+    """
 
     name = "jpeg"
     element_spec = (tf.TensorSpec((SIDE, SIDE, 3), tf.uint8), tf.TensorSpec((), tf.int32))
     batch_sizes = (16, 32, 64, 128)
+    folder = FOLDER
+    file_side, side, enlarged = FILE_SIDE, SIDE, ENLARGED
+    strips = STRIPS
 
     def __init__(self) -> None:
         self._files: list[Path] = []
@@ -42,7 +52,7 @@ class JpegPipeline(GeneratorPipeline):
         """
         if self._files:
             return
-        folder = made_once(FOLDER, write_files)
+        folder = made_once(self.folder, self._write_files)
         files = sorted(folder.glob("*/*.jpg"))
         if len(files) != FILES:
             raise PipelineError(
@@ -51,17 +61,20 @@ class JpegPipeline(GeneratorPipeline):
             )
         self._files = files
 
+    def _write_files(self, folder: Path) -> None:
+        write_files(folder, self.file_side, self.strips)
+
     def generate(
         self, seed: int, shard_index: int = 0, shard_count: int = 1
     ) -> Iterator[tuple[np.ndarray, int]]:
-        """Yields images of shape (64, 64, 3), uint8, each with its class from 0 to 9.
+        """Yields images of shape (side, side, 3), uint8, each with its class, from 0 on.
 
         Of `shard_count` shards, the one at `shard_index` decodes only its own files.
         """
         self.prepare()
         for index in shuffled_epochs(FILES, seed, shard_index, shard_count):
             path = self._files[index]
-            yield read_image(path), int(path.parent.name)
+            yield read_image(path, self.side), int(path.parent.name)
 
     @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
     def transform(self, *element: Any) -> Any:
@@ -77,8 +90,8 @@ class JpegPipeline(GeneratorPipeline):
         image = tf.image.stateless_random_flip_left_right(image, seed)
         image = tf.image.stateless_random_brightness(image, 0.2, seed)
         image = tf.image.stateless_random_contrast(image, 0.8, 1.25, seed)
-        image = tf.image.resize(image, (ENLARGED, ENLARGED))
-        image = tf.image.stateless_random_crop(image, (SIDE, SIDE, 3), seed)
+        image = tf.image.resize(image, (self.enlarged, self.enlarged))
+        image = tf.image.stateless_random_crop(image, (self.side, self.side, 3), seed)
         return tf.clip_by_value(image, 0.0, 1.0), label
 
     def build_model(self) -> keras.Model:
@@ -97,32 +110,33 @@ class JpegPipeline(GeneratorPipeline):
         return model
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Reads one file as people do: decoded and resized to uint8 of shape (64, 64, 3)."""
+def read_image(path: Path, side: int = SIDE) -> np.ndarray:
+    """Reads one file as people do: decoded and resized to uint8 of shape (side, side, 3)."""
     with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB").resize((SIDE, SIDE)))
+        return np.asarray(picture.convert("RGB").resize((side, side)))
 
 
-def write_files(folder: Path) -> None:
-    """Cuts squares out of scikit-learn's two photographs, FILES / CLASSES of each class.
+def write_files(folder: Path, file_side: int = FILE_SIDE, strips: int = STRIPS) -> None:
+    """Cuts squares out of scikit-learn's two photographs, as many of each class, FILES in all.
 
-    The class is the photograph and which of its upright strips the square lies in. The places are
-    random, and the same each time.
+    The class is the photograph and which of its `strips` upright strips the square lies in. The
+    places are random, and the same each time.
     """
     # Only where the files are made: it takes a second where Keras has not imported it already.
     from sklearn.datasets import load_sample_images  # type: ignore[import-untyped] # noqa: PLC0415
 
     rng = np.random.default_rng(0)
     photographs: list[np.ndarray] = load_sample_images().images
-    for label in range(CLASSES):
-        photograph = photographs[label // STRIPS]
+    classes = len(photographs) * strips
+    for label in range(classes):
+        photograph = photographs[label // strips]
         height, width, _ = photograph.shape
-        strip = width // STRIPS  # pixels
-        start = label % STRIPS * strip
+        strip = width // strips  # pixels
+        start = label % strips * strip
         inside = folder / str(label)
         inside.mkdir()
-        for number in range(FILES // CLASSES):
-            top = int(rng.integers(height - FILE_SIDE + 1))
-            left = start + int(rng.integers(strip - FILE_SIDE + 1))
-            square = photograph[top : top + FILE_SIDE, left : left + FILE_SIDE]
+        for number in range(FILES // classes):
+            top = int(rng.integers(height - file_side + 1))
+            left = start + int(rng.integers(strip - file_side + 1))
+            square = photograph[top : top + file_side, left : left + file_side]
             Image.fromarray(square).save(inside / f"{number:03}.jpg", quality=QUALITY)

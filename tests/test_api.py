@@ -59,6 +59,8 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
         tune("simple", rounds="many")
     with pytest.raises(UsageError, match=r"speed: Extra inputs are not permitted"):
         tune("simple", speed="high")
+    with pytest.raises(PipelineError, match="must be float16 or bfloat16, not 'half'"):
+        tune("simple", mixed_precision="half")  # type: ignore[arg-type]
     with pytest.raises(PipelineError, match="no pipeline named 'imgae'"):
         tune("imgae")
     with pytest.raises(AttributeError, match="has no attribute 'tuna'"):

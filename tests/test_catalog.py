@@ -50,6 +50,26 @@ def test_an_instance_is_taken_as_it_is_and_a_class_is_called() -> None:
     assert not isinstance(catalog.load("tests.planted:Mapped"), type)
 
 
+def test_heavy_pipelines_are_there_by_name_only() -> None:
+    assert catalog.heavy_names() == ["image-resnet", "jpeg-resnet"]
+    assert not set(catalog.heavy_names()) & set(catalog.names())
+    assert catalog.resolve("jpeg-resnet") == "pipelines.resnet:JpegResnetPipeline"
+    with pytest.raises(PipelineError, match="did you mean 'jpeg-resnet'"):
+        catalog.resolve("jpeg-resnt")
+
+
+def test_a_target_that_is_built_in_has_a_name() -> None:
+    assert catalog.built_in_name(catalog.resolve("image")) == "image"
+    assert catalog.built_in_name("pipelines.resnet:ImageResnetPipeline") == "image-resnet"
+    assert catalog.built_in_name("pipelines.image:ImagePipeline,jit=true") is None
+
+
+def test_a_wrong_precision_is_what_the_error_is_about() -> None:
+    with pytest.raises(PipelineError, match="must be float16 or bfloat16, not 'float8'") as found:
+        catalog.resolve("my_module:Mine,precision=float8")
+    assert "\n" not in str(found.value)
+
+
 def test_the_process_that_runs_a_study_does_not_import_tensorflow() -> None:
     code = "import sys, experiments.cli, experiments.tuning; sys.exit('tensorflow' in sys.modules)"
 

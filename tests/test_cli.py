@@ -14,8 +14,9 @@ from unittest import mock
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli import _selectors, main, parser
 from experiments.terminal.arguments import memory_mib
+from pipelines import catalog
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-c", "from experiments.cli import run; run()"]
@@ -62,6 +63,11 @@ def prefetch_tune(folder: Path, *arguments: str) -> Done:
         (["simple", "--trails", "3"], "unrecognized arguments: --trails"),
         (["simple", "--json", "no/such/folder.json"], "--json no/such/folder.json: not a file"),
         (["simple", "--trial-timeout", "inf"], "--trial-timeout: must be from 0.1 to 86400.0"),
+        (
+            ["--mixed-precision", "simple"],
+            "--mixed-precision: must be float16 or bfloat16, not 'simple'; pipelines go before it",
+        ),
+        (["simple:S,precision=half"], "mixed precision must be float16 or bfloat16, not 'half'"),
         (["my shards:Shards"], "'my shards:Shards' is not of the form module:attribute"),
         (["simple", "--storage", "results.db"], "'results.db' is no address"),
         # These are found by a process of their own, before anything is made.
@@ -149,6 +155,35 @@ def test_help_does_not_wait_for_anything(tmp_path: Path) -> None:
     assert done.returncode == 0
     for option in ("--trials", "--memory-limit", "--tracking-uri", "--study", "--json"):
         assert option in done.stdout
+
+
+MODEL_OPTIONS: list[tuple[list[str], list[str]]] = [
+    (["image"], ["pipelines.image:ImagePipeline"]),
+    (["image", "--mixed-precision"], ["pipelines.image:ImagePipeline,precision=float16"]),
+    (
+        ["image", "m:Mine", "--mixed-precision", "bfloat16", "--jit-compile"],
+        [
+            "pipelines.image:ImagePipeline,precision=bfloat16,jit=true",
+            "m:Mine,precision=bfloat16,jit=true",
+        ],
+    ),
+    (["m:f", "--model", "m:g", "--jit-compile"], ["m:f,model=m:g,jit=true"]),
+]
+
+
+@pytest.mark.parametrize("command", ["tune", "diagnose"])
+@pytest.mark.parametrize(("arguments", "targets"), MODEL_OPTIONS)
+def test_how_the_model_computes_belongs_to_the_target(
+    command: str, arguments: list[str], targets: list[str]
+) -> None:
+    assert _selectors(parser().parse_args([command, *arguments])) == targets
+
+
+def test_without_names_it_belongs_to_every_pipeline_that_runs_by_default() -> None:
+    found = _selectors(parser().parse_args(["tune", "--jit-compile"]))
+
+    assert found == [f"{catalog.resolve(name)},jit=true" for name in catalog.names()]
+    assert _selectors(parser().parse_args(["tune"])) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose
+from experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose, stages
 from objectives.cores import usable_cores
 from objectives.isolation import TrialRunner
 from objectives.measurement import StageCosts, TrialFailure
@@ -53,6 +53,15 @@ def costs(**changes: Any) -> StageCosts:
         ({"step": cost(312)}, "step-bound", "step"),
         ({"step": cost(311)}, "element-overhead", "from_generator"),
         ({"batch": cost(400)}, "element-overhead", "batch"),
+        # On a GPU: 312 up to the batch. The costliest stage before the step is what limits.
+        ({"device_copy": cost(201)}, "device-copy", "device_copy"),
+        ({"device_copy": cost(199)}, "element-overhead", "from_generator"),
+        # All else fits beside copy and step, but the step waits for the copy.
+        ({"step": cost(400), "device_copy": cost(40)}, "device-copy", "device_copy"),
+        ({"step": cost(290), "device_copy": cost(30)}, "device-copy", "device_copy"),
+        ({"step": cost(400), "device_copy": cost(39)}, "step-bound", "step"),
+        # 400 of a step that keeps both cores busy has no room for the copy's own thread.
+        ({"step": cost(400, 800), "device_copy": cost(40, 0)}, "shared-cores", "from_generator"),
     ],
 )
 def test_the_class_follows_from_the_costs(
@@ -69,6 +78,21 @@ def test_every_class_has_words_and_advice() -> None:
     assert diagnose(costs(map=cost(400, 20)), 2).in_words == (
         "waiting in the map, with the processor idle"
     )
+
+
+def test_the_copy_is_a_stage_between_batch_and_step_only_where_it_was_measured() -> None:
+    assert "device_copy" not in stages(COSTS)
+    assert list(stages(costs(device_copy=cost(1))))[-3:] == ["batch", "device_copy", "step"]
+    # What was logged before there was such a stage is read as without one.
+    before = COSTS.model_dump(mode="json", exclude={"device_copy"})
+    assert StageCosts.model_validate(before) == COSTS
+
+
+def test_a_pydataset_is_not_advised_to_copy_ahead() -> None:
+    found = diagnose(costs(device_copy=cost(400), sequence=True), 2)
+
+    assert found.bottleneck == "device-copy"
+    assert "device_prefetch" not in found.advice
 
 
 def test_json_calls_it_class() -> None:

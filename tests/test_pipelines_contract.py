@@ -18,20 +18,27 @@ from pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
 # The other one makes its batches itself: tests/test_sequence.py.
 GENERATORS = [name for name in catalog.names() if name != "keras_sequence"]
+GENERATORS += catalog.heavy_names()
+# Examples of a batch, and a network, for those whose step would take half a minute on a CPU.
+FEW = 2
+SMALL = {"width": 4, "blocks": (1, 1)}
 
 
 @pytest.fixture(params=GENERATORS)
-def pipeline(request: pytest.FixtureRequest) -> GeneratorPipeline:
+def pipeline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GeneratorPipeline:
     found = catalog.load(catalog.resolve(request.param))
     assert isinstance(found, GeneratorPipeline)
+    if found.name in catalog.heavy_names():
+        for name, value in SMALL.items():
+            monkeypatch.setattr(found, name, value)
     return found
 
 
 @pytest.fixture
 def config(pipeline: GeneratorPipeline) -> PipelineConfig:
-    return PipelineConfig(
-        batch_size=min(pipeline.batch_sizes), prefetch_buffer=2, map_parallelism=2
-    )
+    heavy = pipeline.name in catalog.heavy_names()
+    size = FEW if heavy else min(pipeline.batch_sizes)
+    return PipelineConfig(batch_size=size, prefetch_buffer=2, map_parallelism=2)
 
 
 def elements(pipeline: GeneratorPipeline, seed: int, count: int = 20) -> list[Any]:
@@ -39,7 +46,7 @@ def elements(pipeline: GeneratorPipeline, seed: int, count: int = 20) -> list[An
 
 
 def test_it_goes_by_the_name_it_is_registered_under(request: pytest.FixtureRequest) -> None:
-    for name in catalog.names():
+    for name in [*catalog.names(), *catalog.heavy_names()]:
         assert catalog.load(catalog.resolve(name)).name == name
 
 

@@ -30,6 +30,31 @@ def test_a_buffer_lets_the_step_overlap() -> None:
     assert rate(64, 1) > rate(1, 1)
 
 
+def test_the_step_waits_for_its_copy_unless_that_is_copied_ahead() -> None:
+    on_gpu = COSTS.model_copy(update={"device_copy": cost(400.0)})
+
+    def seconds(ahead: int, buffer: int) -> float:
+        config = PipelineConfig(
+            batch_size=8, prefetch_buffer=buffer, map_parallelism=1, device_prefetch=ahead
+        )
+        return 1e6 / predict(on_gpu, config, MANY_CORES)
+
+    # 312 up to the batch, and 400 of copy before a step of 50.
+    assert seconds(0, 0) == pytest.approx(312 + 400 + 50)
+    assert seconds(0, 4) == pytest.approx(450 + UNCOVERED * 312 / 4)
+    # The thread that copies ahead takes the batches itself, and the step overlaps with it.
+    assert seconds(2, 0) == pytest.approx(312 + 400 + UNCOVERED * 50 / 2)
+    both = 400 + UNCOVERED * 312 / 4
+    assert seconds(2, 4) == pytest.approx(both + UNCOVERED * 50 / 2)
+
+
+def test_where_nothing_is_copied_copying_ahead_changes_nothing() -> None:
+    plain = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1)
+    ahead = plain.model_copy(update={"device_prefetch": 2})
+
+    assert predict(COSTS, ahead, MANY_CORES) == predict(COSTS, plain, MANY_CORES)
+
+
 def test_calls_in_flight_take_the_map_off_the_generators_thread() -> None:
     assert rate(64, 2) == pytest.approx(1e6 / (210 + UNCOVERED * 50 / 64))
 

@@ -218,7 +218,7 @@ def test_a_shard_does_only_its_own_work(
 ) -> None:
     worked: list[object] = []
 
-    def work(source: object) -> list[str]:
+    def work(source: object, *_: object) -> list[str]:
         worked.append(source)
         return []
 

@@ -136,6 +136,10 @@ def test_code_of_others_runs_only_if_it_is_named_here_or_trusted() -> None:
     check_trust(theirs, None, trust=True)
     check_trust(theirs, "their.module:Pipeline", trust=False)
     check_trust(then(), None, trust=False)
+    with_options = then().spec.model_copy(
+        update={"pipeline": f"{then().spec.pipeline},precision=bfloat16,jit=true"}
+    )
+    check_trust(then().model_copy(update={"spec": with_options}), None, trust=False)
     check_trust(then(), "simple", trust=False)
 
 

@@ -141,6 +141,28 @@ def test_the_diagnosis_decides_what_is_worth_an_axis(
     assert (name in offered(costs)) == is_offered
 
 
+@pytest.mark.parametrize(
+    ("costs", "is_offered"),
+    [
+        ({"device_copy": cost(20.0)}, True),
+        ({"device_copy": cost(2.0)}, False),
+        # The step takes the time, but it waits for the copy before each of its batches.
+        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, True),
+        ({"device_copy": cost(20.0), "step": cost(1_000.0)}, False),
+    ],
+    ids=str,
+)
+def test_copying_ahead_is_worth_what_the_copy_takes_beside_the_step(
+    costs: dict[str, object], is_offered: bool
+) -> None:
+    on_gpu = INFO.model_copy(update={"axes": ["map_parallelism", *STRUCTURE], "not_offered": {}})
+
+    found = offer(on_gpu, Options(), diagnose(COSTS.model_copy(update=costs), 2))
+
+    assert ("device_prefetch" in {axis.name for axis in found.space.axes}) == is_offered
+    assert ("device_prefetch" in found.left_out) != is_offered
+
+
 def test_a_waiting_generator_gets_more_processes_than_there_are_cores() -> None:
     def most(costs: StageCosts) -> object:
         found = offer(ABLE, Options(), diagnose(costs, 2)).space.axes

@@ -25,13 +25,14 @@ from experiments.report.style import (
 )
 from experiments.report.text import between, rate, settings
 from experiments.results import StudyRecord
-from experiments.search.diagnosis import StageName, stages
+from experiments.search.diagnosis import SHOWN, StageName, stages
 
 STAGES: dict[StageName, str] = {
     "generator": "generator",
     "from_generator": "hand-over to tf.data",
     "map": "map",
     "batch": "batch",
+    "device_copy": SHOWN["device_copy"],
     "step": "training step",
 }
 

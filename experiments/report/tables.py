@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from experiments.report.points import best_by_batch_size, pareto, points
 from experiments.report.text import between, changes, counts, rate, settings, share
 from experiments.results import MeasuredConfig, StudyRecord, TrialRow
-from experiments.search.diagnosis import stages
+from experiments.search.diagnosis import SHOWN, stages
 from experiments.verdict.confirmed import Confirmed
 
 
@@ -65,7 +65,7 @@ def stages_table(record: StudyRecord) -> Table:
     """Cost of each stage in microseconds per example."""
     diagnosis = record.result.diagnosis
     rows = [
-        (name, f"{cost.wall_s * 1e6:,.1f}", f"{cost.cpu_s * 1e6:,.1f}")
+        (SHOWN.get(name, name), f"{cost.wall_s * 1e6:,.1f}", f"{cost.cpu_s * 1e6:,.1f}")
         for name, cost in (stages(diagnosis.costs) if diagnosis else {}).items()
     ]
     return Table(("stage", "wall, µs/example", "CPU, µs/example"), "lrr", rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.search.diagnosis import Diagnosis, producer_s, stages
+from experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
 from experiments.search.space import Axis, SearchSpace
 from experiments.settings import Options
 from objectives.cores import whole_cores
@@ -67,6 +67,12 @@ def _why_not(
         return info.not_offered[name]
     if diagnosis is None:
         return None
+    if name == "device_prefetch" and diagnosis.costs.device_copy is not None:
+        # Whatever limits: without it the step waits for the copy.
+        part = copy_share(diagnosis.costs)
+        return (
+            None if part >= WORTH else f"the copy to the device takes {part:.0%} of a step's time"
+        )
     if diagnosis.bottleneck == "step-bound":
         return "the training step is what takes the time"
     return _not_worth(name, diagnosis.costs)

@@ -15,15 +15,20 @@ Bottleneck = Literal[
     "map-cpu",
     "map-gil",
     "shared-cores",
+    "device-copy",
     "step-bound",
 ]
-StageName = Literal["generator", "from_generator", "map", "batch", "step"]
+StageName = Literal["generator", "from_generator", "map", "batch", "device_copy", "step"]
+# What a stage is called where its name would not say it.
+SHOWN: dict[StageName, str] = {"device_copy": "copy to the device"}
 
 # A Python map that gains less than this from calls in flight is held by the GIL.
 SCALES = 1.3
 # The step is what limits only where both fit into the cores within this share of its time; more
 # would be gained by making batches cheaper.
 SHARED = 1.1
+# A copy to the device of less than this share of the step's time leaves the step what limits.
+DELAYS = 0.1
 
 IN_WORDS: dict[Bottleneck, str] = {
     "generator-gil": "the generator's own Python, under the GIL",
@@ -32,6 +37,7 @@ IN_WORDS: dict[Bottleneck, str] = {
     "map-cpu": "the map's computing",
     "map-gil": "the map's Python, under the GIL",
     "shared-cores": "the cores, which the training step shares with the making of its batches",
+    "device-copy": "the copy of each batch from host memory to the device",
     "step-bound": "the training step; the data is ready before it",
 }
 ADVICE: dict[Bottleneck, str] = {
@@ -59,6 +65,10 @@ ADVICE: dict[Bottleneck, str] = {
         "The step takes longest, but it needs the cores that making batches uses: hand elements "
         "over in blocks and map whole batches, and the step gets that time back."
     ),
+    "device-copy": (
+        "Copy less: keep elements in uint8 on the host and cast them in the model. And copy ahead: "
+        "device_prefetch has the next batches copied while a step runs."
+    ),
     "step-bound": (
         "Nothing to gain from the input pipeline: any prefetch keeps this step busy, so spend "
         "your time on the model."
@@ -82,6 +92,9 @@ SEQUENCE_ADVICE: dict[Bottleneck, str] = {
     "blocking": (
         "Several batches can wait at once: make the PyDataset with more workers, and with a "
         "max_queue_size no smaller than them; threads will do."
+    ),
+    "device-copy": (
+        "Copy less: return smaller arrays, such as images in uint8, and convert them in the model."
     ),
     "shared-cores": (
         "The step takes longest, but it needs the cores that making batches uses: make "
@@ -121,45 +134,68 @@ def stages(costs: StageCosts) -> dict[StageName, StageCost]:
         "from_generator": costs.from_generator,
         "map": costs.map,
         "batch": None if costs.sequence else costs.batch,
+        "device_copy": costs.device_copy,
         "step": costs.step,
     }
     return {name: cost for name, cost in found.items() if cost is not None}
 
 
 def producer_s(costs: StageCosts) -> float:
-    """Seconds per example of everything before the step, one stage after the other."""
-    return sum(cost.wall_s for name, cost in stages(costs).items() if name != "step")
+    """Seconds per example of everything up to the batch in host memory, one after the other."""
+    after = ("device_copy", "step")
+    return sum(cost.wall_s for name, cost in stages(costs).items() if name not in after)
+
+
+def copy_share(costs: StageCosts) -> float:
+    """Time of the copy to the device as a share of the step's; 0 where there is none."""
+    return _copy_s(costs) / max(costs.step.wall_s, 1e-12)
+
+
+def _copy_s(costs: StageCosts) -> float:
+    return costs.device_copy.wall_s if costs.device_copy else 0.0
 
 
 def cores_wanted(costs: StageCosts) -> float:
-    """Cores that step and pipeline would keep busy if the step ran as fast as it does alone."""
+    """Cores that step and pipeline would keep busy if the step ran as fast as it does alone.
+
+    Where the copy to the device takes longer than the step, as fast as that.
+    """
     cpu_s = sum(cost.cpu_s for cost in stages(costs).values())
-    return cpu_s / max(costs.step.wall_s, 1e-12)
+    return cpu_s / max(costs.step.wall_s, _copy_s(costs), 1e-12)
 
 
 def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
     """Names the bottleneck.
 
     It is the step if all else fits beside it, in time and into the cores; the cores if only the
-    time fits; else the costliest stage.
+    time fits; else the costliest stage. A copy to the device does not fit beside the step: unless
+    batches are copied ahead, the step waits for it.
     """
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
-    if costs.step.wall_s >= producer_s(costs):
-        if cores_wanted(costs) <= SHARED * cores:
-            return _diagnosis("step-bound", "step", costs)
-        stage = max(before, key=lambda name: before[name].cpu_s)
-        return _diagnosis("shared-cores", stage, costs)
+    if costs.step.wall_s + _copy_s(costs) >= producer_s(costs):
+        if cores_wanted(costs) > SHARED * cores:
+            stage = max(before, key=lambda name: before[name].cpu_s)
+            return _diagnosis("shared-cores", stage, costs)
+        if copy_share(costs) >= DELAYS:
+            return _diagnosis("device-copy", "device_copy", costs)
+        return _diagnosis("step-bound", "step", costs)
     stage = max(before, key=lambda name: before[name].wall_s)
-    waits = before[stage].waits
+    return _diagnosis(_in_stage(stage, costs, waits=before[stage].waits), stage, costs)
+
+
+def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck:
+    """What limits where this stage is the costliest one before the step."""
+    if stage == "device_copy":
+        return "device-copy"
     if stage in ("generator", "map") and waits:
-        return _diagnosis("blocking", stage, costs)
+        return "blocking"
     if stage == "generator":
-        return _diagnosis("generator-gil", stage, costs)
+        return "generator-gil"
     if stage == "map":
         held = costs.map_is_python and costs.map_speedup < SCALES
-        return _diagnosis("map-gil" if held else "map-cpu", stage, costs)
+        return "map-gil" if held else "map-cpu"
     # Batching costs that much only by its elements, too.
-    return _diagnosis("element-overhead", stage, costs)
+    return "element-overhead"
 
 
 def _diagnosis(bottleneck: Bottleneck, stage: StageName, costs: StageCosts) -> Diagnosis:

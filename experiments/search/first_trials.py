@@ -44,6 +44,7 @@ CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
     "map-cpu": ("map on batches", "one thread per op", "blocks"),
     "map-gil": ("map on batches", "threads"),
     "shared-cores": ("blocks", "map on batches", "one thread per op"),
+    "device-copy": ("on device",),
     "step-bound": (),
 }
 

@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 from experiments.errors import UsageError
 from experiments.settings import LEAST_ROUNDS
 from pipelines.config import MAX_BATCH_SIZE
+from pipelines.target import PRECISIONS
 
 PIPELINES_HELP = "built-in names, or module:attribute of your own; default: all built-in ones"
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT])i?B$", re.IGNORECASE)
@@ -50,6 +51,24 @@ def add_functions(command: argparse.ArgumentParser) -> None:
         type=milliseconds,
         metavar="TIME",
         help="like 5ms: sleep so long in place of a model's training step",
+    )
+
+
+def add_model_options(command: argparse.ArgumentParser) -> None:
+    """How the model of any pipeline computes, whatever its `build_model` says."""
+    command.add_argument(
+        "--mixed-precision",
+        type=precision,
+        nargs="?",
+        const=PRECISIONS[0],
+        metavar="|".join(PRECISIONS),
+        help="build the model under Keras's policy mixed_float16, or mixed_bfloat16, which wants "
+        "an A100 or later; default: the model's own",
+    )
+    command.add_argument(
+        "--jit-compile",
+        action="store_true",
+        help="compile the model's step with XLA; default: as the model is compiled",
     )
 
 
@@ -228,6 +247,15 @@ def milliseconds(text: str) -> float:
     if match is None or not 0 < float(match[1]) * TIME_UNITS_MS[match[2]] <= MAX_STEP_MS:
         raise argparse.ArgumentTypeError(f"must be a time like 5ms, up to 10s, not {text!r}")
     return float(match[1]) * TIME_UNITS_MS[match[2]]
+
+
+def precision(text: str) -> str:
+    """An argument type: what a mixed precision computes in."""
+    if text not in PRECISIONS:
+        raise argparse.ArgumentTypeError(
+            f"must be {' or '.join(PRECISIONS)}, not {text!r}; pipelines go before it"
+        )
+    return text
 
 
 def memory_mib(text: str) -> float:

@@ -17,7 +17,7 @@ from experiments.report.tables import confirmation_table
 from experiments.report.text import counts, gain_words, of_the_limit, verdict
 from experiments.rerun import Comparison
 from experiments.results import StudyRecord, StudyResult, TrialCounts
-from experiments.search.diagnosis import Diagnosis, stages
+from experiments.search.diagnosis import SHOWN, Diagnosis, stages
 from experiments.tracking import LoggedRun
 from experiments.verdict.measurements import AUTOTUNE
 from objectives.measurement import Interval, PipelineInfo
@@ -111,7 +111,9 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
     table.add_column("per example")
     for name, cost in costs.items():
         bar = Bar(longest, 0, cost.wall_s, width=BAR_WIDTH)
-        table.add_row(name, f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar)
+        table.add_row(
+            SHOWN.get(name, name), f"{1e6 * cost.wall_s:,.1f}", f"{1e6 * cost.cpu_s:,.1f}", bar
+        )
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
 
@@ -137,8 +139,10 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
-    """Prints what there is to tune."""
+def print_pipelines(
+    console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
+) -> None:
+    """Prints what there is to tune, and the names of what wants a GPU, which nothing looks at."""
     table = _table("Pipelines")
     for heading in ("name", "element", "batch sizes", "searched", "what it is"):
         table.add_column(heading)
@@ -147,6 +151,12 @@ def print_pipelines(console: Console, infos: Sequence[PipelineInfo]) -> None:
         sizes = " ".join(str(size) for size in info.batch_sizes)
         table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
     console.print(table)
+    if heavy:
+        console.print(
+            f"Built in, too, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
+            f"where they are named; see prefetch-tune pipelines {heavy[0]}.",
+            highlight=False,
+        )
 
 
 def _table(title: str) -> Table:
