@@ -97,8 +97,8 @@ class SequenceStages:
         return self._cost(BareBatches(batches))
 
     def _step(self) -> StageCost:
-        given = repeat(self._batch)
         feed = self._feed
+        given = repeat(feed.placed(self._batch))
         feed.ignore_loss()
         return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
 

@@ -118,7 +118,7 @@ class Stages:
         for size in sorted(set(self._pipeline.batch_sizes)):
             batch = sample_batch(self._pipeline, self._first, size)
             self._feed.trace(batch)
-            given = repeat(batch)
+            given = repeat(self._feed.placed(batch))
             ready = Alone(size, given.__next__, self._feed.step, self._feed.synchronise)
             cost = self._chains.cost(ready)
             step_s[size] = size * cost.wall_s

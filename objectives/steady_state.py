@@ -23,31 +23,47 @@ Clock = Callable[[], float]
 
 # First and last third of the windows must agree within this share before their spread is asked.
 DRIFT_SHARE = 0.03
+# By rate, AUTOTUNE has settled when the last quarter of the time is within this share of the
+# quarter before. Noise alone may exceed it: the warm-up then goes on, which is to AUTOTUNE's good.
+RATE_SHARE = 0.05
+# The answer of a feed whose AUTOTUNE chooses, but does not show what.
+UNREADABLE = "unreadable"
 
 
 class Taken(NamedTuple):
-    """One batch that a step consumed: how long the step waited for it, and its examples."""
+    """Batches that steps consumed, one each: how long they waited, and the examples of all.
+
+    `steps` is above one where a model runs several in one execution, whose times can't be told
+    apart.
+    """
 
     wait_s: float
     examples: int
+    steps: int = 1
 
 
 class Feed(Protocol):
     """What is timed: steps that each take a batch."""
 
     def advance(self) -> Taken:
-        """Takes a batch and starts one step; on a GPU it may return before the step has run."""
+        """Takes a batch and starts one step, or a few of them in one execution.
+
+        On a GPU it may return before they have run.
+        """
 
     def synchronise(self) -> None:
         """Returns when every step started so far has run."""
 
     def choices(self) -> object:
-        """What AUTOTUNE has chosen by now; a constant where nothing is chosen."""
+        """What AUTOTUNE has chosen by now; `UNREADABLE` if it can't be read, None without it."""
 
 
 @dataclass
 class SteadyState:
-    """Counted windows and how they came about; all times in seconds."""
+    """Counted windows and how they came about; all times in seconds.
+
+    `step_s` has one time for each single step. Those of one execution have equal shares of it.
+    """
 
     windows: list[Window]
     step_s: list[float]
@@ -201,12 +217,37 @@ def settled(history: Sequence[tuple[float, object]], now: float) -> bool:
     return all(choice == latest for seen_s, choice in history if seen_s >= now / 2)
 
 
+def rate_settled(windows: Sequence[Window], now: float) -> bool:
+    """Whether the rate of the last quarter of the time is that of the quarter before.
+
+    AUTOTUNE's optimiser runs at intervals that double: what it last changed shows in the half of
+    the time that has passed, and has shown there for a while if both its halves are alike.
+
+    Args:
+        windows: all windows since the start, oldest first.
+        now: seconds since the start.
+    """
+    earlier: list[Window] = []
+    later: list[Window] = []
+    end = 0.0
+    for window in windows:
+        middle = end + window.seconds / 2
+        end += window.seconds
+        if middle >= now / 2:
+            (later if middle >= 3 * now / 4 else earlier).append(window)
+    if len(earlier) < 2 or len(later) < 2:
+        return False
+    before = mean_rate(earlier)
+    return abs(mean_rate(later) - before) <= RATE_SHARE * before
+
+
 def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
     """Consumes from `begin` until the start-up is over; returns when that was."""
     end = begin
     history: list[tuple[float, object]] = []
+    warm_up = _Count()
     while True:
-        end = _count_window(feed, rule, clock, clock, _Count(), end)
+        end = _count_window(feed, rule, clock, clock, warm_up, end)
         now = end - begin
         choice = feed.choices()
         if choice is None:
@@ -216,7 +257,9 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
         history.append((now, choice))
         # A fifth of the longest warm-up is the least: by then eight doubling intervals (10 ms,
         # 20 ms, ...) have passed, and what stood then stood after 5 s, too.
-        enough = now >= rule.warmup_max_s / 5 and settled(history, now)
+        enough = now >= rule.warmup_max_s / 5 and (
+            rate_settled(warm_up.windows, now) if choice == UNREADABLE else settled(history, now)
+        )
         if enough or now >= rule.warmup_max_s:
             return end
 
@@ -239,7 +282,7 @@ def _count_window(
         step_end = clock()
         wait_s += taken.wait_s
         examples += taken.examples
-        step_s.append(step_end - step_begin)
+        step_s += [(step_end - step_begin) / taken.steps] * taken.steps
         step_begin = step_end
     feed.synchronise()
     end = clock()
