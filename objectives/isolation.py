@@ -20,6 +20,7 @@ import psutil
 from filelock import FileLock
 
 from objectives.host import speed_index, time_fixed_work
+from objectives.keras_backend import why_not_tensorflow
 from objectives.measurement import (
     FailureKind,
     LimitTerms,
@@ -79,7 +80,13 @@ class TrialRunner:
         self.close()
 
     def start(self) -> None:
-        """Starts the server, which imports TensorFlow in the background."""
+        """Starts the server, which imports TensorFlow in the background.
+
+        Raises:
+            WorkerError: Keras is set to another backend; the server's import of it might fail.
+        """
+        if (reason := why_not_tensorflow()) is not None:
+            raise WorkerError(reason)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._server_output = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         with theirs:

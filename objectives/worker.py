@@ -35,6 +35,7 @@ from objectives.process_tree import ProcessTree
 from objectives.sequence_stages import SequenceStages
 from objectives.spec import TrialSpec
 from objectives.stages import Stages
+from objectives.steady_state import UNREADABLE
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
@@ -104,7 +105,9 @@ class Trial:
             first_batch_s=feed.first_batch_s,
             host_peak_mib=host_peak_mib,
             device_peak_mib=device_peak,
-            buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
+            buffer_mib=None
+            if feed.choices() == UNREADABLE
+            else buffer_mib(spec.config, feed.first_batches[0], nodes),
             windows=state.windows,
             startup_s=first_s + state.startup_s,
             stopped=state.stopped,
