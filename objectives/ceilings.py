@@ -10,8 +10,9 @@ from objectives import steady_state
 from objectives.buffers import ready_batches
 from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
-from objectives.steady_state import UNREADABLE, Clock, Taken
+from objectives.steady_state import Clock, Taken
 from objectives.training import TrainingFeed
+from objectives.warm_up import UNREADABLE
 from pipelines.config import PipelineConfig
 
 # Few and short, for every confirmation round pays for them: a host that wanders within seconds is

@@ -13,7 +13,7 @@ TENSORFLOW = "tensorflow"
 
 
 def why_not_tensorflow() -> str | None:
-    """None where a process started from this one trains with TensorFlow; else what to do, a line."""
+    """One line that says what to do; None where a process started from this one uses TensorFlow."""
     backend, setting = configured_backend()
     if backend == TENSORFLOW:
         return None

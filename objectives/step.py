@@ -93,9 +93,7 @@ def take_on_iterator(distribution: Distribution) -> Any:
     return take
 
 
-def _further(
-    iterator: Any, step: Any, distribution: Distribution, steps: int, first: Ran
-) -> Ran:
+def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, first: Ran) -> Ran:
     """The steps of an execution that come after its first one, in the loop that Keras makes.
 
     Nothing makes a step there wait with fetching the next batch until it is done: TensorFlow does

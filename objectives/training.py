@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from objectives.digest import short_digest
 from objectives.distribution import Distribution
-from objectives.steady_state import UNREADABLE, Taken
+from objectives.steady_state import Taken
 from objectives.step import compile_step, count_examples, step_on_iterator, take_on_iterator
+from objectives.warm_up import UNREADABLE
 from pipelines.build import pinned_options
 
 # Of the measured iterator's first batches: their digest and their size are asked for afterwards.
@@ -80,8 +81,8 @@ class TrainingFeed:
         self.step(self.placed(batch))
         self.synchronise()
         if self._takes is not None:
-            # Inside an execution XLA compiles once more. As many batches as it has steps, and more:
-            # the iterator must be of the measured one's type, or it would be traced again for that.
+            # XLA compiles once more for the graph around the step. The iterator has batches enough
+            # for every step of an execution.
             self._take(iter(self._distribution.dataset(self._repeated(self._given(batch)))))
 
     def placed(self, batch: Any) -> Any:
@@ -140,7 +141,8 @@ class TrainingFeed:
     def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The dataset round and round, endless for tf.data only if the measured one is.
 
-        The type of a distributed iterator says whether it has an end.
+        The type of a distributed iterator says whether it has an end: of the other type than the
+        measured one it would have the step traced again in the measurement.
         """
         endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)
@@ -206,7 +208,7 @@ class TrainingFeed:
         return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
 
     def choices(self) -> object:
-        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` for a distributed one."""
+        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` under a strategy."""
         if not self._autotuned:
             return None
         if self._distribution.distributed:

@@ -35,8 +35,8 @@ from objectives.process_tree import ProcessTree
 from objectives.sequence_stages import SequenceStages
 from objectives.spec import TrialSpec
 from objectives.stages import Stages
-from objectives.steady_state import UNREADABLE
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
+from objectives.warm_up import UNREADABLE
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
 from pipelines.monitor import SourceMonitor
