@@ -12,6 +12,7 @@ from objectives.measurement import AutotuneNode, Ceilings
 from objectives.spec import StopRule
 from objectives.steady_state import Clock, Taken
 from objectives.training import TrainingFeed
+from objectives.warm_up import UNREADABLE
 from pipelines.config import PipelineConfig
 
 # Few and short, for every confirmation round pays for them: a host that wanders within seconds is
@@ -19,6 +20,9 @@ from pipelines.config import PipelineConfig
 PRODUCER_WINDOWS = 2
 WINDOW_SHARE = 2 / 3
 WAITED_IN_A_ROW = 2
+# Drained at most where AUTOTUNE doesn't show how many lie ready: `drain` ends by itself where they
+# are used up, and a chain that is faster than the step has no end of them.
+UNREAD_BATCHES = 64
 
 
 class Alone:
@@ -68,7 +72,9 @@ def measure_ceilings(
         batch_s: seconds a batch took in the measurement.
     """
     begin = time.perf_counter()
-    drain(feed.take_only, ready_batches(config, nodes), batch_s, time.perf_counter)
+    unread = feed.choices() == UNREADABLE
+    ready = UNREAD_BATCHES if unread else ready_batches(config, nodes)
+    drain(feed.take_only, ready, batch_s, time.perf_counter)
     producer = steady_state.measure(
         Alone(config.batch_size, feed.take_only),
         few_windows(rule, PRODUCER_WINDOWS),

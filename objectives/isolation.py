@@ -22,6 +22,7 @@ from filelock import FileLock
 from objectives.gpu import Gpu
 from objectives.gpu_watch import GpuWatch
 from objectives.host import speed_index, time_fixed_work
+from objectives.keras_backend import why_not_tensorflow
 from objectives.measurement import (
     FailureKind,
     LimitTerms,
@@ -86,7 +87,13 @@ class TrialRunner:
         self.close()
 
     def start(self) -> None:
-        """Starts the server, which imports TensorFlow in the background."""
+        """Starts the server, which imports TensorFlow in the background.
+
+        Raises:
+            WorkerError: Keras is set to another backend; the server's import of it might fail.
+        """
+        if (reason := why_not_tensorflow()) is not None:
+            raise WorkerError(reason)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._server_output = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         with theirs:

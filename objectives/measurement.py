@@ -140,6 +140,8 @@ class Measurement(BaseModel):
             that were taken for their digests.
         step_p50_ms: median time of a whole training step, its wait for data included.
         host_peak_mib: peak resident memory of the process tree over the process's start.
+        buffer_mib: what the chain's full buffers hold; None where AUTOTUNE's choice of their sizes
+            can't be read, as under a `tf.distribute` strategy.
         host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.
         cpu_utilisation: share of the cores that the trial kept busy.
         first_batch_s: from the start of the measured iterator until its first batch was there.
@@ -160,7 +162,7 @@ class Measurement(BaseModel):
     first_batch_s: float = 0.0
     host_peak_mib: float
     device_peak_mib: float | None
-    buffer_mib: float
+    buffer_mib: float | None
     host_speed_index: float = 1.0  # set by the parent, which times the host while no trial runs
     windows: list[Window]
     startup_s: float

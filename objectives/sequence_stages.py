@@ -104,8 +104,8 @@ class SequenceStages:
         feed.ignore_loss()
         if self._device is not None:
             batch = on_device(batch, self._device)
-            feed.step(batch)  # makes it ready for batches that lie there
-        given = repeat(batch)
+            feed.step(feed.placed(batch))  # makes it ready for batches that lie there
+        given = repeat(feed.placed(batch))
         return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
 
     def _device_copy(self) -> StageCost | None:

@@ -123,8 +123,8 @@ class Stages:
             self._feed.trace(batch)
             if self._device is not None:
                 batch = on_device(batch, self._device)
-                self._feed.step(batch)  # makes it ready for batches that lie there
-            given = repeat(batch)
+                self._feed.step(self._feed.placed(batch))  # makes it ready for batches there
+            given = repeat(self._feed.placed(batch))
             ready = Alone(size, given.__next__, self._feed.step, self._feed.synchronise)
             cost = self._chains.cost(ready)
             step_s[size] = size * cost.wall_s

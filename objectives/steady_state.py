@@ -18,6 +18,7 @@ from scipy import stats
 
 from objectives.measurement import Interval, Stopped, Window
 from objectives.spec import StopRule
+from objectives.warm_up import UNREADABLE, rate_settled, settled
 
 Clock = Callable[[], float]
 
@@ -26,28 +27,39 @@ DRIFT_SHARE = 0.03
 
 
 class Taken(NamedTuple):
-    """One batch that a step consumed: how long the step waited for it, and its examples."""
+    """Batches that steps consumed, one each: how long they waited, and the examples of all.
+
+    `steps` is above one where a model runs several in one execution, whose times can't be told
+    apart.
+    """
 
     wait_s: float
     examples: int
+    steps: int = 1
 
 
 class Feed(Protocol):
     """What is timed: steps that each take a batch."""
 
     def advance(self) -> Taken:
-        """Takes a batch and starts one step; on a GPU it may return before the step has run."""
+        """Takes a batch and starts one step, or a few of them in one execution.
+
+        On a GPU it may return before they have run.
+        """
 
     def synchronise(self) -> None:
         """Returns when every step started so far has run."""
 
     def choices(self) -> object:
-        """What AUTOTUNE has chosen by now; a constant where nothing is chosen."""
+        """What AUTOTUNE has chosen by now; `UNREADABLE` if it can't be read, None without it."""
 
 
 @dataclass
 class SteadyState:
-    """Counted windows and how they came about; all times in seconds."""
+    """Counted windows and how they came about; all times in seconds.
+
+    `step_s` has one time for each single step. Those of one execution have equal shares of it.
+    """
 
     windows: list[Window]
     step_s: list[float]
@@ -191,22 +203,13 @@ def prunable(windows: Sequence[Window], best: float | None, rule: StopRule) -> b
     return best is not None and interval(windows).high < rule.prune_share * best
 
 
-def settled(history: Sequence[tuple[float, object]], now: float) -> bool:
-    """Whether AUTOTUNE's choices have stood since half of the time that has passed.
-
-    Its optimiser runs at intervals that double, so a choice is settled only when it has outlived
-    one more of them. `history` holds (seconds since the start, choices), oldest first.
-    """
-    latest = history[-1][1]
-    return all(choice == latest for seen_s, choice in history if seen_s >= now / 2)
-
-
 def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
     """Consumes from `begin` until the start-up is over; returns when that was."""
     end = begin
     history: list[tuple[float, object]] = []
+    warm_up = _Count()
     while True:
-        end = _count_window(feed, rule, clock, clock, _Count(), end)
+        end = _count_window(feed, rule, clock, clock, warm_up, end)
         now = end - begin
         choice = feed.choices()
         if choice is None:
@@ -216,7 +219,9 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
         history.append((now, choice))
         # A fifth of the longest warm-up is the least: by then eight doubling intervals (10 ms,
         # 20 ms, ...) have passed, and what stood then stood after 5 s, too.
-        enough = now >= rule.warmup_max_s / 5 and settled(history, now)
+        enough = now >= rule.warmup_max_s / 5 and (
+            rate_settled(warm_up.windows, now) if choice == UNREADABLE else settled(history, now)
+        )
         if enough or now >= rule.warmup_max_s:
             return end
 
@@ -239,7 +244,7 @@ def _count_window(
         step_end = clock()
         wait_s += taken.wait_s
         examples += taken.examples
-        step_s.append(step_end - step_begin)
+        step_s += [(step_end - step_begin) / taken.steps] * taken.steps
         step_begin = step_end
     feed.synchronise()
     end = clock()

@@ -1,8 +1,4 @@
-"""The training step: the Keras model's own `train_step`, so that a user's override counts.
-
-It takes its batch out of the iterator inside the graph, as `model.fit` does: a `next` in Python
-costs some 0.2 ms a batch more, which is half of a small model's step.
-"""
+"""Batches of the measured iterator, and the training steps that consume them."""
 
 from __future__ import annotations
 
@@ -16,11 +12,16 @@ import keras
 import tensorflow as tf
 
 from objectives.digest import short_digest
+from objectives.distribution import Distribution
 from objectives.steady_state import Taken
+from objectives.step import compile_step, count_examples, step_on_iterator, take_on_iterator
+from objectives.warm_up import UNREADABLE
 from pipelines.build import pinned_options
 
 # Of the measured iterator's first batches: their digest and their size are asked for afterwards.
 KEPT_BATCHES = 2
+# How often batches are repeated where they must not be known to be endless.
+VERY_OFTEN = 2**40
 
 
 class NotFiniteLossError(ArithmeticError):
@@ -29,64 +30,6 @@ class NotFiniteLossError(ArithmeticError):
 
 class StepError(RuntimeError):
     """The training step itself failed; the cause is chained."""
-
-
-def compile_step(model: keras.Model, element_spec: Any) -> Any:
-    """The function that `model.fit` would run for each batch, without fit's loop around it.
-
-    It follows Keras's own `make_train_function`: autograph left out, `jit_compile` and
-    `run_eagerly` as the model was compiled, and traced once for the dataset's spec, in which
-    the batch and every padded dimension are open. Traced on a batch it would be traced again
-    when the first batch of another length comes, in the middle of the measurement.
-    """
-    step = tf.autograph.experimental.do_not_convert(model.train_step)
-    if model.run_eagerly:
-        return step
-    signature = (element_spec,)
-    return tf.function(step, input_signature=signature, jit_compile=bool(model.jit_compile))
-
-
-def step_on_iterator(step: Any) -> Any:
-    """The step that takes its own batch out of an iterator, with the time that it waited for it.
-
-    Returns a function of an iterator that gives (what the step returns, seconds waited, examples).
-    """
-
-    @tf.function
-    @tf.autograph.experimental.do_not_convert
-    def take_and_step(iterator: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        # Times stay with the CPU: read back from a GPU, they would wait for all of its steps.
-        with tf.device("/CPU:0"):
-            begin = tf.timestamp()
-        with tf.control_dependencies([begin]):
-            batch = iterator.get_next()
-        there = tf.nest.flatten(batch, expand_composites=True)
-        with tf.control_dependencies(there), tf.device("/CPU:0"):
-            waited_s = tf.timestamp() - begin
-        return step(batch), waited_s, _leading(batch)
-
-    return take_and_step
-
-
-@tf.function
-@tf.autograph.experimental.do_not_convert
-def take_on_iterator(iterator: Any) -> tf.Tensor:
-    """Takes a batch inside the graph, as a step does, and does nothing with it; its examples."""
-    batch = iterator.get_next()
-    with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-        return tf.identity(_leading(batch))
-
-
-def _leading(batch: Any) -> tf.Tensor:
-    """Examples of a batch: an epoch's last may be a short one."""
-    first = tf.nest.flatten(batch)[0]
-    return tf.constant(first.shape[0]) if first.shape[0] is not None else _rows(first)
-
-
-def _rows(leaf: Any) -> tf.Tensor:
-    if isinstance(leaf, tf.RaggedTensor):
-        return leaf.nrows()
-    return leaf.dense_shape[0] if isinstance(leaf, tf.SparseTensor) else tf.shape(leaf)[0]
 
 
 class TrainingFeed:
@@ -109,25 +52,44 @@ class TrainingFeed:
         self._checks_loss = True
         self._model = model
         self._dataset = dataset
-        self._step = compile_step(model, dataset.element_spec)
+        self._distribution = Distribution(model)
+        self._steps = int(model.steps_per_execution)
+        spec = self._distribution.dataset(dataset).element_spec
+        self._step = compile_step(model, spec, self._distribution)
+        self._take_only = take_on_iterator(self._distribution)
         # Keras takes the batch in Python, too, where the step is to run there.
-        self._takes = None if model.run_eagerly else step_on_iterator(self._step)
+        self._takes = None
+        if not model.run_eagerly:
+            self._takes = step_on_iterator(self._step, self._distribution, self._steps)
         # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
         self._autotuned = autotuned and dataset.options().autotune.enabled is not False
         self._metrics: Any = None
         self._iterator: Iterator[Any] | None = None
 
     def trace(self, batch: Any) -> None:
-        """Traces and runs the step once on a batch that is not the measured iterator's."""
+        """Traces, compiles and runs the step on a batch that is not the measured iterator's.
+
+        Args:
+            batch: nested tensors with a leading dimension of the measured batch size, which is the
+                shape that XLA compiles for; the global batch where the model has a strategy.
+        """
         # Variables that came into being inside the step would have it traced three times. A model
         # that can only be built by its own train_step is; that is slower and nothing else.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._distribution.scope():
             self._model._symbolic_build(data_batch=batch)
             self._model.optimizer.build(self._model.trainable_variables)
-        self.step(batch)
+        self.step(self.placed(batch))
         self.synchronise()
         if self._takes is not None:
-            self._take(iter(self._given(batch)))
+            # XLA compiles once more for the graph around the step. The iterator has batches enough
+            # for every step of an execution.
+            self._take(iter(self._distribution.dataset(self._repeated(self._given(batch)))))
+
+    def placed(self, batch: Any) -> Any:
+        """A batch as `step` takes it: where the model has a strategy, spread over its replicas."""
+        if not self._distribution.distributed:
+            return batch
+        return next(iter(self._distribution.dataset(self._repeated(self._given(batch)))))
 
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
         """Makes the measured iterator, over another dataset of the same spec where one is given.
@@ -135,7 +97,8 @@ class TrainingFeed:
         The first `take_first` or `advance` should follow at once.
         """
         self._started = time.perf_counter()
-        self._iterator = iter(self._dataset if dataset is None else dataset)
+        chosen = self._dataset if dataset is None else dataset
+        self._iterator = iter(self._distribution.dataset(chosen))
 
     def take_first(self, count: int) -> list[str]:
         """Trains on the first batches, taken in Python; returns the digest of each.
@@ -148,9 +111,10 @@ class TrainingFeed:
             if number == 0:
                 self.first_batch_s = time.perf_counter() - self._started
             self.step(batch)
-            digests.append(short_digest(batch))
+            whole = self._distribution.whole(batch)
+            digests.append(short_digest(whole))
             if len(self.first_batches) < KEPT_BATCHES:
-                self.first_batches.append(batch)
+                self.first_batches.append(whole)
         return digests
 
     def next_batch(self) -> Any:
@@ -162,7 +126,7 @@ class TrainingFeed:
         if self._takes is None:
             self.next_batch()
         else:
-            take_on_iterator(self._iterator)
+            self._take_only(self._iterator)
 
     def ignore_loss(self) -> None:
         """Lets the loss be what it likes: the same batch over and over may well diverge."""
@@ -171,8 +135,17 @@ class TrainingFeed:
     def repeat(self, batches: Sequence[Any]) -> None:
         """Starts over batches that lie ready in memory, round and round."""
         self.ignore_loss()
-        dataset = self._given(*batches).cache().repeat()
+        dataset = self._repeated(self._given(*batches).cache())
         self.start(dataset.with_options(pinned_options()))
+
+    def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The dataset round and round, endless for tf.data only if the measured one is.
+
+        The type of a distributed iterator says whether it has an end: of the other type than the
+        measured one it would have the step traced again in the measurement.
+        """
+        endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+        return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)
 
     def _given(self, *batches: Any) -> tf.data.Dataset:
         """A dataset of these batches, of the spec of the measured one: nothing is traced for it."""
@@ -181,25 +154,30 @@ class TrainingFeed:
         )
 
     def advance(self) -> Taken:
-        """Takes the next batch of the measured iterator and trains on it."""
-        if self._takes is None:
-            begin = time.perf_counter()
-            batch = self.next_batch()
-            waited_s = time.perf_counter() - begin
-            self.step(batch)
-            return Taken(waited_s, int(_leading(batch)))
-        return self._take(self._iterator)
+        """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
+        if self._takes is not None:
+            return self._take(self._iterator)
+        taken = [self._advance_in_python() for _ in range(self._steps)]
+        examples = sum(each.examples for each in taken)
+        return Taken(sum(each.wait_s for each in taken), examples, self._steps)
+
+    def _advance_in_python(self) -> Taken:
+        begin = time.perf_counter()
+        batch = self.next_batch()
+        waited_s = time.perf_counter() - begin
+        self.step(batch)
+        return Taken(waited_s, int(count_examples(batch, self._distribution)))
 
     def _take(self, iterator: Any) -> Taken:
         assert self._takes is not None
         try:
-            self._metrics, waited_s, examples = self._takes(iterator)
+            self._metrics, waited_s, examples, steps = self._takes(iterator)
         except Exception as error:
             if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
                 raise  # what the iterator gave, not what the step made of it
             raise StepError(f"{type(error).__name__}: {error}") from error
         # By the clock of the wall, which may be set back.
-        return Taken(max(float(waited_s), 0.0), int(examples))
+        return Taken(max(float(waited_s), 0.0), int(examples), int(steps))
 
     def step(self, batch: Any) -> None:
         try:
@@ -230,17 +208,20 @@ class TrainingFeed:
         return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
 
     def choices(self) -> object:
-        """AUTOTUNE's choices so far; None for a pinned chain."""
+        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` under a strategy."""
         if not self._autotuned:
             return None
+        if self._distribution.distributed:
+            return UNREADABLE
         return [(node["node"], node["parameter"], node["value"]) for node in self.autotune_nodes()]
 
     def autotune_nodes(self) -> list[dict[str, Any]]:
         """Each tunable parameter of the running chain, with the fields of `AutotuneNode`.
 
-        `state_value` is what runs; `value` is what the optimiser is trying out.
+        `state_value` is what runs; `value` is what the optimiser is trying out. A distributed
+        iterator doesn't show its own: none then.
         """
-        if not self._autotuned:
+        if not self._autotuned or self._distribution.distributed:
             return []
         model = tf.data.experimental.get_model_proto(self._iterator)
         return [

@@ -37,6 +37,7 @@ from objectives.sequence_stages import SequenceStages
 from objectives.spec import TrialSpec
 from objectives.stages import Stages
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
+from objectives.warm_up import UNREADABLE
 from pipelines import catalog
 from pipelines.build import build_dataset, sample_batch
 from pipelines.monitor import SourceMonitor
@@ -106,7 +107,9 @@ class Trial:
             first_batch_s=feed.first_batch_s,
             host_peak_mib=host_peak_mib,
             device_peak_mib=device_peak,
-            buffer_mib=buffer_mib(spec.config, feed.first_batches[0], nodes),
+            buffer_mib=None
+            if feed.choices() == UNREADABLE
+            else buffer_mib(spec.config, feed.first_batches[0], nodes),
             windows=state.windows,
             startup_s=first_s + state.startup_s,
             stopped=state.stopped,

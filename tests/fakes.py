@@ -36,13 +36,19 @@ class FakeClock:
 class FakeFeed:
     """A producer and a consumer with known times.
 
-    `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`.
+    `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`; `steps` is how
+    many steps one `advance` runs.
     """
 
     def __init__(
-        self, clock: FakeClock, wait_s: Callable[[int, float], float], step_s: float = 0.0
+        self,
+        clock: FakeClock,
+        wait_s: Callable[[int, float], float],
+        step_s: float = 0.0,
+        steps: int = 1,
     ) -> None:
         self.clock = clock
+        self.steps = steps
         self.wait_s = wait_s
         self.step_s = step_s
         self.batches = 0
@@ -50,11 +56,14 @@ class FakeFeed:
         self.choice: Callable[[float], object] = lambda now: None
 
     def advance(self) -> Taken:
-        waited_s = self.wait_s(self.batches, self.clock.now)
-        self.clock.now += waited_s
-        self.batches += 1
-        self.clock.now += self.step_s
-        return Taken(waited_s, 32)
+        waited_s = 0.0
+        for _ in range(self.steps):
+            wait_s = self.wait_s(self.batches, self.clock.now)
+            waited_s += wait_s
+            self.clock.now += wait_s
+            self.batches += 1
+            self.clock.now += self.step_s
+        return Taken(waited_s, 32 * self.steps, self.steps)
 
     def synchronise(self) -> None:
         self.synchronised += 1

@@ -16,6 +16,7 @@ import pytest
 
 from experiments.cli import _selectors, main, parser
 from experiments.terminal.arguments import memory_mib
+from objectives.keras_backend import why_not_tensorflow
 from pipelines import catalog
 from tests.conftest import ROOT
 
@@ -138,6 +139,55 @@ def test_a_gpu_that_the_environment_hides_is_not_called_missing(
     )
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+@pytest.mark.parametrize("command", ["tune", "diagnose", "pipelines"])
+def test_keras_on_another_backend_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, by_file: bool
+) -> None:
+    """Also where that backend isn't installed, as here: importing Keras would fail."""
+    home = tmp_path / "home"
+    home.mkdir()
+    setting = str(home / "keras.json") if by_file else "KERAS_BACKEND=jax"
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    if by_file:
+        (home / "keras.json").write_text('{"backend": "jax"}')
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    else:
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+    (tmp_path / "work").mkdir()
+
+    done = prefetch_tune(tmp_path / "work", command, "simple")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: Keras runs on jax here ({setting}), but prefetch-tuning measures tf.data feeding "
+        "TensorFlow: set KERAS_BACKEND=tensorflow\n"
+    )
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, "{}", "not JSON", '{"backend": "tensorflow"}'])
+def test_keras_runs_on_tensorflow_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "")  # which Keras takes for none, too
+    if content is not None:
+        (tmp_path / "keras.json").write_text(content)
+
+    assert why_not_tensorflow() is None
+
+
+def test_the_variable_counts_more_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+
+    assert why_not_tensorflow() is None
 
 
 def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from objectives.steady_state import (
     measure,
     percentiles_ms,
     prunable,
-    settled,
 )
+from objectives.warm_up import UNREADABLE, rate_settled, settled
 from tests.fakes import FakeClock, FakeFeed
 
 RULE = StopRule(window_s=0.1, startup_s=0.5, min_windows=6, max_s=2.0, target_half_width=0.02)
@@ -50,6 +50,17 @@ def test_a_constant_pipeline_is_measured_exactly() -> None:
     assert percentiles_ms(state.step_s) == (31.25, 31.25)
     # The CPU clock runs at twice the speed, over counted windows only.
     assert state.cpu_s == 2.0 * RULE.min_windows / 8
+
+
+def test_several_steps_to_an_execution_are_told_as_single_steps() -> None:
+    clock = FakeClock()
+    single = run(FakeFeed(clock, wait_s=lambda n, now: 3 / 128, step_s=1 / 128))
+    several = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 3 / 128, step_s=1 / 128, steps=4))
+
+    assert percentiles_ms(several.step_s) == percentiles_ms(single.step_s) == (31.25, 31.25)
+    assert mean_rate(several.windows) == mean_rate(single.windows) == 32 * 32
+    assert len(several.step_s) == sum(w.examples for w in several.windows) / 32
+    assert all(w.wait_s / w.seconds == 3 / 4 for w in several.windows)
 
 
 def test_examples_and_seconds_come_from_the_same_window() -> None:
@@ -154,6 +165,46 @@ def test_autotune_gets_its_warm_up_even_if_it_never_changes_its_mind() -> None:
     state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
 
     assert state.startup_s == pytest.approx(3.0, abs=0.2)
+
+
+def test_autotune_that_cannot_be_read_is_warmed_up_until_its_rate_has_settled() -> None:
+    # Twice as fast from second 2 on: at 4 s that is all of the last half, and at 3.8 s all of it
+    # but so little that both its quarters are within the share.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.02 if now < 2.0 else 0.01)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert 3.7 < state.startup_s < 4.1
+    assert mean_rate(state.windows) == pytest.approx(3_200.0)
+
+
+def test_a_rate_that_stands_from_the_first_ends_the_warm_up_at_a_fifth() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert state.startup_s == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_rate_that_never_settles_is_measured_after_the_longest_warm_up() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01 * 0.9**now)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 9.0}))
+
+    assert state.startup_s >= 9.0
+
+
+def test_a_rate_settles_on_its_last_two_quarters() -> None:
+    def found(*rates: float) -> bool:
+        return rate_settled([window(rate, 1.0) for rate in rates], float(len(rates)))
+
+    assert found(500, 700, 900, 950, 1_000, 1_000, 1_000, 1_040)
+    assert not found(500, 700, 900, 950, 1_000, 1_000, 1_060, 1_060)
+    assert not found(500, 700, 900, 950, 1_000, 1_000, 940, 940)  # slower is no less unsettled
+    assert not found(1_000, 1_000, 1_000)  # too few to tell
 
 
 def test_settled_looks_back_over_half_of_the_time() -> None:
