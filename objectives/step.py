@@ -77,6 +77,32 @@ def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> A
     return take_and_step
 
 
+def step_on_device_iterator(step: Any) -> Any:
+    """The step that takes its batch out of an iterator whose batches lie on a GPU already.
+
+    A control edge from a tensor on the GPU to the processor waits for the GPU's earlier steps, and
+    would slow the loop down. The batch's size lies in host memory: it is there once the batch is on
+    its way, and nothing waits for more.
+
+    Returns:
+        A function of an iterator that gives what the step returned, the wall clock's time when its
+        batch was there, and the batch's examples.
+    """
+
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take_and_step(iterator: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        batch = iterator.get_next()
+        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        with tf.device("/CPU:0"):
+            rows = tf.identity(rows)
+            with tf.control_dependencies([rows]):
+                there_at = tf.timestamp()
+        return step(batch), there_at, rows
+
+    return take_and_step
+
+
 def take_on_iterator(distribution: Distribution) -> Any:
     """A function that takes a batch as a step does, and does nothing with it; gives its examples.
 
@@ -119,9 +145,9 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
     def another(number: Any, batch: Any, waited_s: Any, wait_s: Any, examples: Any, _: Any) -> Any:
         data = batch.get_value()
         outputs = tensors(step(data))
-        ended_at = _time(after=outputs)
+        ended_at = _end_of(outputs)
         # The loop's condition hangs on this number: no step begins before the one before it ended.
-        with tf.control_dependencies(outputs), tf.device("/CPU:0"):
+        with tf.control_dependencies([ended_at]), tf.device("/CPU:0"):
             following = number + 1
         batch, next_wait_s = next_batch(number + 1, batch, ended_at)
         examples = examples + count_examples(data, distribution)
@@ -129,7 +155,7 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
 
     outputs = tensors(first.outputs)
     batch = iterator.get_next_as_optional()
-    wait_s = tf.maximum(_time(after=batch) - _time(after=outputs), 0.0)
+    wait_s = tf.maximum(_time(after=batch) - _end_of(outputs), 0.0)
     begin = (first.steps, batch, first.waited_s, wait_s, first.examples, outputs)
     done, _, waited_s, _, examples, outputs = tf.while_loop(goes_on, another, begin)
     for index, leaf in zip(carried, outputs, strict=True):
@@ -145,6 +171,11 @@ def _time(after: Any = ()) -> tf.Tensor:
     there = tf.nest.flatten(after, expand_composites=True)
     with tf.control_dependencies(there), tf.device("/CPU:0"):
         return tf.timestamp()
+
+
+def _end_of(outputs: Any) -> tf.Tensor:
+    """When a step has ended; on a GPU when it was dispatched, for nothing may wait for it there."""
+    return _time() if tf.config.list_logical_devices("GPU") else _time(after=outputs)
 
 
 def count_examples(batch: Any, distribution: Distribution) -> tf.Tensor:

@@ -14,7 +14,13 @@ import tensorflow as tf
 from objectives.digest import short_digest
 from objectives.distribution import Distribution
 from objectives.steady_state import Taken
-from objectives.step import compile_step, count_examples, step_on_iterator, take_on_iterator
+from objectives.step import (
+    compile_step,
+    count_examples,
+    step_on_device_iterator,
+    step_on_iterator,
+    take_on_iterator,
+)
 from objectives.warm_up import UNREADABLE
 from pipelines.build import pinned_options
 
@@ -61,6 +67,9 @@ class TrainingFeed:
         self._takes = None
         if not model.run_eagerly:
             self._takes = step_on_iterator(self._step, self._distribution, self._steps)
+        self._takes_there = step_on_device_iterator(self._step)
+        # The device that the iterator's batches lie on ahead of the step; None for the host.
+        self._ahead: str | None = None
         # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
         self._autotuned = autotuned and dataset.options().autotune.enabled is not False
         self._metrics: Any = None
@@ -78,18 +87,28 @@ class TrainingFeed:
         with contextlib.suppress(Exception), self._distribution.scope():
             self._model._symbolic_build(data_batch=batch)
             self._model.optimizer.build(self._model.trainable_variables)
+        self._ahead = device_of(self._dataset)
         self.step(self.placed(batch))
         self.synchronise()
         if self._takes is not None:
             # XLA compiles once more for the graph around the step. The iterator has batches enough
             # for every step of an execution.
-            self._take(iter(self._distribution.dataset(self._repeated(self._given(batch)))))
+            self._take(iter(self._on_its_way(batch)))
 
     def placed(self, batch: Any) -> Any:
         """A batch as `step` takes it: where the model has a strategy, spread over its replicas."""
-        if not self._distribution.distributed:
+        if not self._distribution.distributed and self._ahead is None:
             return batch
-        return next(iter(self._distribution.dataset(self._repeated(self._given(batch)))))
+        return next(iter(self._on_its_way(batch)))
+
+    def _on_its_way(self, batch: Any) -> Any:
+        """The batch over and over, brought to where the measured ones are brought."""
+        dataset = self._repeated(self._given(batch))
+        if self._ahead is None:
+            return self._distribution.dataset(dataset)
+        # On a GPU TensorFlow makes a function ready anew for batches that lie there, which takes
+        # seconds for a large model.
+        return dataset.apply(tf.data.experimental.prefetch_to_device(self._ahead, 1))
 
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
         """Makes the measured iterator, over another dataset of the same spec where one is given.
@@ -98,6 +117,7 @@ class TrainingFeed:
         """
         self._started = time.perf_counter()
         chosen = self._dataset if dataset is None else dataset
+        self._ahead = device_of(chosen)
         self._iterator = iter(self._distribution.dataset(chosen))
 
     def take_first(self, count: int) -> list[str]:
@@ -155,9 +175,10 @@ class TrainingFeed:
 
     def advance(self) -> Taken:
         """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
-        if self._takes is not None:
+        if self._takes is not None and (self._ahead is None or self._steps == 1):
             return self._take(self._iterator)
-        taken = [self._advance_in_python() for _ in range(self._steps)]
+        one = self._advance_in_python if self._takes is None else self._take_there
+        taken = [one() for _ in range(self._steps)]
         examples = sum(each.examples for each in taken)
         return Taken(sum(each.wait_s for each in taken), examples, self._steps)
 
@@ -168,10 +189,19 @@ class TrainingFeed:
         self.step(batch)
         return Taken(waited_s, int(count_examples(batch, self._distribution)))
 
+    def _take_there(self) -> Taken:
+        """Trains on the next batch of an iterator whose batches lie on the GPU."""
+        return self._take(self._iterator)
+
     def _take(self, iterator: Any) -> Taken:
         assert self._takes is not None
+        asked_at = time.time()
         try:
-            self._metrics, waited_s, examples, steps = self._takes(iterator)
+            if self._ahead is None:
+                self._metrics, waited_s, examples, steps = self._takes(iterator)
+            else:
+                self._metrics, there_at, examples = self._takes_there(iterator)
+                waited_s, steps = float(there_at) - asked_at, 1
         except Exception as error:
             if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
                 raise  # what the iterator gave, not what the step made of it
@@ -208,20 +238,20 @@ class TrainingFeed:
         return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
 
     def choices(self) -> object:
-        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` under a strategy."""
+        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` if they don't show."""
         if not self._autotuned:
             return None
-        if self._distribution.distributed:
+        if self._hides_choices:
             return UNREADABLE
         return [(node["node"], node["parameter"], node["value"]) for node in self.autotune_nodes()]
 
     def autotune_nodes(self) -> list[dict[str, Any]]:
         """Each tunable parameter of the running chain, with the fields of `AutotuneNode`.
 
-        `state_value` is what runs; `value` is what the optimiser is trying out. A distributed
-        iterator doesn't show its own: none then.
+        `state_value` is what runs; `value` is what the optimiser is trying out. None where they
+        don't show.
         """
-        if not self._autotuned or self._distribution.distributed:
+        if not self._autotuned or self._hides_choices:
             return []
         model = tf.data.experimental.get_model_proto(self._iterator)
         return [
@@ -235,3 +265,17 @@ class TrainingFeed:
             for parameter in node.parameters
             if parameter.tunable
         ]
+
+    @property
+    def _hides_choices(self) -> bool:
+        """A distributed iterator doesn't show AUTOTUNE's choices, nor does one that lies on a GPU.
+
+        TensorFlow has the op that reads them for the processor only.
+        """
+        return self._distribution.distributed or self._ahead is not None
+
+
+def device_of(dataset: Any) -> str | None:
+    """The GPU that a dataset brings its batches to ahead of the step; None for the host."""
+    device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
+    return device if "GPU" in device.upper() else None
