@@ -161,8 +161,8 @@ class TrainingFeed:
     def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The dataset round and round, endless for tf.data only if the measured one is.
 
-        The type of a distributed iterator says whether it has an end: of the other type than the
-        measured one it would have the step traced again in the measurement.
+        For a distributed iterator that may end, TensorFlow traces the handling of partial batches,
+        which costs time at each step. What is traced here is what runs in the measurement.
         """
         endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)

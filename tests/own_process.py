@@ -56,6 +56,13 @@ def counts(feed: TrainingFeed, traces: list[int]) -> list[int]:
     return [len(traces), feed._takes.experimental_get_tracing_count()]
 
 
+def looks_for_the_end(feed: TrainingFeed) -> bool:
+    """Whether the graph that takes a batch asks each time if there is one."""
+    assert feed._takes is not None
+    graph = feed._takes.get_concrete_function(feed._iterator).graph
+    return any(operation.type == "OptionalHasValue" for operation in graph.get_operations())
+
+
 def mirrored() -> dict[str, Any]:
     """The step on two CPU devices, by the number of steps to an execution."""
     from tests.planted_fit import DEVICES
@@ -81,13 +88,23 @@ def mirrored() -> dict[str, Any]:
                 "digests": digests,
                 "plain": [short_digest(each) for each in dataset.take(2)],
                 "shapes": [list(leaf.shape) for leaf in feed.first_batches[0]],
+                "looks_for_the_end": looks_for_the_end(feed),
                 "taken": [(each.examples, each.steps) for each in taken],
             }
     found["loss"], found["plain loss"] = (last_loss(strategy.scope()), last_loss())
     ending = TrainingFeed(spread, batches(8, 3))
     ending.start()
     found["short"] = [ending._advance_in_python().examples for _ in range(2)]
+    last = TrainingFeed(spread_once(strategy), batches(8, 1))
+    last.trace(batch(8))
+    last.start()
+    found["last"] = [(each.examples, each.steps) for each in (last.advance(), last.advance())]
     return found
+
+
+def spread_once(strategy: Any) -> keras.Model:
+    with strategy.scope():
+        return model([])
 
 
 def last_loss(scope: Any = None) -> float:

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
+from pipelines.build import pinned_options
 from tests.conftest import ROOT
 from tests.own_process import SPEC, batch, batches, model
 
@@ -99,7 +100,9 @@ def test_the_next_batch_of_an_execution_is_fetched_while_a_step_runs() -> None:
 
     waiting = Waiting()
     waiting.compile(steps_per_execution=3, jit_compile=False)
-    feed = TrainingFeed(waiting, tf.data.Dataset.from_generator(generate, output_signature=SPEC))
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=SPEC)
+    # Without them tf.data adds a prefetch, which asks for batches by itself.
+    feed = TrainingFeed(waiting, dataset.with_options(pinned_options()))
     feed.start()
 
     assert feed.advance().steps == 3
@@ -216,6 +219,11 @@ def test_a_mirrored_step_is_traced_before_the_windows(
     assert found["taken"] == [[8 * steps, steps]] * 2
 
 
+def test_the_graph_that_is_traced_is_the_measured_iterators(mirrored: dict[str, Any]) -> None:
+    assert not mirrored["endless 1"]["looks_for_the_end"]
+    assert mirrored["ending 1"]["looks_for_the_end"]
+
+
 @pytest.mark.parametrize("data", ["endless", "ending"])
 def test_the_parts_of_a_batch_make_the_batch(mirrored: dict[str, Any], data: str) -> None:
     found = mirrored[f"{data} 1"]
@@ -227,3 +235,9 @@ def test_the_parts_of_a_batch_make_the_batch(mirrored: dict[str, Any], data: str
 def test_two_replicas_train_like_one_device(mirrored: dict[str, Any]) -> None:
     assert mirrored["loss"] == pytest.approx(mirrored["plain loss"], rel=1e-5)
     assert mirrored["short"] == [8, 3]  # the examples of both parts
+
+
+def test_a_last_batch_that_not_every_replica_has_a_part_of_is_stepped(
+    mirrored: dict[str, Any],
+) -> None:
+    assert mirrored["last"] == [[8, 1], [1, 1]]
