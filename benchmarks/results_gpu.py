@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bench import say
 from benchmarks.gpu_check.document import machine
 from benchmarks.journal import Journal, JournalError, header_of
-from benchmarks.results_gpu_document import document, utilisations
+from benchmarks.results_gpu_document import Row, document, utilisations
 from benchmarks.results_run import ROUNDS, outcome_of
 from experiments.environment import host_fingerprint
 from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
@@ -37,7 +37,8 @@ NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says more"
 def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
     """Measures what the run does not have yet and writes the document; returns the exit code.
 
-    It is written after each pipeline: a lent machine may be taken away at any moment.
+    It is written after each study and again after the rounds that judge its choice: a lent
+    machine may be taken away at any moment.
     """
     options = arguments(given)
     name = options.of or f"gpu-{datetime.now():%Y%m%d-%H%M}"
@@ -81,13 +82,15 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
     pipelines = list(dict.fromkeys(options.pipelines)) or begun_with
     pinned = {"host": host_fingerprint(), "gpu": facts.get("gpu"), "rounds": ROUNDS}
     store = Store.choose(Path.cwd(), None, None)
-    outcomes = []
+    outcomes: dict[str, Row] = {}
     options.out.mkdir(parents=True, exist_ok=True)
     with Journal(path, pinned, pipelines=pipelines) as journal:
-        for pipeline in pipelines:
-            outcome = outcome_of(name, pipeline, journal, store, search_s=DEFAULT_TIME_BUDGET_S)
-            outcomes.append((outcome, utilisations(outcome, store)))
-            text = "\n".join(document(name, facts, outcomes)) + "\n"
+        for pipeline, rounds in ((each, rounds) for each in pipelines for rounds in (0, ROUNDS)):
+            outcome = outcome_of(
+                name, pipeline, journal, store, search_s=DEFAULT_TIME_BUDGET_S, rounds=rounds
+            )
+            outcomes[pipeline] = (outcome, utilisations(outcome, store))
+            text = "\n".join(document(name, facts, list(outcomes.values()))) + "\n"
             (options.out / "results-gpu.md").write_text(text, encoding="utf-8")
 
 

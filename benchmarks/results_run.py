@@ -77,11 +77,17 @@ def found(record: StudyRecord, candidate: str) -> Confirmed | None:
 
 
 def outcome_of(
-    name: str, pipeline: str, journal: Journal, store: Store, search_s: float = SEARCH_S
+    name: str,
+    pipeline: str,
+    journal: Journal,
+    store: Store,
+    *,
+    search_s: float = SEARCH_S,
+    rounds: int = ROUNDS,
 ) -> Outcome:
     """Measures what the journal of run `name` does not have of a pipeline yet.
 
-    `search_s` are the seconds that the study may search.
+    `search_s` are the seconds that the study may search, `rounds` those after its choice.
     """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
@@ -100,9 +106,9 @@ def outcome_of(
     if pair is None:
         return Outcome(record, [])
     part = part_of(pipeline, pair[RECOMMENDED])
-    if len(journal.of(part)) < ROUNDS * len(pair):
+    if len(journal.of(part)) < rounds * len(pair):
         with TrialRunner() as runner:
-            Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, ROUNDS)
+            Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, rounds)
     return Outcome(record, kept_rounds(journal, part))
 
 

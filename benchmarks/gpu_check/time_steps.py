@@ -9,7 +9,8 @@ import time
 import tensorflow as tf
 
 from benchmarks.gpu_check.planted import FEATURES, heavy_model
-from objectives.training import compile_step
+from objectives.distribution import Distribution
+from objectives.step import compile_step
 
 STEPS, BATCH = 30, 8
 
@@ -22,7 +23,8 @@ def main() -> None:
         tf.TensorSpec((None, FEATURES), tf.float32),
         tf.TensorSpec((None,), tf.float32),
     )
-    step = compile_step(heavy_model(), spec)
+    model = heavy_model()
+    step = compile_step(model, spec, Distribution(model))
     batch = (tf.zeros((BATCH, FEATURES)), tf.zeros((BATCH,)))
     waited, dispatched = [], []
     for _ in range(STEPS):

@@ -13,7 +13,7 @@ from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
 from objectives.gpu import Gpu
 from objectives.spec import StopRule
-from pipelines import catalog
+from pipelines.target import compose
 
 BATCH = 8
 STEADY = StopRule(window_s=0.25, startup_s=1.0, min_windows=6, max_s=3.0, target_half_width=0.001)
@@ -27,7 +27,7 @@ SLOW, QUICK = "slow_rows", "quick_rows"
 
 def heavy(rows: str) -> str:
     """The heavy step behind a generator."""
-    return catalog.compose(f"{PLANTED}:{rows}", None, f"{PLANTED}:heavy_model", None)
+    return compose(f"{PLANTED}:{rows}", None, f"{PLANTED}:heavy_model", None)
 
 
 @check("windows")
@@ -62,7 +62,7 @@ def utilisation(ground: Ground) -> list[Line]:
             rate = ground.trial(heavy(rows), batch_size=BATCH, stop=STEADY).examples_per_s
         real = rate * step_s / BATCH
         by_nvml = sampled.last(STEADY.max_s - 0.5)
-        stand_in = catalog.compose(f"{PLANTED}:{rows}", None, None, round(1e3 * step_s, 3))
+        stand_in = compose(f"{PLANTED}:{rows}", None, None, round(1e3 * step_s, 3))
         emulated = ground.trial(stand_in, batch_size=BATCH, stop=STEADY).examples_per_s
         predicted = emulated * step_s / BATCH
         what = f"{rows.replace('_', ' ')} before a step of {1e3 * step_s:.1f} ms"
