@@ -22,7 +22,6 @@ from benchmarks.results_gpu_document import Row, document, utilisations
 from benchmarks.results_run import ROUNDS, outcome_of
 from experiments.environment import host_fingerprint
 from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
-from experiments.settings import DEFAULT_TIME_BUDGET_S
 from experiments.store import Store
 from objectives.gpu import Gpu
 from pipelines.source import PipelineError
@@ -86,9 +85,7 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
     options.out.mkdir(parents=True, exist_ok=True)
     with Journal(path, pinned, pipelines=pipelines) as journal:
         for pipeline, rounds in ((each, rounds) for each in pipelines for rounds in (0, ROUNDS)):
-            outcome = outcome_of(
-                name, pipeline, journal, store, search_s=DEFAULT_TIME_BUDGET_S, rounds=rounds
-            )
+            outcome = outcome_of(name, pipeline, journal, store, search_s=None, rounds=rounds)
             outcomes[pipeline] = (outcome, utilisations(outcome, store))
             text = "\n".join(document(name, facts, list(outcomes.values()))) + "\n"
             (options.out / "results-gpu.md").write_text(text, encoding="utf-8")

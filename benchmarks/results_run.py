@@ -82,17 +82,19 @@ def outcome_of(
     journal: Journal,
     store: Store,
     *,
-    search_s: float = SEARCH_S,
+    search_s: float | None = SEARCH_S,
     rounds: int = ROUNDS,
 ) -> Outcome:
     """Measures what the journal of run `name` does not have of a pipeline yet.
 
-    `search_s` are the seconds that the study may search, `rounds` those after its choice.
+    `search_s` are the seconds that the study may search, by default's rule where it is None;
+    `rounds` are those after its choice.
     """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
         begin = time.monotonic()
-        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=TRIALS)
+        trials = None if search_s is None else TRIALS
+        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=trials)
         for problem in tuned.problems:
             say(problem)
         # Without a recommendation it is tried again when the run goes on.

@@ -109,6 +109,11 @@ class PipelineStudy:
         for config in configs:
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
+    @property
+    def has_predicted(self) -> bool:
+        """Whether predicted trials are still to be run."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
     def run_trial(self) -> Outcome:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
 
@@ -150,9 +155,8 @@ class PipelineStudy:
     def _enqueue_next(self) -> None:
         """Puts a trial ahead of the sampler's own where there is a reason to."""
         space = self.offer.space
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if waiting:
-            return  # the predicted start comes first
+        if self.has_predicted:
+            return  # they come first
         corrected = self._corrected()
         if corrected is not None:
             attrs = {"warm_start": True, "corrected": True}

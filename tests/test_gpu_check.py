@@ -15,7 +15,7 @@ from benchmarks.audit.judging import Line
 from benchmarks.gpu_check import __main__ as command
 from benchmarks.gpu_check import failures, memory, presence, timing
 from benchmarks.gpu_check.checks import CHECKS, check, run_checks
-from benchmarks.gpu_check.document import as_json, machine, markdown
+from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import CheckError, Ground, ProgramError, run_program
 from benchmarks.gpu_check.overlap import common, length, merged, overlap
 from experiments.results import TrialRow
@@ -162,7 +162,7 @@ def test_spans_are_merged_and_compared() -> None:
     assert common(copies, []) == 0.0
 
 
-@pytest.mark.parametrize(("with_it", "state"), [(0.8, "holds"), (0.0, "undecided")])
+@pytest.mark.parametrize(("with_it", "state"), [(0.8, "holds"), (0.0, "fails")])
 def test_what_a_trace_shows_of_the_overlap(with_it: float, state: str) -> None:
     traces = {
         f"trace_steps.{ahead}": {"copy_s": 0.01, "step_s": 0.04, "overlapped": share}
@@ -184,7 +184,8 @@ def test_memory_that_stays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen_mib", "expected"), [(1_900.0, "holds"), (900.0, "fails"), (3_000.0, "fails")]
+    ("seen_mib", "expected"),
+    [(1_522.0, "holds"), (1_500.0, "fails"), (1_900.0, "holds"), (3_000.0, "fails")],
 )
 def test_nvml_and_tensorflow_agree_on_memory(
     seen_mib: float, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +281,26 @@ def test_both_documents_say_what_the_machine_is(tmp_path: Path) -> None:
     assert "a \\| b" in page
     assert document["machine"]["CUDA of the driver"] == "12.8"
     assert document["checks"][0]["state"] == "holds"
+
+
+def test_one_check_again_takes_its_place_and_leaves_the_others() -> None:
+    def line(name: str, state: str) -> Line:
+        return Line.model_validate(
+            {"name": name, "planted": "", "expected": "", "measured": "", "state": state}
+        )
+
+    facts = machine(Gpu(FakeNvml(), {}).open(), {"tensorflow": "2.21.0"})
+    earlier = as_json(facts, [line("a", "fails"), line("b", "holds")], 300.0)
+    again = {what: words for what, words in facts.items() if what != "TensorFlow"}
+
+    found, lines = kept(earlier, again, [line("a", "holds"), line("c", "holds")])
+    assert [(each.name, each.state) for each in lines] == [
+        ("a", "holds"),
+        ("b", "holds"),
+        ("c", "holds"),
+    ]
+    assert found == facts
+    assert kept(earlier, again | {"gpu": "another"}, [line("a", "holds")])[1] == lines[:1]
 
 
 def test_every_module_of_checks_is_registered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,11 +144,11 @@ def test_the_diagnosis_decides_what_is_worth_an_axis(
 @pytest.mark.parametrize(
     ("costs", "is_offered"),
     [
-        ({"device_copy": cost(20.0)}, True),
-        ({"device_copy": cost(2.0)}, False),
-        # The step takes the time, but it waits for the copy before each of its batches.
-        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, True),
-        ({"device_copy": cost(20.0), "step": cost(1_000.0)}, False),
+        ({"device_copy": cost(30.0)}, True),
+        ({"device_copy": cost(20.0)}, False),
+        # The step takes the time: a copy that nearly fills it may come late.
+        ({"device_copy": cost(600.0), "step": cost(1_000.0)}, True),
+        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, False),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.audit.judging import Line
 from benchmarks.bench import say
 from benchmarks.gpu_check.checks import CHECKS, chosen, run_checks
-from benchmarks.gpu_check.document import as_json, machine, markdown
+from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import Ground
 from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from objectives.gpu import Gpu
@@ -74,17 +74,23 @@ def measured(options: argparse.Namespace, gpu: Gpu) -> list[Line]:
 
         def keep(lines: list[Line]) -> None:
             if options.out is not None:
-                write(options.out, ground, lines, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                write(options.out, ground, lines, seconds, only=bool(options.only))
 
         lines = run_checks(chosen(options.only), ground, keep)
     print(markdown(machine(gpu, ground.facts), lines, time.monotonic() - began))
     return lines
 
 
-def write(folder: Path, ground: Ground, lines: list[Line], seconds: float) -> None:
-    """Both documents."""
+def write(
+    folder: Path, ground: Ground, lines: list[Line], seconds: float, *, only: bool = False
+) -> None:
+    """Both documents; those of some checks take the places of theirs in what is there."""
     facts = machine(ground.gpu, ground.facts)
     folder.mkdir(parents=True, exist_ok=True)
+    earlier = folder / f"{NAME}.json"
+    if only and earlier.exists():
+        facts, lines = kept(earlier.read_text(encoding="utf-8"), facts, lines)
     (folder / f"{NAME}.md").write_text(markdown(facts, lines, seconds), encoding="utf-8")
     (folder / f"{NAME}.json").write_text(as_json(facts, lines, seconds), encoding="utf-8")
 

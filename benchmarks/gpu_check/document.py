@@ -12,6 +12,11 @@ from experiments.environment import host_description
 from objectives.gpu import Gpu
 
 
+# What tells machines apart.
+SAME = ("host", "gpu", "driver")
+Document = tuple[dict[str, str], list[Line]]
+
+
 def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
     """Host, GPU, driver and TensorFlow, in words; what is not known is left out."""
     total = gpu.memory_total_mib
@@ -27,6 +32,24 @@ def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
         "compute capability": facts.get("compute_capability"),
     }
     return {name: words for name, words in found.items() if words}
+
+
+def kept(earlier: str, facts: Mapping[str, str], lines: Sequence[Line]) -> Document:
+    """Lines of an earlier document of the same machine with new ones in their places.
+
+    Its facts are kept where they are not known anew. Of another machine nothing is kept.
+
+    Args:
+        earlier: the text of a gpu-check.json.
+        facts: of the machine that measured `lines`.
+        lines: of some of the checks.
+    """
+    before = json.loads(earlier)
+    if any(before["machine"].get(what) != facts.get(what) for what in SAME):
+        return dict(facts), list(lines)
+    found = {line.name: line for line in map(Line.model_validate, before["checks"])}
+    found |= {line.name: line for line in lines}
+    return before["machine"] | dict(facts), list(found.values())
 
 
 def markdown(facts: Mapping[str, str], lines: Sequence[Line], seconds: float) -> str:
