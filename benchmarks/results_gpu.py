@@ -2,6 +2,8 @@
 
 .venv/bin/python benchmarks/results_gpu.py            measures, some five minutes per pipeline
 .venv/bin/python benchmarks/results_gpu.py --of NAME  goes on with a run and writes its document
+
+With --of NAME --kept it measures nothing, needs no GPU, and writes the document of what is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from benchmarks.bench import say
 from benchmarks.gpu_check.document import machine
 from benchmarks.journal import Journal, JournalError, header_of
 from benchmarks.results_gpu_document import Row, document, utilisations
-from benchmarks.results_run import ROUNDS, outcome_of
+from benchmarks.results_run import ROUNDS, kept_outcome, outcome_of
 from experiments.environment import host_fingerprint
 from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from experiments.store import Store
@@ -30,6 +32,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = Path("mlruns/results")
 # Those whose step is heavy enough for a GPU to be worth feeding.
 PIPELINES = ("jpeg-resnet", "image-resnet")
+MACHINE = "machine"
 NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says more"
 
 
@@ -43,11 +46,14 @@ def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
     name = options.of or f"gpu-{datetime.now():%Y%m%d-%H%M}"
     resume = f'make results-gpu ARGS="--of {name}"'
     try:
-        with gpu or Gpu() as found:
-            if not found.is_known:
-                raise UsageError(NO_GPU)
-            say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
-            measure(name, options, machine(found, {}))
+        if options.kept:
+            rewrite(options)
+        else:
+            with gpu or Gpu() as found:
+                if not found.is_known:
+                    raise UsageError(NO_GPU)
+                say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
+                measure(name, options, machine(found, {}))
     except (JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
@@ -63,6 +69,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--of", metavar="NAME", help="go on with this run, as its document says")
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="default: docs")
+    parser.add_argument("--kept", action="store_true", help="measure nothing; with --of NAME")
     parser.add_argument("pipelines", nargs="*", help=f"default: {' '.join(PIPELINES)}")
     return parser.parse_args(given)
 
@@ -82,13 +89,38 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
     pinned = {"host": host_fingerprint(), "gpu": facts.get("gpu"), "rounds": ROUNDS}
     store = Store.choose(Path.cwd(), None, None)
     outcomes: dict[str, Row] = {}
-    options.out.mkdir(parents=True, exist_ok=True)
     with Journal(path, pinned, pipelines=pipelines) as journal:
+        journal.add(MACHINE, "facts", facts=facts)
         for pipeline, rounds in ((each, rounds) for each in pipelines for rounds in (0, ROUNDS)):
             outcome = outcome_of(name, pipeline, journal, store, search_s=None, rounds=rounds)
             outcomes[pipeline] = (outcome, utilisations(outcome, store))
-            text = "\n".join(document(name, facts, list(outcomes.values()))) + "\n"
-            (options.out / "results-gpu.md").write_text(text, encoding="utf-8")
+            write(options.out, name, facts, list(outcomes.values()))
+
+
+def rewrite(options: argparse.Namespace) -> None:
+    """The document of a run, of another machine's say, from what is kept of it.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    name = options.of
+    header = header_of(FOLDER / f"{name}.jsonl") if name else None
+    if header is None:
+        raise UsageError(f"--kept needs --of NAME, of a run in {FOLDER}; there is no {name!r}")
+    store = Store.choose(Path.cwd(), None, None)
+    with Journal(FOLDER / f"{name}.jsonl", header["pinned"]) as journal:
+        line = journal.find(MACHINE, "facts")
+        pipelines = list(dict.fromkeys(options.pipelines)) or list(header["pipelines"])
+        outcomes = [kept_outcome(name, pipeline, journal, store) for pipeline in pipelines]
+        rows = [(outcome, utilisations(outcome, store)) for outcome in outcomes]
+        write(options.out, name, line["facts"] if line else {}, rows)
+
+
+def write(folder: Path, name: str, facts: dict[str, str], rows: list[Row]) -> None:
+    """The document, of what there is so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(document(name, facts, rows)) + "\n"
+    (folder / "results-gpu.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

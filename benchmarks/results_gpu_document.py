@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from benchmarks.results_document import (
     NONE,
@@ -18,33 +17,23 @@ from benchmarks.results_document import (
 )
 from benchmarks.results_run import Outcome, found
 from experiments.record import Record
-from experiments.report.text import between, rate, share
+from experiments.report.text import between, rate, settings, share
+from experiments.settings import LEAST_ROUNDS
 from experiments.store import Store
 from experiments.studies import load_study
 from experiments.verdict.measurements import AUTOTUNE, Round
 from experiments.verdict.ratio import Ratio, ratio_to
 from objectives.measurement import LimitTerms
 
-
-@dataclass(frozen=True)
-class Utilisations:
-    """The accelerator's, with AUTOTUNE and with the recommended configuration."""
-
-    before: Ratio | None
-    after: Ratio | None
-
-
+# The accelerator's utilisation with each candidate of a confirmation.
+Utilisations = Mapping[str, Ratio | None]
 Row = tuple[Outcome, Utilisations]
 
 
 def utilisations(outcome: Outcome, store: Store) -> Utilisations:
     """What is kept of the study's rounds says how busy the accelerator was."""
     record = Record(load_study(outcome.record.result.study, store))
-    chosen = outcome.chosen
-    return Utilisations(
-        before=utilisation(AUTOTUNE, record.rounds, record.limits),
-        after=utilisation(chosen.candidate, record.rounds, record.limits) if chosen else None,
-    )
+    return {name: utilisation(name, record.rounds, record.limits) for name in record.candidates}
 
 
 def utilisation(
@@ -70,7 +59,8 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     yield "# What tuning gave on a GPU\n"
     yield f"Made by `make results-gpu` (studies `{name}-*`) on this machine:\n"
     yield from (f"- {what}: {words}" for what, words in facts.items())
-    yield f"- versions: {versions}"
+    if versions:
+        yield f"- versions: {versions}"
     yield (
         "\nAll rates are examples/s, medians of interleaved rounds in fresh processes; ratios are "
         "paired within rounds, with their 95 % bootstrap interval, at equal batch size. "
@@ -84,7 +74,12 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     yield "\n| pipeline | utilisation with AUTOTUNE | with the recommended settings |"
     yield "|---|---:|---:|"
     for outcome, busy in rows:
-        yield row(outcome.name, share_cell(busy.before), share_cell(busy.after))
+        chosen = outcome.chosen
+        after = busy.get(chosen.candidate) if chosen else None
+        yield row(outcome.name, share_cell(busy.get(AUTOTUNE)), share_cell(after))
+    yield "\n## Every candidate\n"
+    for outcome, busy in rows:
+        yield from candidates_table(outcome, busy)
     yield "\n## On rounds after the choice\n"
     yield "These rounds had no part in choosing the recommendation.\n"
     yield "| pipeline | over AUTOTUNE, fresh rounds | rounds | in the rounds that chose |"
@@ -104,6 +99,25 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     yield from (f"- **{outcome.name}**: {limit_words(outcome)}" for outcome, _ in rows)
     yield "\n## What more memory bought\n"
     yield from (f"- **{outcome.name}**: {memory_words(outcome)}" for outcome, _ in rows)
+
+
+def candidates_table(outcome: Outcome, busy: Utilisations) -> Iterator[str]:
+    """What each candidate of the confirmation reached, whether or not there were enough rounds."""
+    most = max((each.rounds for each in outcome.record.result.confirmation), default=0)
+    few = f"; with fewer than {LEAST_ROUNDS} nothing is recommended" if most < LEAST_ROUNDS else ""
+    yield f"`{outcome.name}`, {most} rounds{few}:\n"
+    yield "| candidate | rounds | examples/s | over AUTOTUNE | utilisation | settings |"
+    yield "|---|---:|---:|---:|---:|---|"
+    for each in outcome.record.result.confirmation:
+        yield row(
+            each.candidate,
+            str(each.rounds),
+            rate_cell(each),
+            ratio_cell(each),
+            share_cell(busy.get(each.candidate)),
+            settings(each.config, outcome.record.info),
+        )
+    yield ""
 
 
 def rates_row(outcome: Outcome) -> str:

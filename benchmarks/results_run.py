@@ -105,13 +105,25 @@ def outcome_of(
         say(f"{pipeline}: study {study} is there already")
     record = kept_record(study, store)
     pair = pair_of(record)
+    if pair is not None:
+        part = part_of(pipeline, pair[RECOMMENDED])
+        if len(journal.of(part)) < rounds * len(pair):
+            with TrialRunner() as runner:
+                Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, rounds)
+    return kept_outcome(name, pipeline, journal, store)
+
+
+def kept_outcome(name: str, pipeline: str, journal: Journal, store: Store) -> Outcome:
+    """What there is of a pipeline in run `name`, without measuring anything.
+
+    Raises:
+        StudyError: its study was not begun.
+    """
+    record = kept_record(f"{name}-{pipeline}", store)
+    pair = pair_of(record)
     if pair is None:
         return Outcome(record, [])
-    part = part_of(pipeline, pair[RECOMMENDED])
-    if len(journal.of(part)) < rounds * len(pair):
-        with TrialRunner() as runner:
-            Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, rounds)
-    return Outcome(record, kept_rounds(journal, part))
+    return Outcome(record, kept_rounds(journal, part_of(pipeline, pair[RECOMMENDED])))
 
 
 def pair_of(record: StudyRecord) -> dict[str, PipelineConfig] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import optuna
 from optuna.trial import TrialState
 
-from experiments.environment import package_versions
 from experiments.record import Record
 from experiments.results import StudyRecord, StudyResult
 from experiments.search.axes import offer
@@ -66,7 +65,7 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
         result=result,
         info=record.info,
         host=record.host,
-        versions=package_versions(),
+        versions=record.versions,
         seed=record.settings.seed,
         trials=record.rows,
         importance=_importance(study),

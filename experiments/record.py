@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict
 
+from experiments.environment import package_versions
 from experiments.results import MeasuredConfig, State, TrialCounts, TrialRow
 from experiments.search.diagnosis import Diagnosis
 from experiments.settings import StudySettings
@@ -107,11 +108,17 @@ class Record:
         self._study.set_user_attr("settings", settings.model_dump(mode="json"))
         self._study.set_user_attr("host", host)
         self._study.set_user_attr("cores", usable_cores())
+        self._study.set_user_attr("versions", package_versions())
 
     @property
     def cores(self) -> float:
         """That a trial could use where it was measured."""
         return float(self._study.user_attrs.get("cores", usable_cores()))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of Python and the libraries that matter, where it was measured; empty if not kept."""
+        return dict(self._study.user_attrs.get("versions", {}))
 
     @property
     def host(self) -> str:

@@ -11,7 +11,6 @@ from benchmarks.audit.judging import Line
 from experiments.environment import host_description
 from objectives.gpu import Gpu
 
-
 # What tells machines apart.
 SAME = ("host", "gpu", "driver")
 Document = tuple[dict[str, str], list[Line]]
