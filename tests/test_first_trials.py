@@ -49,8 +49,8 @@ def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> N
     assert len({kind(config, CORES) for config in found}) == len(found)
     best = max(predict(COSTS, config, CORES) for config in space.grid())
     assert predict(COSTS, found[0], CORES) > 0.95 * best
-    # Of equal ones the leanest: more calls than the map gains from come second.
-    assert [int(config.map_parallelism) for config in found[:2]] == [2, 4]
+    # Of equal ones the leanest that has calls to spare: half of them would do.
+    assert int(found[0].map_parallelism) == 4
     assert {config.prefetch_buffer for config in found} <= set(LOOK_AHEAD)
 
 

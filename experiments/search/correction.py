@@ -47,13 +47,9 @@ class Correction:
         Returns:
             None where none is predicted to be faster than that.
         """
-        found = [
-            (self.predict(config), config) for config in candidates(space) if config not in tried
-        ]
-        worth = [pair for pair in found if pair[0] > to_beat]
-        if not worth:
-            return None
-        return min(worth, key=lambda pair: rank_by(*pair))[1]
+        untried = (config for config in candidates(space) if config not in tried)
+        worth = [config for config in untried if self.predict(config) > to_beat]
+        return min(worth, key=lambda config: rank_by(self.predict, config), default=None)
 
     def _factor(self, config: PipelineConfig) -> float:
         """Geometric mean of measured over predicted of the most similar kind; 1 without trials."""
