@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.journal import Journal
 from objectives.isolation import TrialRunner
 from objectives.measurement import TrialFailure
-from objectives.spec import StopRule, TrialSpec
+from objectives.spec import Device, StopRule, TrialSpec
 from pipelines.config import PipelineConfig
 
 # Enough to rank configurations that differ by tens of percent; what differs by less is decided in
@@ -28,10 +28,13 @@ class Bench:
     A trial that fails is written down with what it said, and is not run again.
     """
 
-    def __init__(self, runner: TrialRunner, journal: Journal, seed: int = 0) -> None:
+    def __init__(
+        self, runner: TrialRunner, journal: Journal, seed: int = 0, device: Device = "auto"
+    ) -> None:
         self.runner = runner
         self.journal = journal
         self.seed = seed
+        self.device = device
 
     def rate(
         self,
@@ -52,7 +55,7 @@ class Bench:
         """
         line = self.journal.find(part, key)
         if line is None or line["config"] != config.model_dump(mode="json"):
-            spec = TrialSpec(pipeline=target, config=config, seed=self.seed)
+            spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
             if stop is not None:
                 changes = {"stop": stop, "deadline_s": BRIEF_DEADLINE_S}
                 spec = spec.model_copy(update=changes)

@@ -19,12 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
 from benchmarks.gpu_check.document import machine
+from benchmarks.gpu_check.ground import CheckError, run_program
 from benchmarks.journal import Journal, JournalError, header_of
 from benchmarks.results_gpu_document import Row, document, utilisations
-from benchmarks.results_run import ROUNDS, kept_outcome, outcome_of
+from benchmarks.results_run import ROUNDS, kept_outcome, outcome_of, pair_of
 from experiments.environment import host_fingerprint
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
+from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, StudyError, UsageError
 from experiments.store import Store
+from experiments.studies import load_study
 from objectives.gpu import Gpu
 from pipelines.source import PipelineError
 
@@ -33,6 +35,7 @@ FOLDER = Path("mlruns/results")
 # Those whose step is heavy enough for a GPU to be worth feeding.
 PIPELINES = ("jpeg-resnet", "image-resnet")
 MACHINE = "machine"
+SHOW_DEVICE = "benchmarks.gpu_check.show_device"
 NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says more"
 
 
@@ -53,14 +56,14 @@ def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
                 if not found.is_known:
                     raise UsageError(NO_GPU)
                 say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
-                measure(name, options, machine(found, {}))
-    except (JournalError, PipelineError, UsageError) as error:
+                measure(name, options, machine(found, run_program(SHOW_DEVICE)))
+    except (CheckError, JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
         say(f"stopped; to go on from here: {resume}")
         return EXIT_INTERRUPTED
-    print(f"{options.out / 'results-gpu.md'} is written; to write it anew: {resume}")
+    print(f"{options.out / 'results-gpu.md'} is written; to go on with it: {resume}")
     return EXIT_OK
 
 
@@ -91,10 +94,15 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
     outcomes: dict[str, Row] = {}
     with Journal(path, pinned, pipelines=pipelines) as journal:
         journal.add(MACHINE, "facts", facts=facts)
-        for pipeline, rounds in ((each, rounds) for each in pipelines for rounds in (0, ROUNDS)):
-            outcome = outcome_of(name, pipeline, journal, store, search_s=None, rounds=rounds)
-            outcomes[pipeline] = (outcome, utilisations(outcome, store))
-            write(options.out, name, facts, list(outcomes.values()))
+        for pipeline in pipelines:
+            for rounds in (0, ROUNDS):
+                outcome = outcome_of(
+                    name, pipeline, journal, store, search_s=None, rounds=rounds, device="gpu"
+                )
+                outcomes[pipeline] = (outcome, utilisations(outcome, store))
+                write(options.out, name, facts, list(outcomes.values()))
+                if pair_of(outcome.record) is None:
+                    break  # nothing to judge; a second pass would tune it anew
 
 
 def rewrite(options: argparse.Namespace) -> None:
@@ -111,9 +119,19 @@ def rewrite(options: argparse.Namespace) -> None:
     with Journal(FOLDER / f"{name}.jsonl", header["pinned"]) as journal:
         line = journal.find(MACHINE, "facts")
         pipelines = list(dict.fromkeys(options.pipelines)) or list(header["pipelines"])
-        outcomes = [kept_outcome(name, pipeline, journal, store) for pipeline in pipelines]
+        begun = [each for each in pipelines if has_study(f"{name}-{each}", store)]
+        outcomes = [kept_outcome(name, pipeline, journal, store) for pipeline in begun]
         rows = [(outcome, utilisations(outcome, store)) for outcome in outcomes]
         write(options.out, name, line["facts"] if line else {}, rows)
+
+
+def has_study(study: str, store: Store) -> bool:
+    """Whether a study was begun: a run may have ended before it came to it."""
+    try:
+        load_study(study, store)
+    except StudyError:
+        return False
+    return True
 
 
 def write(folder: Path, name: str, facts: dict[str, str], rows: list[Row]) -> None:

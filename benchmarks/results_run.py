@@ -15,6 +15,7 @@ from experiments.verdict.confirmed import Confirmed
 from experiments.verdict.measurements import AUTOTUNE
 from experiments.verdict.ratio import Ratio, ratio_to
 from objectives.isolation import TrialRunner
+from objectives.spec import Device
 from pipelines.config import PipelineConfig
 
 # More search than by default: a list of results is made once, and for others.
@@ -84,17 +85,18 @@ def outcome_of(
     *,
     search_s: float | None = SEARCH_S,
     rounds: int = ROUNDS,
+    device: Device = "auto",
 ) -> Outcome:
     """Measures what the journal of run `name` does not have of a pipeline yet.
 
     `search_s` are the seconds that the study may search, by default's rule where it is None;
-    `rounds` are those after its choice.
+    `rounds` are those after its choice. `device` is where training steps run.
     """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
         begin = time.monotonic()
         trials = None if search_s is None else TRIALS
-        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=trials)
+        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=trials, device=device)
         for problem in tuned.problems:
             say(problem)
         # Without a recommendation it is tried again when the run goes on.
@@ -109,7 +111,8 @@ def outcome_of(
         part = part_of(pipeline, pair[RECOMMENDED])
         if len(journal.of(part)) < rounds * len(pair):
             with TrialRunner() as runner:
-                Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, rounds)
+                bench = Bench(runner, journal, record.seed, device)
+                bench.rounds(part, record.info.target, pair, rounds)
     return kept_outcome(name, pipeline, journal, store)
 
 

@@ -110,6 +110,12 @@ class PipelineStudy:
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     @property
+    def nothing_fits(self) -> bool:
+        """Whether the smallest batch size that is searched ran out of the GPU's memory."""
+        lacking = self.record.lacking_device_memory
+        return lacking is not None and lacking <= min(self.offer.space.batch_sizes)
+
+    @property
     def has_predicted(self) -> bool:
         """Whether predicted trials are still to be run."""
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
@@ -282,7 +288,7 @@ class PipelineStudy:
 
         All later ones find the same files in memory, and would look faster for it.
         """
-        size = max(self.info.batch_sizes)
+        size = max(self.offer.space.batch_sizes)
         config = PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2)
         deadline_s = min(READ_ONCE_S, self.settings.trial_timeout_s)
         self._runner.measure(self._spec(config).model_copy(update={"deadline_s": deadline_s}))

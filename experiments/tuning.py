@@ -185,6 +185,12 @@ class Tuning:
                 if reason is not None:
                     self.problems.append(f"{study.info.name}: every trial failed, {reason}")
                     break
+                if study.nothing_fits:
+                    self.problems.append(
+                        f"{study.info.name}: the GPU's memory holds none of the batch sizes, not "
+                        f"even {record.lacking_device_memory}"
+                    )
+                    break
 
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and no prefetch."""

@@ -6,6 +6,7 @@ import os
 
 import tensorflow as tf
 
+from objectives.device_memory import device_memory_line
 from objectives.gpu import first_visible
 from objectives.process_tree import MIB
 from objectives.spec import Device
@@ -47,6 +48,12 @@ def _why_no_gpu() -> str:
         "TensorFlow sees no GPU here; check `nvidia-smi -L` and that tensorflow[and-cuda] is "
         "installed"
     )
+
+
+def lacked_device_memory(error: Exception) -> bool:
+    """Whether something failed because the GPU's memory did not suffice; never so on a CPU."""
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    return on_gpu and device_memory_line(str(error)) is not None
 
 
 def reset_device_peak(device: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from objectives.distribution import Distribution
 from objectives.measurement import PipelineInfo
 from objectives.shards import why_not_split
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
@@ -48,12 +49,15 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         return inspect_batches(target, pipeline, batch_sizes, device)
     elements = first_elements(pipeline, seed, ELEMENTS)
     mapped = check_transform(pipeline, elements[0])
-    check_model(pipeline, elements, batch_sizes[0])
+    model = check_model(pipeline, elements, batch_sizes[0])
     sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
     against = reasons_against(pipeline, elements)
     split = None if "generator_workers" in against else why_not_split(pipeline, seed, ELEMENTS)
     if split is not None:
         against["generator_workers"] = split
+    ahead = why_not_ahead(model)
+    if ahead is not None:
+        against.setdefault("device_prefetch", ahead)
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),
@@ -190,17 +194,28 @@ def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
     return dataset.element_spec
 
 
-def check_model(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> None:
-    """Builds the model and trains one step on the first elements.
+def check_model(
+    pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int
+) -> keras.Model:
+    """Builds the model and trains one step on the first elements; returns it.
 
     Raises:
         PipelineError: see `_train_once`.
     """
-    _train_once(pipeline, sample_batch(pipeline, elements, batch_size), batch_size)
+    return _train_once(pipeline, sample_batch(pipeline, elements, batch_size), batch_size)
 
 
-def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> None:
-    """Builds the model and trains one step on a batch.
+def why_not_ahead(model: keras.Model) -> str | None:
+    """Why batches cannot be copied to the GPU ahead of this model's step; None where they can."""
+    if Distribution(model).distributed:
+        return "the model's strategy brings the batches to its devices itself"
+    if int(model.steps_per_execution) > 1:
+        return "the model runs several steps at once, which take their batches from the host"
+    return None
+
+
+def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
+    """Builds the model, trains one step on a batch, and returns it.
 
     Raises:
         PipelineError: it does not build, is no Keras model, is not compiled, or cannot train on
@@ -230,6 +245,7 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> None:
         raise PipelineError(
             f"pipeline {name!r}: a training step on the first elements failed: {_first_line(error)}"
         ) from error
+    return model
 
 
 def spec_source(spec: Any) -> str:
@@ -247,17 +263,26 @@ def spec_source(spec: Any) -> str:
 
 
 def source_digest(pipeline: Pipeline) -> str:
-    """SHA-256 of the files that define the pipeline's class, or the functions that it was made of.
+    """SHA-256 of the files that define the pipeline's classes, or the functions it was made of.
 
-    Of their names where there is no file.
+    Of their names where there is no file. Base classes count up to this project's own.
     """
     total = hashlib.sha256()
-    for source in getattr(pipeline, "functions", [type(pipeline)]):
+    read: set[Path] = set()
+    for source in getattr(pipeline, "functions", _own_classes(pipeline)):
         try:
-            total.update(Path(inspect.getfile(source)).read_bytes())
+            file = Path(inspect.getfile(source))
+            total.update(b"" if file in read else file.read_bytes())
+            read.add(file)
         except (OSError, TypeError):
             total.update(repr(source).encode())
     return total.hexdigest()
+
+
+def _own_classes(pipeline: Pipeline) -> list[type]:
+    """The pipeline's class and those it inherits from, without what any pipeline inherits from."""
+    common = {*GeneratorPipeline.__mro__, *BatchesPipeline.__mro__}
+    return [base for base in type(pipeline).__mro__ if base not in common]
 
 
 def _check_element(where: str, element: Any, spec: Any) -> Any:

@@ -114,6 +114,11 @@ class TrialRunner:
 
     def close(self) -> None:
         """Ends the server, and with it a trial that is still running."""
+        self._end_server()
+        self._gpu.close()
+
+    def _end_server(self) -> None:
+        """Ends the server alone: NVML is asked on beside the next one."""
         if self._control is not None:
             self._control.close()
         if self._server is not None:
@@ -125,7 +130,6 @@ class TrialRunner:
                 self._server.wait()
         if self._server_output is not None:
             self._server_output.close()
-        self._gpu.close()
         self._server = self._control = self._server_output = None
 
     def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
@@ -262,7 +266,7 @@ class TrialRunner:
     def _connect(self) -> socket.socket:
         """The socket of a server that is ready, started anew if it died."""
         if self._server is None or self._server.poll() is not None:
-            self.close()
+            self._end_server()
             self.start()
         assert self._control is not None
         if not self._ready:
@@ -282,7 +286,7 @@ class TrialRunner:
         return self._control
 
     def _server_died(self, output: IO[bytes]) -> TrialFailure:
-        self.close()
+        self._end_server()
         detail = "the fork server died during the trial; the next trial starts a new one"
         return TrialFailure(kind="crash", detail=detail, output=_tail(output))
 

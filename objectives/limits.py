@@ -115,8 +115,10 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
     with one_core():
         least_cpu_s = min(step.cpu_s, _cost(feed).cpu_s)
     device = accelerator(dataset.element_spec)
-    if device is not None:
-        # A chain that copies ahead could otherwise pass a limit that does not.
+    # A strategy copies ahead by itself.
+    if device is not None and not feed.distributed:
+        # On a GPU the step waits for the copy of its batch, unless that was copied ahead: a chain
+        # that does so would pass a limit that does not.
         ready = ready_on_device(batches, dataset.element_spec, device)
         # Once before: while the graph is made ready for batches that lie there, some pile up.
         feed.start(ready)

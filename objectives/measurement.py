@@ -232,7 +232,7 @@ class StageCosts(BaseModel):
         map: the sequential map; None where the pipeline has none.
         batch: putting examples together to batches.
         device_copy: the copy of a batch from host memory to the device, at `batch_size`; None on a
-            CPU. It runs beside the step before it.
+            CPU. Unless batches are copied ahead (`device_prefetch`) the step waits for it.
         step: the training step on a batch that is there already, on a GPU in its memory, at
             `batch_size`.
         batch_size: the largest searched one; `generator`, `from_generator` and `map` do not

@@ -104,7 +104,7 @@ class SequenceStages:
         feed.ignore_loss()
         if self._device is not None:
             batch = on_device(batch, self._device)
-            feed.step(feed.placed(batch))  # makes it ready for batches that lie there
+            feed.step(feed.placed(batch))  # prepares the step for inputs on the GPU
         given = repeat(feed.placed(batch))
         return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
 

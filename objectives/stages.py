@@ -10,12 +10,13 @@ from itertools import repeat
 from typing import Any
 
 from objectives.ceilings import Alone
+from objectives.device import lacked_device_memory
 from objectives.device_copy import accelerator, copying, on_device
 from objectives.inspection import first_elements
 from objectives.measurement import WAITING_CALLS, LoopCost, StageCost, StageCosts
 from objectives.spec import StopRule
 from objectives.stage_chains import StageChains, fitting, minus
-from objectives.training import TrainingFeed
+from objectives.training import StepError, TrainingFeed
 from pipelines.build import build_dataset, sample_batch
 from pipelines.config import UNBOUNDED, PipelineConfig
 from pipelines.source import GeneratorPipeline, has_transform
@@ -40,6 +41,7 @@ class Stages:
         self._pipeline = pipeline
         self._seed = seed
         self._batch_size = max(pipeline.batch_sizes)
+        self._largest = self._batch_size  # whose step fits on the device
         self._feed = self._traceable()
         self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
         self._chunk = self._loop_chunk = 1
@@ -65,7 +67,7 @@ class Stages:
             from_generator=minus(fed, batch, generator),
             batch=batch,
             step=step,
-            batch_size=self._batch_size,
+            batch_size=self._largest,
             step_s=step_s,
             loops=[] if slow else self._loops(waits=waits),
             chunk=self._chunk,
@@ -115,31 +117,48 @@ class Stages:
         return minus(self._chains.mapped_in_batches(), batch)
 
     def _steps(self) -> tuple[dict[int, float], StageCost]:
-        """Seconds of a step by batch size, and an example's cost at the largest."""
+        """Seconds of a step by batch size, and an example's cost at the largest.
+
+        Sizes that the GPU has not enough memory for are left out; the smallest must fit.
+        """
         step_s: dict[int, float] = {}
         self._feed.ignore_loss()
         for size in sorted(set(self._pipeline.batch_sizes)):
-            batch = sample_batch(self._pipeline, self._first, size)
-            self._feed.trace(batch)
-            if self._device is not None:
-                batch = on_device(batch, self._device)
-                self._feed.step(self._feed.placed(batch))  # makes it ready for batches there
-            given = repeat(self._feed.placed(batch))
-            ready = Alone(size, given.__next__, self._feed.step, self._feed.synchronise)
-            cost = self._chains.cost(ready)
+            try:
+                cost = self._step_of(size)
+            except StepError as error:
+                if not step_s or not lacked_device_memory(error):
+                    raise
+                break
             step_s[size] = size * cost.wall_s
-        return step_s, cost
+            fitting_cost, self._largest = cost, size
+        return step_s, fitting_cost
+
+    def _step_of(self, size: int) -> StageCost:
+        """An example's cost in the step on a batch of this size that lies ready.
+
+        Raises:
+            StepError: the step failed.
+        """
+        batch = sample_batch(self._pipeline, self._first, size)
+        self._feed.trace(batch)
+        if self._device is not None:
+            batch = on_device(batch, self._device)
+            self._feed.step(self._feed.placed(batch))  # prepares the step for inputs on the GPU
+        given = repeat(self._feed.placed(batch))
+        ready = Alone(size, given.__next__, self._feed.step, self._feed.synchronise)
+        return self._chains.cost(ready)
 
     def _device_copy(self) -> StageCost | None:
-        """An example's copy to the device, in the largest batch."""
+        """An example's copy to the device, in the largest batch that fits."""
         if self._device is None:
             return None
-        batch = sample_batch(self._pipeline, self._first, self._batch_size)
-        return self._chains.cost(copying(batch, self._batch_size, self._device))
+        batch = sample_batch(self._pipeline, self._first, self._largest)
+        return self._chains.cost(copying(batch, self._largest, self._device))
 
     def _loops(self, *, waits: bool) -> list[LoopCost]:
         """The whole loop at the smallest and the largest batch, and there with the map parallel."""
-        sizes = sorted(set(self._pipeline.batch_sizes))
+        sizes = [size for size in sorted(set(self._pipeline.batch_sizes)) if size <= self._largest]
         settings: list[dict[str, Any]] = [{"batch_size": size} for size in {sizes[0], sizes[-1]}]
         if has_transform(self._pipeline):
             settings.append({"batch_size": sizes[-1], "map_parallelism": LOOP_MAP_CALLS})

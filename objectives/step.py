@@ -70,8 +70,12 @@ def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> A
         begin = _time()
         with tf.control_dependencies([begin]):
             batch = iterator.get_next()
-        waited_s = _time(after=batch) - begin
-        ran = Ran(step(batch), waited_s, count_examples(batch, distribution), tf.constant(1))
+        ran = Ran(
+            step(batch),
+            _between(begin, _time(after=batch)),
+            count_examples(batch, distribution),
+            tf.constant(1),
+        )
         return ran if steps == 1 else _further(iterator, step, distribution, steps, ran)
 
     return take_and_step
@@ -81,8 +85,8 @@ def step_on_device_iterator(step: Any) -> Any:
     """The step that takes its batch out of an iterator whose batches lie on a GPU already.
 
     A control edge from a tensor on the GPU to the processor waits for the GPU's earlier steps, and
-    would slow the loop down. The batch's size lies in host memory: it is there once the batch is on
-    its way, and nothing waits for more.
+    would slow the loop down. The size of a batch lies in host memory: it is known once the batch is
+    on its way, and nothing waits for more.
 
     Returns:
         A function of an iterator that gives what the step returned, the wall clock's time when its
@@ -93,7 +97,7 @@ def step_on_device_iterator(step: Any) -> Any:
     @tf.autograph.experimental.do_not_convert
     def take_and_step(iterator: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
         batch = iterator.get_next()
-        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        rows = tf.shape(_on_device(tf.nest.flatten(batch)))[0]
         with tf.device("/CPU:0"):
             rows = tf.identity(rows)
             with tf.control_dependencies([rows]):
@@ -101,6 +105,14 @@ def step_on_device_iterator(step: Any) -> Any:
         return step(batch), there_at, rows
 
     return take_and_step
+
+
+def _on_device(leaves: list[Any]) -> Any:
+    """A part of the batch that lies on the GPU: TensorFlow keeps int32 in host memory.
+
+    Of such a part, the op that gives its shape would bring the batch back first.
+    """
+    return next((leaf for leaf in leaves if leaf.dtype != tf.int32), leaves[0])
 
 
 def take_on_iterator(distribution: Distribution) -> Any:
@@ -137,7 +149,7 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
     def next_batch(number: Any, batch: Any, ended_at: Any) -> tuple[Any, Any]:
         """The batch of step `number`, if there is to be one, and how long it is waited for."""
         batch = tf.cond(number < steps, iterator.get_next_as_optional, lambda: batch)
-        return batch, tf.maximum(_time(after=batch) - ended_at, 0.0)
+        return batch, _between(ended_at, _time(after=batch))
 
     def goes_on(number: Any, batch: Any, *_: Any) -> Any:
         return tf.logical_and(number < steps, batch.has_value())
@@ -146,16 +158,19 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
         data = batch.get_value()
         outputs = tensors(step(data))
         ended_at = _end_of(outputs)
-        # The loop's condition hangs on this number: no step begins before the one before it ended.
+        # The loop's condition hangs on this number: on a CPU no step begins before its predecessor
+        # has ended. On a GPU TensorFlow keeps their order by their variables, as in `fit`.
         with tf.control_dependencies([ended_at]), tf.device("/CPU:0"):
             following = number + 1
         batch, next_wait_s = next_batch(number + 1, batch, ended_at)
         examples = examples + count_examples(data, distribution)
-        return following, batch, waited_s + wait_s, next_wait_s, examples, outputs
+        with tf.device("/CPU:0"):
+            waited_s += wait_s
+        return following, batch, waited_s, next_wait_s, examples, outputs
 
     outputs = tensors(first.outputs)
     batch = iterator.get_next_as_optional()
-    wait_s = tf.maximum(_time(after=batch) - _end_of(outputs), 0.0)
+    wait_s = _between(_end_of(outputs), _time(after=batch))
     begin = (first.steps, batch, first.waited_s, wait_s, first.examples, outputs)
     done, _, waited_s, _, examples, outputs = tf.while_loop(goes_on, another, begin)
     for index, leaf in zip(carried, outputs, strict=True):
@@ -173,8 +188,20 @@ def _time(after: Any = ()) -> tf.Tensor:
         return tf.timestamp()
 
 
+def _between(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Seconds from one time to another; 0 where the wall clock was set back.
+
+    Worked out by the processor: a GPU's difference is read back only after all of its steps.
+    """
+    with tf.device("/CPU:0"):
+        return tf.maximum(end - begin, 0.0)
+
+
 def _end_of(outputs: Any) -> tf.Tensor:
-    """When a step has ended; on a GPU when it was dispatched, for nothing may wait for it there."""
+    """When a step has ended. On a GPU nothing may wait for that, and it is when the step began.
+
+    The wait for the next batch then includes the time in which the step was dispatched.
+    """
     return _time() if tf.config.list_logical_devices("GPU") else _time(after=outputs)
 
 

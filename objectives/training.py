@@ -67,7 +67,7 @@ class TrainingFeed:
         self._takes = None
         if not model.run_eagerly:
             self._takes = step_on_iterator(self._step, self._distribution, self._steps)
-        self._takes_there = step_on_device_iterator(self._step)
+        self._takes_on_device = step_on_device_iterator(self._step)
         # The device that the iterator's batches lie on ahead of the step; None for the host.
         self._ahead: str | None = None
         # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
@@ -93,21 +93,25 @@ class TrainingFeed:
         if self._takes is not None:
             # XLA compiles once more for the graph around the step. The iterator has batches enough
             # for every step of an execution.
-            self._take(iter(self._on_its_way(batch)))
+            self._take(iter(self._as_delivered(batch)))
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the model has a strategy, which brings the batches to the devices itself."""
+        return self._distribution.distributed
 
     def placed(self, batch: Any) -> Any:
         """A batch as `step` takes it: where the model has a strategy, spread over its replicas."""
         if not self._distribution.distributed and self._ahead is None:
             return batch
-        return next(iter(self._on_its_way(batch)))
+        return next(iter(self._as_delivered(batch)))
 
-    def _on_its_way(self, batch: Any) -> Any:
+    def _as_delivered(self, batch: Any) -> Any:
         """The batch over and over, brought to where the measured ones are brought."""
         dataset = self._repeated(self._given(batch))
         if self._ahead is None:
             return self._distribution.dataset(dataset)
-        # On a GPU TensorFlow makes a function ready anew for batches that lie there, which takes
-        # seconds for a large model.
+        # TensorFlow prepares a function again for inputs on the GPU: seconds for a large model.
         return dataset.apply(tf.data.experimental.prefetch_to_device(self._ahead, 1))
 
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
@@ -177,7 +181,7 @@ class TrainingFeed:
         """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
         if self._takes is not None and (self._ahead is None or self._steps == 1):
             return self._take(self._iterator)
-        one = self._advance_in_python if self._takes is None else self._take_there
+        one = self._advance_in_python if self._takes is None else self._take_on_device
         taken = [one() for _ in range(self._steps)]
         examples = sum(each.examples for each in taken)
         return Taken(sum(each.wait_s for each in taken), examples, self._steps)
@@ -189,7 +193,7 @@ class TrainingFeed:
         self.step(batch)
         return Taken(waited_s, int(count_examples(batch, self._distribution)))
 
-    def _take_there(self) -> Taken:
+    def _take_on_device(self) -> Taken:
         """Trains on the next batch of an iterator whose batches lie on the GPU."""
         return self._take(self._iterator)
 
@@ -200,7 +204,7 @@ class TrainingFeed:
             if self._ahead is None:
                 self._metrics, waited_s, examples, steps = self._takes(iterator)
             else:
-                self._metrics, there_at, examples = self._takes_there(iterator)
+                self._metrics, there_at, examples = self._takes_on_device(iterator)
                 waited_s, steps = float(there_at) - asked_at, 1
         except Exception as error:
             if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
@@ -216,11 +220,13 @@ class TrainingFeed:
             raise StepError(f"{type(error).__name__}: {error}") from error
 
     def synchronise(self) -> None:
-        """Waits for the device by reading all that the last step returned, and checks the losses.
+        """Waits for the device, and checks the losses that the last step returned.
 
         Raises:
             NotFiniteLossError: a loss is NaN or infinite.
         """
+        # Reading what the step returned would not do: it may return nothing of the device's.
+        tf.test.experimental.sync_devices()
         for name, value in self._values().items():
             if self._checks_loss and "loss" in name and not math.isfinite(value):
                 raise NotFiniteLossError(f"the {name} is {value}")
@@ -248,8 +254,8 @@ class TrainingFeed:
     def autotune_nodes(self) -> list[dict[str, Any]]:
         """Each tunable parameter of the running chain, with the fields of `AutotuneNode`.
 
-        `state_value` is what runs; `value` is what the optimiser is trying out. None where they
-        don't show.
+        `state_value` is what runs; `value` is what the optimiser is trying out. An empty list where
+        they don't show.
         """
         if not self._autotuned or self._hides_choices:
             return []

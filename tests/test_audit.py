@@ -50,7 +50,7 @@ LINE = Line(name="a", planted="b", expected="c", measured="1 | 2", state="holds"
 TERMS = LimitTerms(
     step_examples_per_s=1_066.0,
     step_cores=0.1,
-    generator_examples_per_s=500.0,
+    generator_examples_per_s=200.0,
     generator_cpu_s=1e-5,
     map_cpu_s=5e-6,
     step_cpu_s=1e-5,
@@ -286,7 +286,7 @@ def test_a_known_step_and_generator() -> None:
     assert known_step_lines(measured(step_examples_per_s=933.0))[0].state == "holds"
     assert known_step_lines(measured(step_examples_per_s=833.0))[0].state == "fails"
     assert known_step_lines(measured(step_examples_per_s=1_133.0))[0].state == "fails"
-    states = [line.state for line in known_generator_lines(measured(step_examples_per_s=400.0))]
+    states = [line.state for line in known_generator_lines(measured(step_examples_per_s=160.0))]
     assert states == ["holds", "fails"]
 
 

@@ -16,8 +16,9 @@ from experiments.search.diagnosis import diagnose
 from experiments.terminal.summary import print_diagnosis
 from objectives import limits, stages
 from objectives.device_copy import accelerator, can_be_copied, copying, on_device, ready_on_device
-from objectives.measurement import StageCost
+from objectives.measurement import StageCost, StageCosts
 from objectives.steady_state import Taken
+from objectives.training import StepError
 from tests import planted, report_records
 from tests.fakes import COSTS, cost
 
@@ -96,6 +97,32 @@ def test_the_stage_is_measured_where_there_is_a_device(monkeypatch: pytest.Monke
     assert found.device_copy is not None
     assert found.device_copy.wall_s > 0
     assert found.step_s.keys() == {4, 8}
+
+
+def test_batch_sizes_that_the_device_cannot_hold_are_left_out_of_the_diagnosis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 4 and 8 the step on 8 runs out of memory; where the smaller one does, so does it all."""
+    step = stages.Stages._step_of
+
+    def measured(largest: int) -> StageCosts:
+        def lacking(self: Any, size: int) -> StageCost:
+            if size > largest:
+                raise StepError("ResourceExhaustedError: OOM")
+            return step(self, size)
+
+        monkeypatch.setattr(stages.Stages, "_step_of", lacking)
+        return stages.Stages(planted.Mapped(), 0).measure()
+
+    monkeypatch.setattr(stages, "lacked_device_memory", lambda error: True)
+    found = measured(4)
+    assert (found.step_s.keys(), found.batch_size) == ({4}, 4)
+    assert {loop.batch_size for loop in found.loops} == {4}
+    with pytest.raises(StepError):
+        measured(3)
+    monkeypatch.setattr(stages, "lacked_device_memory", lambda error: False)
+    with pytest.raises(StepError):
+        measured(4)
 
 
 def test_the_limit_takes_the_faster_way_to_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

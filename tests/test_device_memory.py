@@ -215,6 +215,19 @@ def test_a_report_has_such_trials_without_a_rate() -> None:
     assert html(record).count("by allocator GPU_0_bfc") >= lacking
 
 
+def test_a_study_knows_when_not_even_the_smallest_batch_fits(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *[LACKING] * 8)
+    smallest = min(bench.study.offer.space.batch_sizes)
+    for _ in range(8):
+        outcome = bench.study.run_trial()
+        if outcome.config.batch_size == smallest:
+            break
+        assert not bench.study.nothing_fits
+
+    assert outcome.config.batch_size == smallest
+    assert bench.study.nothing_fits
+
+
 def test_a_report_of_nothing_but_such_trials_says_so(tmp_path: Path) -> None:
     bench = Bench(tmp_path, *[LACKING] * 4)
     for _ in range(4):

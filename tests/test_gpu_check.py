@@ -14,17 +14,17 @@ import pytest
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check import __main__ as command
 from benchmarks.gpu_check import failures, memory, presence, timing
-from benchmarks.gpu_check.checks import CHECKS, check, run_checks
+from benchmarks.gpu_check.checks import CHECKS, Checked, check, run_checks
 from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import CheckError, Ground, ProgramError, run_program
 from benchmarks.gpu_check.overlap import common, length, merged, overlap
-from experiments.results import TrialRow
+from experiments.results import StudyRecord
 from objectives.gpu import Gpu
 from objectives.gpu_readings import GpuReadings
 from objectives.isolation import TrialRunner
 from objectives.measurement import LimitTerms, Measurement, TrialFailure
 from objectives.spec import Device, TrialSpec
-from pipelines.config import PipelineConfig
+from tests import report_records
 from tests.fake_nvml import FakeNvml
 from tests.fakes import LIMIT_TERMS, measurement
 
@@ -162,7 +162,7 @@ def test_spans_are_merged_and_compared() -> None:
     assert common(copies, []) == 0.0
 
 
-@pytest.mark.parametrize(("with_it", "state"), [(0.8, "holds"), (0.0, "fails")])
+@pytest.mark.parametrize(("with_it", "state"), [(0.8, "holds"), (0.0, "undecided")])
 def test_what_a_trace_shows_of_the_overlap(with_it: float, state: str) -> None:
     traces = {
         f"trace_steps.{ahead}": {"copy_s": 0.01, "step_s": 0.04, "overlapped": share}
@@ -185,7 +185,7 @@ def test_memory_that_stays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("seen_mib", "expected"),
-    [(1_522.0, "holds"), (1_500.0, "fails"), (1_900.0, "holds"), (3_000.0, "fails")],
+    [(1_521.0, "holds"), (1_500.0, "fails"), (1_900.0, "holds"), (3_000.0, "fails")],
 )
 def test_nvml_and_tensorflow_agree_on_memory(
     seen_mib: float, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -194,46 +194,55 @@ def test_nvml_and_tensorflow_agree_on_memory(
     monkeypatch.setattr(memory, "context_only", contextlib.nullcontext)
     nvml = FakeNvml()
     nvml.used_mib = [600.0, 1_100.0, 600.0]
-    trial = on_gpu(device_peak_mib=1_024.0, gpu=GpuReadings(device_used_mib=seen_mib, looks=9))
+    trial = on_gpu(device_peak_mib=1_024.01, gpu=GpuReadings(device_used_mib=seen_mib, looks=9))
     assert states(memory.memory(ground(lambda spec: trial, nvml))) == [expected, "holds"]
 
 
-def rows(*ended: tuple[int, str]) -> list[TrialRow]:
-    def failure(state: str) -> TrialFailure | None:
-        return None if state == "complete" else TrialFailure(kind="device_oom", detail="OOM")
-
-    return [
-        TrialRow.model_validate(
-            {
-                "number": number,
-                "config": PipelineConfig(batch_size=size, prefetch_buffer=1, map_parallelism=1),
-                "state": state,
-                "failure": failure(state),
-                "measured": MEASURED if state == "complete" else None,
-            }
+def study(sizes: list[int], *, diagnosed: bool = True) -> StudyRecord:
+    """A record whose trials had these batch sizes, all measured."""
+    record = report_records.full()
+    measured = next(row for row in record.trials if row.measured is not None)
+    trials = [
+        measured.model_copy(
+            update={"config": measured.config.model_copy(update={"batch_size": size})}
         )
-        for number, (size, state) in enumerate(ended)
+        for size in sizes
     ]
+    diagnosis = record.result.diagnosis if diagnosed else None
+    result = record.result.model_copy(update={"diagnosis": diagnosis})
+    return record.model_copy(update={"trials": trials, "result": result})
 
 
-MEASURED = {
-    "config": PipelineConfig(batch_size=2, prefetch_buffer=1, map_parallelism=1).model_dump(),
-    "examples_per_s": 1.0,
-    "ci": {"low": 0.9, "high": 1.1},
-    "host_peak_mib": 1.0,
-    "device_peak_mib": 1.0,
-    "host_speed_index": 1.0,
-    "measured_s": 1.0,
-    "mlflow_run_id": "r",
-}
+@pytest.mark.parametrize(
+    ("sizes", "diagnosed", "state"),
+    [
+        ([2, 4, 4], True, "holds"),
+        ([2, 1_024], True, "fails"),
+        ([2, 4], False, "fails"),
+        ([], True, "fails"),
+    ],
+)
+def test_a_study_tries_nothing_that_does_not_fit(
+    sizes: list[int], diagnosed: bool, state: str
+) -> None:
+    assert states(failures.judged(study(sizes, diagnosed=diagnosed))) == [state]
 
 
-def test_running_out_of_device_memory_is_infeasible_and_avoided() -> None:
-    learned = rows((1_024, "infeasible"), (2_048, "infeasible"), (2, "complete"), (4, "complete"))
-    failed = rows((1_024, "failed"), (2, "complete"), (2_048, "failed"), (1_024, "failed"))
+@pytest.mark.parametrize(
+    ("kind", "fits_after", "state"),
+    [("device_oom", True, "holds"), ("crash", True, "fails"), ("device_oom", False, "fails")],
+)
+def test_a_trial_that_does_not_fit_is_told_apart(
+    kind: str, fits_after: bool, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "study_of_hungry", lambda: study([2]))
+    failure = TrialFailure.model_validate({"kind": kind, "detail": "OOM"})
 
-    assert states(failures.judged(learned)) == ["holds", "holds"]
-    assert states(failures.judged(failed)) == ["fails", "fails"]
+    def answer(spec: TrialSpec) -> Answer:
+        fits = spec.config.batch_size <= 4 and fits_after
+        return on_gpu() if fits else failure
+
+    assert states(failures.out_of_memory(ground(answer)))[0] == state
 
 
 def test_clocks_are_read_beside_the_trial() -> None:
@@ -246,6 +255,21 @@ def test_clocks_are_read_beside_the_trial() -> None:
         failures.clocks(ground())
 
 
+def test_a_driver_that_tells_no_reasons_is_not_taken_for_one_that_has_none() -> None:
+    silent = FakeNvml(
+        refused=(
+            "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetCurrentClocksThrottleReasons",
+        )
+    )
+    seen = GpuReadings(sm_clock_mhz=1_980.0, looks=40)
+
+    lines = failures.clocks(ground(lambda spec: on_gpu(gpu=seen), silent))
+
+    assert states(lines) == ["fails"]
+    assert "not told by the driver" in lines[0].measured
+
+
 def test_what_fails_is_a_line_and_the_others_go_on() -> None:
     kept: list[int] = []
     checks: dict[str, Any] = {}
@@ -254,13 +278,22 @@ def test_what_fails_is_a_line_and_the_others_go_on() -> None:
     def broken(_: Ground) -> list[Line]:
         raise CheckError("the trial crashed")
 
+    @check("hanging", checks)
+    def hanging(_: Ground) -> list[Line]:
+        raise TimeoutError("no answer")
+
     check("seen", checks)(presence.seen)
     at = ground(program={"show_device": {"gpus": 1, "name": "H100", "error": 0.0}})
-    lines = run_checks(checks, at, lambda lines: kept.append(len(lines)))
+    found = run_checks(checks, at, lambda found: kept.append(len(found)))
+    lines = [line for each in found for line in each.lines]
 
-    assert states(lines) == ["fails", "holds"]
-    assert lines[0].measured == "the trial crashed"
-    assert kept == [1, 2]
+    assert states(lines) == ["fails", "fails", "holds"]
+    assert [line.measured for line in lines[:2]] == [
+        "the trial crashed",
+        "TimeoutError: no answer",
+    ]
+    assert [each.check for each in found] == ["broken", "hanging", "seen"]
+    assert kept == [1, 2, 3]
     with pytest.raises(ValueError, match="already"):
         check("seen", checks)(presence.seen)
 
@@ -270,37 +303,64 @@ def test_a_program_that_ends_badly_says_why() -> None:
         run_program("benchmarks.gpu_check.not_there")
 
 
-def test_both_documents_say_what_the_machine_is(tmp_path: Path) -> None:
-    gpu = Gpu(FakeNvml(), {}).open()
-    facts = machine(gpu, {"tensorflow": "2.21.0"})
-    line = Line(name="a | b", planted="p", expected="e", measured="m", state="holds")
-    page, document = markdown(facts, [line], 60.0), json.loads(as_json(facts, [line], 60.0))
+def checked(name: str, date: str = "2026-11-26", **states: str) -> Checked:
+    """A check of this name with a line per keyword, named after it and in that state."""
+    lines = [
+        {"name": line, "planted": "p", "expected": "e", "measured": "m", "state": state}
+        for line, state in states.items()
+    ]
+    return Checked.model_validate({"check": name, "date": date, "seconds": 60.0, "lines": lines})
+
+
+def facts(**known: str) -> dict[str, str]:
+    return machine(Gpu(FakeNvml(), {}).open(), known)
+
+
+def test_both_documents_say_what_the_machine_is_and_what_was_not_run() -> None:
+    found = [checked("a", a="holds"), checked("b", "2026-11-27", b="fails")]
+    page = markdown(facts(tensorflow="2.21.0"), found, ["a", "b", "c"])
+    document = json.loads(as_json(facts(), found))
 
     assert "NVIDIA H100" in page
     assert "570.86.15" in page
-    assert "a \\| b" in page
+    assert "2 minutes: 1 of 2 hold, 1 fail" in page
+    assert "Not run: c." in page
+    assert page.index("## 2026-11-26") < page.index("| a |") < page.index("## 2026-11-27")
     assert document["machine"]["CUDA of the driver"] == "12.8"
-    assert document["checks"][0]["state"] == "holds"
+    assert document["checks"][0]["lines"][0]["state"] == "holds"
 
 
-def test_one_check_again_takes_its_place_and_leaves_the_others() -> None:
-    def line(name: str, state: str) -> Line:
-        return Line.model_validate(
-            {"name": name, "planted": "", "expected": "", "measured": "", "state": state}
-        )
+def test_a_check_again_takes_the_place_of_all_its_lines_and_leaves_the_others() -> None:
+    known = facts(tensorflow="2.21.0")
+    earlier = as_json(known, [checked("a", one="fails", two="holds"), checked("b", b="holds")])
+    again = [checked("a", "2026-11-27", three="holds"), checked("c", c="holds")]
 
-    facts = machine(Gpu(FakeNvml(), {}).open(), {"tensorflow": "2.21.0"})
-    earlier = as_json(facts, [line("a", "fails"), line("b", "holds")], 300.0)
-    again = {what: words for what, words in facts.items() if what != "TensorFlow"}
+    found, checks = kept(earlier, facts(), again)
 
-    found, lines = kept(earlier, again, [line("a", "holds"), line("c", "holds")])
-    assert [(each.name, each.state) for each in lines] == [
-        ("a", "holds"),
-        ("b", "holds"),
-        ("c", "holds"),
-    ]
-    assert found == facts
-    assert kept(earlier, again | {"gpu": "another"}, [line("a", "holds")])[1] == lines[:1]
+    assert checks == [again[0], checked("b", b="holds"), again[1]]
+    assert found == known
+    for other in ({"gpu": "another"}, {"TensorFlow": "2.22.0"}):
+        assert kept(earlier, known | other, again) == (known | other, again)
+
+
+def test_a_run_writes_both_documents_and_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fine(_: Ground) -> list[Line]:
+        return checked("fine", fine="holds").lines
+
+    monkeypatch.setattr(command, "TrialRunner", lambda: Trials(lambda spec: on_gpu()))
+    monkeypatch.setitem(CHECKS, "fine", fine)
+    monkeypatch.setattr(Trials, "start", lambda self: None)
+    (tmp_path / "gpu-check.json").write_text(as_json(facts(), [checked("old", old="fails")]))
+
+    code = command.main(["--only", "fine", "--out", str(tmp_path)], Gpu(FakeNvml(), {}))
+
+    assert code == 0
+    assert "| fine | p | e | m | *holds* |" in capsys.readouterr().out
+    page = (tmp_path / "gpu-check.md").read_text()
+    assert "| old |" in page
+    assert "| fine |" in page
 
 
 def test_every_module_of_checks_is_registered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,11 +144,11 @@ def test_the_diagnosis_decides_what_is_worth_an_axis(
 @pytest.mark.parametrize(
     ("costs", "is_offered"),
     [
-        ({"device_copy": cost(30.0)}, True),
-        ({"device_copy": cost(20.0)}, False),
-        # The step takes the time: a copy that nearly fills it may come late.
-        ({"device_copy": cost(600.0), "step": cost(1_000.0)}, True),
-        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, False),
+        ({"device_copy": cost(20.0)}, True),
+        ({"device_copy": cost(2.0)}, False),
+        # The step takes the time, but it waits for the copy before each of its batches.
+        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, True),
+        ({"device_copy": cost(20.0), "step": cost(1_000.0)}, False),
     ],
     ids=str,
 )
@@ -180,3 +180,14 @@ def test_chunks_of_large_elements_are_bounded_by_their_bytes() -> None:
     axes = {axis.name: axis for axis in offer(large, Options(), None).space.axes}
 
     assert axes["generator_chunk"].high == 8
+
+
+def test_batch_sizes_that_do_not_fit_on_the_device_are_not_searched() -> None:
+    """The diagnosis could step on the smaller of two sizes only."""
+    found = diagnose(COSTS.model_copy(update={"step_s": {4: 300e-6}, "batch_size": 4}), 2)
+
+    assert offer(INFO, Options(), found).space.batch_sizes == (4,)
+    assert offer(INFO, Options(), diagnose(COSTS, 2)).space.batch_sizes == (4, 8)
+    assert offer(INFO, Options(), None).space.batch_sizes == (4, 8)
+    # What was asked for is tried.
+    assert offer(INFO, Options(batch_size=8), found).space.batch_sizes == (8,)

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from objectives import training
 from objectives.training import NotFiniteLossError, StepError, TrainingFeed
+from objectives.warm_up import UNREADABLE
 from pipelines.build import pinned_options
 from tests.conftest import ROOT
 from tests.own_process import SPEC, batch, batches, model
@@ -241,3 +243,61 @@ def test_a_last_batch_that_not_every_replica_has_a_part_of_is_stepped(
     mirrored: dict[str, Any],
 ) -> None:
     assert mirrored["last"] == [[8, 1], [1, 1]]
+
+
+# ---- times, and batches that lie on the device
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_times_are_worked_out_by_the_processor(steps: int) -> None:
+    """A time that a GPU made would be read back only after all of its steps."""
+    feed = started(model([], jit_compile=False, steps_per_execution=steps), batches(8, 8, 8, 8))
+    assert feed._takes is not None
+    graph = feed._takes.get_concrete_function(feed._iterator).graph
+    bodies = [
+        function.graph for function in graph._functions.values() if hasattr(function, "graph")
+    ]
+    times = [
+        operation
+        for each in (graph, *bodies)
+        for operation in each.get_operations()
+        if operation.type in ("Sub", "Maximum", "AddV2", "Timestamp")
+        and any(output.dtype == tf.float64 for output in operation.outputs)
+    ]
+
+    assert {operation.type for operation in times} >= {"Sub", "Maximum", "Timestamp"}
+    assert {operation.device for operation in times} == {"/device:CPU:0"}
+
+
+def test_batches_that_lie_on_the_device_are_trained_on_as_they_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The processor stands in for the GPU: the same weights as from the host, nothing skipped."""
+    dataset = batches(8, 8, 5, 8)
+    ahead = dataset.apply(tf.data.experimental.prefetch_to_device("/CPU:0", 2))
+    expected = weights_after(model([], jit_compile=False), dataset, calls=4)
+    monkeypatch.setattr(training, "device_of", lambda given: "/CPU:0" if given is ahead else None)
+    feed = TrainingFeed(model([], jit_compile=False), ahead, autotuned=True)
+    feed.start()
+
+    taken = [feed.advance() for _ in range(4)]
+
+    assert [(each.examples, each.steps) for each in taken] == [(8, 1), (8, 1), (5, 1), (8, 1)]
+    assert all(0 <= each.wait_s < 60 for each in taken)
+    for found, weight in zip(feed._model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, weight, rtol=1e-6)
+    assert (feed.choices(), feed.autotune_nodes()) == (UNREADABLE, [])
+
+
+def test_a_step_on_device_batches_is_traced_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = batches(8, 8, 8).apply(tf.data.experimental.prefetch_to_device("/CPU:0", 2))
+    monkeypatch.setattr(training, "device_of", lambda given: "/CPU:0")
+    traces: list[int] = []
+    feed = TrainingFeed(model(traces, jit_compile=False), dataset)
+    feed.trace(batch(8))
+    traced = len(traces)
+    feed.start()
+    feed.take_first(1)
+    feed.advance()
+
+    assert len(traces) == traced

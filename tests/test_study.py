@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+from experiments import tuning
 from experiments.errors import StudyError
 from experiments.record import MeasuredRound, Record, all_failed
 from experiments.results import TrialCounts
@@ -19,6 +23,7 @@ from experiments.settings import StudySettings
 from experiments.store import Store
 from experiments.studies import load_study, open_study
 from experiments.study import PipelineStudy
+from experiments.tuning import Tuning
 from objectives.cores import usable_cores
 from objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from pipelines.config import STRUCTURE, PipelineConfig
@@ -288,3 +293,28 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
         len(plain) - 1
     )
     assert {spec.best_examples_per_s for spec in structured[1:]} == {9_000.0}
+
+
+class Searching(Tuning):
+    """A tuning without its own measuring: only the search is run."""
+
+    def search(self, study: PipelineStudy) -> None:
+        self._search(study)
+
+
+@pytest.mark.parametrize(("time_budget_s", "trials"), [(None, 4), (20.0, 1)])
+def test_the_default_time_holds_all_predicted_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_budget_s: float | None, trials: int
+) -> None:
+    """Each of four takes 13 s: time that was asked for ends the search, the default's does not."""
+    bench = Bench(tmp_path, *[measurement(1_000.0)] * 4)
+    settings = SETTINGS.model_copy(update={"time_budget_s": time_budget_s, "trials": None})
+    study = bench.open(settings)
+    for size in (4, 8, 4, 8):
+        study.study.enqueue_trial({"batch_size": size})
+    clock = iter(13.0 * count for count in range(100))
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    Searching(bench.store, bench.runner, Console(file=io.StringIO())).search(study)
+
+    assert len(study.record.finished) == trials

@@ -16,7 +16,7 @@ KNOWN_GENERATOR = "benchmarks.audit.known:KnownGenerator"
 WASTEFUL_MAP = "benchmarks.audit.known:WastefulMap"
 # As they are planted; written out, because reading them there would import TensorFlow here.
 BATCH_SIZE = 32
-STEP_S, ELEMENT_S, WASTED_S = 0.030, 0.002, 0.0002
+STEP_S, ELEMENT_S, WASTED_S = 0.030, 0.005, 0.0002
 
 REPEATS, ROUNDS = 5, 7
 # A sleep ends a little late, and so does what is around it; it never ends early.

@@ -4,20 +4,19 @@
 .venv/bin/python -m benchmarks.gpu_check --only windows  one of them
 .venv/bin/python -m benchmarks.gpu_check --out docs      also writes gpu-check.md and .json there
 
-Exit code 1 if a check fails, 2 where there is no GPU.
+What is run takes its place in documents of the same machine that are there. Exit code 1 if a check
+fails, 2 where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.audit.judging import Line
 from benchmarks.bench import say
-from benchmarks.gpu_check.checks import CHECKS, chosen, run_checks
+from benchmarks.gpu_check.checks import CHECKS, Checked, chosen, run_checks
 from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import Ground
 from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
@@ -45,14 +44,15 @@ def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
         with gpu or Gpu() as found:
             if not found.is_known:
                 raise UsageError(NO_GPU)
-            lines = measured(options, found)
+            checked = measured(options, found)
     except (UsageError, WorkerError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
         say("stopped")
         return EXIT_INTERRUPTED
-    return EXIT_FAILS if any(line.state == "fails" for line in lines) else EXIT_OK
+    states = {line.state for each in checked for line in each.lines}
+    return EXIT_FAILS if "fails" in states else EXIT_OK
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -66,33 +66,30 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def measured(options: argparse.Namespace, gpu: Gpu) -> list[Line]:
+def measured(options: argparse.Namespace, gpu: Gpu) -> list[Checked]:
     """Runs the checks; what there is is written after each of them."""
-    began = time.monotonic()
     with TrialRunner() as runner:
         ground = Ground(runner, gpu)
 
-        def keep(lines: list[Line]) -> None:
+        def keep(found: list[Checked]) -> None:
             if options.out is not None:
-                seconds = time.monotonic() - began
-                write(options.out, ground, lines, seconds, only=bool(options.only))
+                write(options.out, ground, found)
 
-        lines = run_checks(chosen(options.only), ground, keep)
-    print(markdown(machine(gpu, ground.facts), lines, time.monotonic() - began))
-    return lines
+        found = run_checks(chosen(options.only), ground, keep)
+    print(markdown(machine(gpu, ground.facts), found, list(CHECKS)))
+    return found
 
 
-def write(
-    folder: Path, ground: Ground, lines: list[Line], seconds: float, *, only: bool = False
-) -> None:
-    """Both documents; those of some checks take the places of theirs in what is there."""
+def write(folder: Path, ground: Ground, found: list[Checked]) -> None:
+    """Both documents; what was run takes its place in those that are there."""
     facts = machine(ground.gpu, ground.facts)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = folder / f"{NAME}.json"
-    if only and earlier.exists():
-        facts, lines = kept(earlier.read_text(encoding="utf-8"), facts, lines)
-    (folder / f"{NAME}.md").write_text(markdown(facts, lines, seconds), encoding="utf-8")
-    (folder / f"{NAME}.json").write_text(as_json(facts, lines, seconds), encoding="utf-8")
+    if earlier.exists():
+        facts, found = kept(earlier.read_text(encoding="utf-8"), facts, found)
+    page = markdown(facts, found, list(CHECKS))
+    (folder / f"{NAME}.md").write_text(page, encoding="utf-8")
+    earlier.write_text(as_json(facts, found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
 
 from benchmarks.audit.judging import Line, State
 from benchmarks.bench import say
 from benchmarks.gpu_check.ground import CheckError, Ground
+
+
+class Checked(BaseModel):
+    """One check that was run: its name, the day, the seconds it took, and its lines."""
+
+    model_config = ConfigDict(frozen=True)
+
+    check: str
+    date: str
+    seconds: float
+    lines: list[Line]
+
 
 Check = Callable[[Ground], list[Line]]
 CHECKS: dict[str, Check] = {}
@@ -30,28 +45,34 @@ def check(name: str, checks: dict[str, Check] = CHECKS) -> Callable[[Check], Che
 
 
 def run_checks(
-    checks: Mapping[str, Check], ground: Ground, keep: Callable[[list[Line]], None]
-) -> list[Line]:
-    """Runs one check after the other; `keep` is given all lines so far after each of them.
+    checks: Mapping[str, Check], ground: Ground, keep: Callable[[list[Checked]], None]
+) -> list[Checked]:
+    """Runs one check after the other; `keep` is given all of them so far after each.
 
     A device machine may be taken away at any moment: what was found by then is kept.
     """
-    lines: list[Line] = []
+    found: list[Checked] = []
     for name, function in checks.items():
         began = time.monotonic()
-        lines += _lines_of(name, function, ground)
-        say(f"{name}: {time.monotonic() - began:.0f} s")
-        for line in lines[-1:]:
-            say(f"  {line.state}: {line.measured}")
-        keep(lines)
-    return lines
+        lines = _lines_of(name, function, ground)
+        seconds = time.monotonic() - began
+        today = f"{datetime.now():%Y-%m-%d}"
+        found.append(Checked(check=name, date=today, seconds=round(seconds, 1), lines=lines))
+        say(f"{name}: {seconds:.0f} s")
+        for each in lines:
+            say(f"  {each.state}: {each.name}: {each.measured}")
+        keep(found)
+    return found
 
 
 def _lines_of(name: str, function: Check, ground: Ground) -> list[Line]:
     try:
         return function(ground)
     except CheckError as error:
-        return [line(name, "", "a measurement", str(error), "fails")]
+        said = str(error)
+    except Exception as error:  # the other checks are worth their time on a lent machine
+        said = f"{type(error).__name__}: {error}"
+    return [line(name, "", "a measurement", said, "fails")]
 
 
 def line(name: str, planted: str, expected: str, found: str, state: State) -> Line:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from benchmarks.audit.document import counted, table
-from benchmarks.audit.judging import Line
+from benchmarks.gpu_check.checks import Checked
 from experiments.environment import host_description
 from objectives.gpu import Gpu
 
-# What tells machines apart.
-SAME = ("host", "gpu", "driver")
-Document = tuple[dict[str, str], list[Line]]
+# What tells machines apart, where both are known.
+SAME = ("host", "gpu", "driver", "TensorFlow")
+Document = tuple[dict[str, str], list[Checked]]
 
 
 def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
@@ -33,45 +32,51 @@ def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
     return {name: words for name, words in found.items() if words}
 
 
-def kept(earlier: str, facts: Mapping[str, str], lines: Sequence[Line]) -> Document:
-    """Lines of an earlier document of the same machine with new ones in their places.
+def kept(earlier: str, facts: Mapping[str, str], found: Sequence[Checked]) -> Document:
+    """The checks of an earlier document of the same machine, with new ones in their places.
 
     Its facts are kept where they are not known anew. Of another machine nothing is kept.
 
     Args:
         earlier: the text of a gpu-check.json.
-        facts: of the machine that measured `lines`.
-        lines: of some of the checks.
+        facts: of the machine that ran `found`.
+        found: some of the checks.
     """
     before = json.loads(earlier)
-    if any(before["machine"].get(what) != facts.get(what) for what in SAME):
-        return dict(facts), list(lines)
-    found = {line.name: line for line in map(Line.model_validate, before["checks"])}
-    found |= {line.name: line for line in lines}
-    return before["machine"] | dict(facts), list(found.values())
+    known = before["machine"]
+    if any(what in known and what in facts and known[what] != facts[what] for what in SAME):
+        return dict(facts), list(found)
+    checks = {each.check: each for each in map(Checked.model_validate, before["checks"])}
+    checks |= {each.check: each for each in found}
+    return known | dict(facts), list(checks.values())
 
 
-def markdown(facts: Mapping[str, str], lines: Sequence[Line], seconds: float) -> str:
-    """The page."""
+def markdown(facts: Mapping[str, str], found: Sequence[Checked], all_checks: Sequence[str]) -> str:
+    """The page, with a table per day.
+
+    Args:
+        facts: of the machine.
+        found: the checks that were run.
+        all_checks: the names of those that there are.
+    """
     described = ", ".join(f"{name}: {words}" for name, words in facts.items())
-    return "\n".join(
-        [
-            "# What was checked on a GPU\n",
-            f"`make gpu-check` on {datetime.now():%Y-%m-%d}, {seconds / 60:.0f} minutes: "
-            f"{counted(lines)}.\n",
-            f"The machine: {described}.\n",
-            *table(lines),
-            "",
-        ]
-    )
+    lines = [line for each in found for line in each.lines]
+    minutes = sum(each.seconds for each in found) / 60
+    missing = [name for name in all_checks if name not in {each.check for each in found}]
+    page = [
+        "# What was checked on a GPU\n",
+        f"`make gpu-check`, {minutes:.0f} minutes: {counted(lines)}.\n",
+        f"The machine: {described}.\n",
+    ]
+    if missing:
+        page.append(f"Not run: {', '.join(missing)}.\n")
+    for date in sorted({each.date for each in found}):
+        of_that_day = [line for each in found if each.date == date for line in each.lines]
+        page += [f"## {date}\n", *table(of_that_day), ""]
+    return "\n".join(page)
 
 
-def as_json(facts: Mapping[str, str], lines: Sequence[Line], seconds: float) -> str:
+def as_json(facts: Mapping[str, str], found: Sequence[Checked]) -> str:
     """The same for programs."""
-    document = {
-        "machine": dict(facts),
-        "date": f"{datetime.now():%Y-%m-%d}",
-        "seconds": round(seconds, 1),
-        "checks": [line.model_dump() for line in lines],
-    }
+    document = {"machine": dict(facts), "checks": [each.model_dump() for each in found]}
     return json.dumps(document, indent=2) + "\n"

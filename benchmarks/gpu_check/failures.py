@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.audit.judging import Line
@@ -12,19 +11,42 @@ from benchmarks.gpu_check.ground import PLANTED, SHORT, CheckError, Ground
 from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
 from benchmarks.gpu_check.timing import BATCH, QUICK, STEADY, heavy
 from experiments.api import tune
-from experiments.results import TrialRow
+from experiments.results import StudyRecord
+from objectives.measurement import TrialFailure
 
+HUNGRY = f"{PLANTED}:Hungry"
 OOM = "device_oom"
-TRIALS = 10
+TRIALS = 6
 
 
 @check("out of memory")
 def out_of_memory(ground: Ground) -> list[Line]:
-    """A study whose two large batch sizes fit on no device."""
-    del ground  # it starts its own runner, as users do
+    """A trial that fits on no device, one that fits after it, and a study of both kinds."""
+    too_large = ground.attempt(HUNGRY, batch_size=TOO_LARGE[0])
+    said = too_large.kind if isinstance(too_large, TrialFailure) else "a measurement"
+    after = ground.attempt(HUNGRY, batch_size=FITTING[-1])
+    then = after.kind if isinstance(after, TrialFailure) else "a measurement"
+    return [
+        line(
+            "out of device memory",
+            f"a step of batch {TOO_LARGE[0]}, which needs 256 GiB, then one of {FITTING[-1]}",
+            f"{OOM}, then a measurement",
+            f"{said}, then {then}",
+            holds((said, then) == (OOM, "a measurement")),
+        ),
+        *judged(study_of_hungry()),
+    ]
+
+
+def study_of_hungry() -> StudyRecord:
+    """A short study whose two large batch sizes fit on no device.
+
+    Raises:
+        CheckError: it did not begin.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tuned = tune(
-            f"{PLANTED}:Hungry",
+            HUNGRY,
             trials=TRIALS,
             rounds=0,
             axes="basic",
@@ -34,40 +56,24 @@ def out_of_memory(ground: Ground) -> list[Line]:
         )
     if not tuned.records:
         raise CheckError(f"the study did not begin: {'; '.join(tuned.problems)}")
-    return judged(tuned.records[0].trials)
+    return tuned.records[0]
 
 
-def judged(rows: Sequence[TrialRow]) -> list[Line]:
-    """What is expected of the trials of such a study, in their order."""
-    large = [row for row in rows if row.config.batch_size in TOO_LARGE]
-    as_such = [
-        row
-        for row in large
-        if row.state == "infeasible" and row.failure is not None and row.failure.kind == OOM
-    ]
-    small = [row for row in rows if row.config.batch_size in FITTING]
-    later = [row.config.batch_size in TOO_LARGE for row in rows[len(rows) // 2 :]]
-    kinds = sorted({f"{row.state}, {row.failure.kind}" for row in large if row.failure})
+def judged(record: StudyRecord) -> list[Line]:
+    """What is expected of such a study: the diagnosis has found out what fits."""
+    tried = sorted({row.config.batch_size for row in record.trials})
+    measured = sum(row.measured is not None for row in record.trials)
+    diagnosed = record.result.diagnosis is not None
+    only_fitting = bool(tried) and all(size in FITTING for size in tried)
     return [
         line(
-            "out of device memory",
-            f"batch sizes {TOO_LARGE[0]} and {TOO_LARGE[1]} need 256 GiB and more",
-            f"infeasible for {OOM}; the others complete",
-            f"{len(as_such)} of {len(large)} large ones infeasible for it ({'; '.join(kinds)}); "
-            f"{sum(row.measured is not None for row in small)} of {len(small)} small ones measured",
-            holds(
-                bool(as_such)
-                and len(as_such) == len(large)
-                and all(row.measured is not None for row in small)
-            ),
-        ),
-        line(
-            "the search learns to avoid it",
-            "half of the four batch sizes fit",
-            "in the second half of the trials fewer than half are large ones",
-            f"{sum(later)} of {len(later)}",
-            holds(sum(later) < len(later) / 2) if later else "undecided",
-        ),
+            "the search avoids it",
+            f"batch sizes {[*FITTING, *TOO_LARGE]}, of which the first two fit",
+            "a diagnosis at the largest that fits, and trials at no larger one",
+            f"{'a' if diagnosed else 'no'} diagnosis; trials at {tried}, "
+            f"{measured} of {len(record.trials)} measured",
+            holds(diagnosed and only_fitting and measured == len(record.trials)),
+        )
     ]
 
 
@@ -77,8 +83,9 @@ def clocks(ground: Ground) -> list[Line]:
     found = ground.trial(heavy(QUICK), batch_size=BATCH, stop=STEADY).gpu
     if found is None:
         raise CheckError("NVML saw nothing while the trial ran")
-    known = found.looks > 0 and found.problem is None and found.sm_clock_mhz is not None
-    events = ", ".join(found.clock_events) or "none"
+    told = ground.gpu.clock_events() is not None  # a driver may know clocks without reasons
+    known = found.looks > 0 and found.problem is None and found.sm_clock_mhz is not None and told
+    events = ", ".join(found.clock_events) or ("none" if told else "not told by the driver")
     words = (
         f"{found.looks} looks, {found.sm_clock_mhz or 0:,.0f} of "
         f"{ground.gpu.max_sm_clock_mhz or 0:,.0f} MHz; reasons seen: {events}"

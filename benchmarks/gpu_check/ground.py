@@ -76,32 +76,26 @@ class Ground:
     device: str = "gpu"
     facts: dict[str, str] = field(default_factory=dict)
 
-    def trial(
-        self,
-        target: str,
-        *,
-        batch_size: int,
-        prefetch: int = 2,
-        stop: StopRule = SHORT,
-        **settings: Any,
-    ) -> Measurement:
+    def attempt(
+        self, target: str, *, batch_size: int, stop: StopRule = SHORT
+    ) -> Measurement | TrialFailure:
+        """Measures one configuration, which may fail."""
+        config = PipelineConfig(batch_size=batch_size, prefetch_buffer=2, map_parallelism=1)
+        spec = TrialSpec.model_validate(
+            {"pipeline": target, "config": config, "device": self.device, "stop": stop}
+        )
+        return self.runner.measure(spec)
+
+    def trial(self, target: str, *, batch_size: int, stop: StopRule = SHORT) -> Measurement:
         """Measures one configuration.
 
         Raises:
             CheckError: the trial failed.
         """
-        config = PipelineConfig.model_validate(
-            {
-                "batch_size": batch_size,
-                "prefetch_buffer": prefetch,
-                "map_parallelism": 1,
-                **settings,
-            }
-        )
-        spec = TrialSpec.model_validate(
-            {"pipeline": target, "config": config, "device": self.device, "stop": stop}
-        )
-        return measured(target, self.runner.measure(spec))
+        found = self.attempt(target, batch_size=batch_size, stop=stop)
+        if isinstance(found, TrialFailure):
+            raise CheckError(f"{target}: {found.kind}: {found.detail}")
+        return found
 
     def step_s(self, target: str, batch_size: int) -> float:
         """Seconds of a step on batches that lie ready.
@@ -116,14 +110,3 @@ class Ground:
             raise CheckError(f"{target}: {terms.kind}: {terms.detail}")
         assert isinstance(terms, LimitTerms)
         return batch_size / terms.step_examples_per_s
-
-
-def measured(target: str, result: Measurement | TrialFailure) -> Measurement:
-    """The measurement.
-
-    Raises:
-        CheckError: there is none.
-    """
-    if isinstance(result, TrialFailure):
-        raise CheckError(f"{target}: {result.kind}: {result.detail}")
-    return result

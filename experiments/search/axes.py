@@ -20,9 +20,6 @@ CALLS_PER_CORE = 4
 LEAST_CALLS = 8
 # A stage with less than this share of the pipeline's time is not worth an axis.
 WORTH = 0.05
-# TensorFlow copies a batch while the step before it computes: 98 % of the copies of 64 MiB ran
-# beside kernels on an H200 (docs/gpu-check.md). Only a copy that takes long may come late.
-WORTH_COPYING = 0.5
 # Processes cost memory and a core each, so that the generator must be worth more.
 WORTH_PROCESSES = 0.15
 # A chunk may hold so many bytes; several of them are on their way at once.
@@ -46,7 +43,9 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
 
     Without a diagnosis everything that it can take is offered.
     """
-    sizes = tuple(info.batch_sizes) if options.batch_size is None else (options.batch_size,)
+    sizes = _fitting(info, diagnosis)
+    if options.batch_size is not None:
+        sizes = (options.batch_size,)
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
         axes.append(Axis.range("map_parallelism", _most_calls(diagnosis)))
@@ -61,6 +60,14 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
     return Offer(SearchSpace(batch_sizes=sizes, axes=tuple(axes)), left_out)
 
 
+def _fitting(info: PipelineInfo, diagnosis: Diagnosis | None) -> tuple[int, ...]:
+    """The batch sizes without those whose step the device had not enough memory for."""
+    if diagnosis is None or diagnosis.costs.sequence:  # whose batch size is its own
+        return tuple(info.batch_sizes)
+    largest = max(diagnosis.costs.step_s)
+    return tuple(size for size in info.batch_sizes if size <= largest) or tuple(info.batch_sizes)
+
+
 def _why_not(
     name: str, info: PipelineInfo, options: Options, diagnosis: Diagnosis | None
 ) -> str | None:
@@ -71,11 +78,10 @@ def _why_not(
     if diagnosis is None:
         return None
     if name == "device_prefetch" and diagnosis.costs.device_copy is not None:
+        # Whatever limits: without it the step waits for the copy.
         part = copy_share(diagnosis.costs)
         return (
-            None
-            if part >= WORTH_COPYING
-            else f"the copy to the device takes {part:.0%} of a step's time, and runs beside it"
+            None if part >= WORTH else f"the copy to the device takes {part:.0%} of a step's time"
         )
     if diagnosis.bottleneck == "step-bound":
         return "the training step is what takes the time"

@@ -27,6 +27,8 @@ SCALES = 1.3
 # The step is what limits only where both fit into the cores within this share of its time; more
 # would be gained by making batches cheaper.
 SHARED = 1.1
+# A copy to the device of less than this share of the step's time leaves the step what limits.
+DELAYS = 0.1
 
 IN_WORDS: dict[Bottleneck, str] = {
     "generator-gil": "the generator's own Python, under the GIL",
@@ -64,8 +66,8 @@ ADVICE: dict[Bottleneck, str] = {
         "over in blocks and map whole batches, and the step gets that time back."
     ),
     "device-copy": (
-        "Copy less: keep elements in uint8 on the host and cast them in the model. Copying ahead "
-        "gains little, since a batch is copied while the step before it computes."
+        "Copy less: keep elements in uint8 on the host and cast them in the model. And copy ahead: "
+        "device_prefetch has the next batches copied while a step runs."
     ),
     "step-bound": (
         "Nothing to gain from the input pipeline: any prefetch keeps this step busy, so spend "
@@ -166,24 +168,25 @@ def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
     """Names the bottleneck.
 
     It is the step if all else fits beside it, in time and into the cores; the cores if only the
-    time fits; else the costliest stage. A copy to the device runs beside the step before it.
+    time fits; else the costliest stage. A copy to the device does not fit beside the step: unless
+    batches are copied ahead, the step waits for it.
     """
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
-    if max(costs.step.wall_s, _copy_s(costs)) >= producer_s(costs):
+    if costs.step.wall_s + _copy_s(costs) >= producer_s(costs):
         if cores_wanted(costs) > SHARED * cores:
             stage = max(before, key=lambda name: before[name].cpu_s)
             return _diagnosis("shared-cores", stage, costs)
-        if copy_share(costs) > 1.0:
+        if copy_share(costs) >= DELAYS:
             return _diagnosis("device-copy", "device_copy", costs)
         return _diagnosis("step-bound", "step", costs)
-    stage = max(before, key=lambda name: before[name].wall_s)
-    return _diagnosis(_in_stage(stage, costs, waits=before[stage].waits), stage, costs)
+    # Making a batch takes longer than copying it and the step: cheaper copies would change nothing.
+    made = {name: cost for name, cost in before.items() if name != "device_copy"}
+    stage = max(made, key=lambda name: made[name].wall_s)
+    return _diagnosis(_in_stage(stage, costs, waits=made[stage].waits), stage, costs)
 
 
 def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck:
     """What limits where this stage is the costliest one before the step."""
-    if stage == "device_copy":
-        return "device-copy"
     if stage in ("generator", "map") and waits:
         return "blocking"
     if stage == "generator":

@@ -25,16 +25,20 @@ def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: float) -> fl
 
     The generator's thread, the map's calls and the step each take their own time when a buffer
     lies between them; without one the times add up. The queue of a PyDataset's workers is such a
-    buffer, too. With `device_prefetch` and without, a batch is copied to a GPU while the step
-    before it computes: steps are dispatched, and the next copy does not wait for them. No
-    configuration gets more than all cores, and Python no more than one GIL.
+    buffer, too. The step waits for the copy of its batch to the device unless `device_prefetch`
+    has it copied ahead. No configuration gets more than all cores, and Python no more than one GIL.
     """
     step_s = step_seconds(costs, config.batch_size) / config.batch_size
     made = production(costs, config, cores)
     before_s = produce_seconds(costs, made, config, cores)
     buffer = int(config.prefetch_buffer) + (config.max_queue_size if config.workers > 1 else 0)
     copy_s = costs.device_copy.wall_s if costs.device_copy else 0.0
-    seconds = side_by_side(before_s, max(copy_s, step_s), buffer)
+    if costs.device_copy and config.device_prefetch:
+        # A thread of its own takes what is ready and copies it, while the step runs.
+        copied_s = side_by_side(before_s, copy_s, buffer)
+        seconds = side_by_side(copied_s, step_s, config.device_prefetch)
+    else:
+        seconds = side_by_side(before_s, copy_s + step_s, buffer)
     cpu_s = sum(cost.cpu_s for cost in made.values())
     cpu_s += costs.step.cpu_s * step_s / max(costs.step.wall_s, 1e-9)
     return max(seconds, cpu_s / cores)
