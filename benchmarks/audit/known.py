@@ -98,8 +98,8 @@ class KnownStep(Cheap):
 class KnownGenerator(Cheap):
     """A generator of 5 ms per element that cannot be split: 200 examples/s and no more.
 
-    Long enough for what waking up costs beside the wait, up to 0.4 ms on a slow host, to stay within
-    what the audit allows.
+    Long enough for what waking up costs beside the wait, up to 0.4 ms on a slow host, to stay
+    within what the audit allows.
     """
 
     name = "known_generator"
