@@ -116,7 +116,7 @@ def test_batch_sizes_that_the_device_cannot_hold_are_left_out_of_the_diagnosis(
 
     monkeypatch.setattr(stages, "lacked_device_memory", lambda error: True)
     found = measured(4)
-    assert (found.step_s.keys(), found.batch_size) == ({4}, 4)
+    assert (list(found.step_s), found.batch_size) == ([4], 4)
     assert {loop.batch_size for loop in found.loops} == {4}
     with pytest.raises(StepError):
         measured(3)

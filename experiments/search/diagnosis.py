@@ -181,8 +181,8 @@ def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
         return _diagnosis("step-bound", "step", costs)
     # Making a batch takes longer than copying it and the step: cheaper copies would change nothing.
     made = {name: cost for name, cost in before.items() if name != "device_copy"}
-    stage = max(made, key=lambda name: made[name].wall_s)
-    return _diagnosis(_in_stage(stage, costs, waits=made[stage].waits), stage, costs)
+    limiting = max(made, key=lambda name: made[name].wall_s)
+    return _diagnosis(_in_stage(limiting, costs, waits=made[limiting].waits), limiting, costs)
 
 
 def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck:
