@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 
@@ -99,9 +100,11 @@ def test_every_round_of_every_candidate_is_a_run(tuned: Tuned) -> None:
     confirmed = tuned.record.result.confirmation
 
     assert len(confirmed) >= 4
-    assert {(run.data.tags["candidate"], run.data.tags["round"]) for run in runs} == {
-        (c.candidate, str(number)) for c in confirmed for number in range(c.rounds)
-    }
+    # A candidate that was left out comes back if the one that beat it falls behind: not every one
+    # has the first rounds.
+    found = Counter(run.data.tags["candidate"] for run in runs)
+    assert found == {c.candidate: c.rounds for c in confirmed}
+    assert len({(run.data.tags["candidate"], run.data.tags["round"]) for run in runs}) == len(runs)
     terms = [run.data.metrics for run in runs if run.data.tags["round"] == "0"]
     assert all({"ceiling/producer_only", "cpu/utilisation"} <= set(m) for m in terms)
     assert all(c.fraction is not None for c in confirmed)
