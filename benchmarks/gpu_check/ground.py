@@ -13,7 +13,7 @@ from typing import Any
 from objectives.gpu import Gpu
 from objectives.isolation import TrialRunner
 from objectives.measurement import LimitTerms, Measurement, TrialFailure
-from objectives.spec import StopRule, TrialSpec
+from objectives.spec import Device, StopRule, TrialSpec
 from pipelines.config import PipelineConfig
 
 PLANTED = "benchmarks.gpu_check.planted"
@@ -73,7 +73,7 @@ class Ground:
     runner: TrialRunner
     gpu: Gpu
     program: Program = run_program
-    device: str = "gpu"
+    device: Device = "gpu"
     facts: dict[str, str] = field(default_factory=dict)
 
     def attempt(
@@ -103,9 +103,7 @@ class Ground:
         Raises:
             CheckError: it could not be measured.
         """
-        terms = self.runner.measure_limit(
-            target, batch_size, 0, "gpu" if self.device == "gpu" else "cpu", vectorized=False
-        )
+        terms = self.runner.measure_limit(target, batch_size, 0, self.device, vectorized=False)
         if isinstance(terms, TrialFailure):
             raise CheckError(f"{target}: {terms.kind}: {terms.detail}")
         assert isinstance(terms, LimitTerms)

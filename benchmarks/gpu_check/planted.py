@@ -11,10 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.audit.planted import Cheap, row
 from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
-from pipelines.source import GeneratorPipeline
 
-FEATURES = 4
 # Side of the square matrices that the heavy step multiplies, and how often it does: some 25 ms on a
 # GPU of 2023 in the TF32 that TensorFlow takes for float32.
 SIDE, PRODUCTS = 8_192, 8
@@ -22,11 +21,6 @@ SIDE, PRODUCTS = 8_192, 8
 MIB_EACH = 256
 SLOW_S = 0.006
 FLOATS_PER_MIB = 2**18
-
-
-def row(number: int) -> tuple[np.ndarray, np.float32]:
-    """One element: float32 of shape (4,) and a float32 label."""
-    return np.full(FEATURES, number % 7, np.float32), np.float32(number % 2)
 
 
 def slow_rows(seed: int = 0) -> Iterator[Any]:
@@ -83,28 +77,14 @@ class Filling(keras.Model):  # type: ignore[misc]  # Keras comes without types
         return {"loss": tf.reduce_max(held)}
 
 
-class _Rows(GeneratorPipeline):
-    """Rows without a map."""
-
-    element_spec = (tf.TensorSpec((FEATURES,), tf.float32), tf.TensorSpec((), tf.float32))
-
-    def generate(self, seed: int) -> Iterator[Any]:
-        return quick_rows(seed)
-
-
-class Tiny(_Rows):
-    """A dense layer of 4 weights."""
+class Tiny(Cheap):
+    """A dense layer of four weights, in small batches."""
 
     name = "tiny"
     batch_sizes = (8,)
 
-    def build_model(self) -> keras.Model:
-        model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(1)])
-        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
-        return model
 
-
-class Hungry(_Rows):
+class Hungry(Cheap):
     """A step that fits with the two small batch sizes and on no GPU with the others."""
 
     name = "hungry"
@@ -116,7 +96,7 @@ class Hungry(_Rows):
         return model
 
 
-class Images(_Rows):
+class Images(Cheap):
     """Batches that take a while to the device: 1 MiB per example, float32."""
 
     name = "images"

@@ -8,7 +8,8 @@ import time
 
 import tensorflow as tf
 
-from benchmarks.gpu_check.planted import FEATURES, heavy_model
+from benchmarks.audit.planted import FEATURES
+from benchmarks.gpu_check.planted import heavy_model
 from objectives.distribution import Distribution
 from objectives.step import compile_step
 

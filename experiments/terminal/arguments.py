@@ -79,8 +79,8 @@ def add_tune_options(command: argparse.ArgumentParser) -> None:
         "--trials",
         type=number(int, 1),
         metavar="N",
-        help="trials a pipeline, those of a resumed study included; default: 24, or what 20 s "
-        "allow, but all that the diagnosis predicts",
+        help="trials a pipeline, those of a resumed study included; default: 24, or as many "
+        "as fit into 20 s; those that the diagnosis predicts are always run",
     )
     add(
         "--time-budget",
