@@ -44,7 +44,6 @@ class Stages:
         self._largest = self._batch_size  # whose step fits on the device
         self._feed = self._traceable()
         self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
-        self._chunk = self._loop_chunk = 1
         self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
         self._device = accelerator(self._batch_spec)
         self._against = reasons_against(pipeline, self._first)
@@ -56,8 +55,9 @@ class Stages:
         batch = chains.batched()
         fed = chains.fed()
         mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
-        chunked = self._chunked()
-        self._loop_chunk = max(fitting(generator.wall_s, CHUNK), 2)
+        chunk, chunked = self._chunked()
+        # Of a slow generator fewer, so that a block is there in time.
+        loop_chunk = None if chunked is None else max(fitting(generator.wall_s, CHUNK), 2)
         step_s, step = self._steps()
         # With a whole batch that slow the stages say enough, and a loop would take a minute.
         slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
@@ -69,8 +69,8 @@ class Stages:
             step=step,
             batch_size=self._largest,
             step_s=step_s,
-            loops=[] if slow else self._loops(waits=waits),
-            chunk=self._chunk,
+            loops=[] if slow else self._loops(loop_chunk, waits=waits),
+            chunk=chunk,
             chunked=chunked,
             batch_map=self._batch_map(batch),
             device_copy=self._device_copy(),
@@ -104,12 +104,12 @@ class Stages:
             found["single_thread_map"] = minus(chains.mapped(max_intra_op_parallelism=1), batch)
         return found
 
-    def _chunked(self) -> StageCost | None:
-        """What blocks of elements cost on their way, regrouped to batches."""
+    def _chunked(self) -> tuple[int, StageCost | None]:
+        """Elements of a block, and what such blocks cost on their way, regrouped to batches."""
         if "generator_chunk" in self._against:
-            return None
-        self._chunk = self._chains.fitting_block(CHUNK)
-        return self._chains.in_blocks(self._chunk)
+            return 1, None
+        chunk = self._chains.fitting_block(CHUNK)
+        return chunk, self._chains.in_blocks(chunk)
 
     def _batch_map(self, batch: StageCost) -> StageCost | None:
         if "vectorized_map" in self._against:
@@ -156,8 +156,13 @@ class Stages:
         batch = sample_batch(self._pipeline, self._first, self._largest)
         return self._chains.cost(copying(batch, self._largest, self._device))
 
-    def _loops(self, *, waits: bool) -> list[LoopCost]:
-        """The whole loop at the smallest and the largest batch, and there with the map parallel."""
+    def _loops(self, chunk: int | None, *, waits: bool) -> list[LoopCost]:
+        """The whole loop at the smallest and the largest batch, and there with what may help.
+
+        Args:
+            chunk: elements of a block; None where the generator yields no blocks.
+            waits: the map waits, so that threads may help.
+        """
         sizes = [size for size in sorted(set(self._pipeline.batch_sizes)) if size <= self._largest]
         settings: list[dict[str, Any]] = [{"batch_size": size} for size in {sizes[0], sizes[-1]}]
         if has_transform(self._pipeline):
@@ -165,10 +170,9 @@ class Stages:
         if waits:
             threads = {"map_parallelism": WAITING_CALLS, "thread_pool_size": UNBOUNDED}
             settings.append({"batch_size": sizes[-1], **threads})
-        if self._chunk > 1:
+        if chunk is not None:
             vectorized = "vectorized_map" not in self._against
-            # Of a slow generator fewer, so that a block is there in time.
-            blocks = {"generator_chunk": self._loop_chunk, "vectorized_map": vectorized}
+            blocks = {"generator_chunk": chunk, "vectorized_map": vectorized}
             settings.append({"batch_size": sizes[-1], **blocks})
         return [self._loop(chosen) for chosen in settings]
 

@@ -92,16 +92,22 @@ def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROU
     return len(rounds) >= least
 
 
-def _is_ahead(name: str, best: str, rounds: Sequence[Round]) -> bool:
-    own, other = shared(rounds, name, best)
-    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
-    return bool(ratios) and statistics.median(ratios) > 1.0
-
-
 def known(ratio: Ratio) -> bool:
     """Whether a ratio is known well enough to be reported and decided on."""
     far = ratio.ci.low > FAR_ABOVE or ratio.ci.high < FAR_BELOW
     return far or ratio.half_width <= PRECISE_SHARE
+
+
+def _is_ahead(name: str, best: str, rounds: Sequence[Round]) -> bool:
+    ratios = _ratios(name, best, rounds)
+    return bool(ratios) and statistics.median(ratios) > 1.0
+
+
+def _is_beaten(name: str, best: str, rounds: Sequence[Round]) -> bool:
+    ratios = _ratios(name, best, rounds)
+    if any(len(ratios) >= count and max(ratios) < share for count, share in FAR_BEHIND):
+        return True
+    return len(ratios) >= BY_INTERVAL and ratio_to(*shared(rounds, name, best)).ci.high < BEHIND
 
 
 def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
@@ -109,24 +115,16 @@ def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
 
     Either may yet decide between the two, so it stays where it has one of them.
     """
-    both = [r for r in rounds if name in r and best in r]
+    both = [(r[name], r[best]) for r in rounds if name in r and best in r]
     if len(both) < ALIKE_AFTER:
         return False
-    own, its = [r[name] for r in both], [r[best] for r in both]
-    most_mib = (1.0 - WORTH_SAVING) * statistics.median(m.host_peak_mib for m in its)
-    is_lean = statistics.median(m.host_peak_mib for m in own) < most_mib
-    earlier_s = statistics.median(
-        b.first_batch_s - a.first_batch_s for a, b in zip(own, its, strict=True)
-    )
-    ratio = statistics.median(
-        a.examples_per_s / b.examples_per_s for a, b in zip(own, its, strict=True)
-    )
-    return ratio < 1.0 and not is_lean and earlier_s < LEAST_FIRST_BATCH_S
+    most_mib = (1.0 - WORTH_SAVING) * statistics.median(its.host_peak_mib for _, its in both)
+    is_lean = statistics.median(own.host_peak_mib for own, _ in both) < most_mib
+    earlier_s = statistics.median(its.first_batch_s - own.first_batch_s for own, its in both)
+    is_slower = statistics.median(_ratios(name, best, rounds)) < 1.0
+    return is_slower and not is_lean and earlier_s < LEAST_FIRST_BATCH_S
 
 
-def _is_beaten(name: str, best: str, rounds: Sequence[Round]) -> bool:
-    own, other = shared(rounds, name, best)
-    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
-    if any(len(ratios) >= count and max(ratios) < share for count, share in FAR_BEHIND):
-        return True
-    return len(ratios) >= BY_INTERVAL and ratio_to(own, other).ci.high < BEHIND
+def _ratios(name: str, best: str, rounds: Sequence[Round]) -> list[float]:
+    """Rates over the best one's, round by round, where both were measured."""
+    return [own / its for own, its in zip(*shared(rounds, name, best), strict=True)]
