@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from benchmarks.journal import Journal
-from objectives.isolation import TrialRunner
-from objectives.measurement import TrialFailure
-from objectives.spec import Device, StopRule, TrialSpec
-from pipelines.config import PipelineConfig
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Enough to rank configurations that differ by tens of percent; what differs by less is decided in
 # rounds of the default rule.

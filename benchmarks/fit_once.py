@@ -11,9 +11,9 @@ import time
 
 from keras.callbacks import LambdaCallback
 
-from pipelines.build import build_dataset
-from pipelines.catalog import load
-from pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.catalog import load
+from prefetch_tuning.pipelines.chain.build import build_dataset
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def main(target: str, document: str, steps: int) -> None:

@@ -21,17 +21,22 @@ from benchmarks.bench import BRIEF, Bench, say
 from benchmarks.grid_result import in_words, table, truth_of
 from benchmarks.grid_run import Grid, GridSettings
 from benchmarks.journal import Journal, JournalError, header_of
-from experiments.environment import host_fingerprint
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_NO_RESULT, EXIT_OK
-from experiments.search.axes import offer
-from experiments.search.diagnosis import diagnose
-from experiments.settings import Options
-from objectives.cores import usable_cores
-from objectives.isolation import TrialRunner
-from objectives.measurement import PipelineInfo, StageCosts, TrialFailure
-from pipelines import catalog
-from pipelines.config import PipelineConfig, one_line
-from pipelines.source import PipelineError
+from prefetch_tuning.experiments.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_MISUSE,
+    EXIT_NO_RESULT,
+    EXIT_OK,
+)
+from prefetch_tuning.experiments.host.environment import host_fingerprint
+from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import PipelineInfo, StageCosts, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.source import PipelineError
 
 FOLDER = Path("mlruns/grids")
 

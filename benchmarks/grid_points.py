@@ -6,8 +6,8 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from experiments.search.space import SearchSpace
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def thinned(space: SearchSpace, count: int, seed: int = 0) -> list[PipelineConfig]:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.bench import Rates, paired
 from benchmarks.grid_run import AUTOTUNE, GridFound, best_of
-from experiments.verdict.ratio import Ratio, interval_of, ratio_to
-from objectives.measurement import Interval
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.verdict.ratio import Ratio, interval_of, ratio_to
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class Truth(BaseModel):

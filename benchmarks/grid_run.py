@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from benchmarks.bench import BRIEF, Bench, Rates, paired, say
 from benchmarks.grid_points import reference, thinned
-from experiments.search.space import SearchSpace
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 POINTS, TEN, THREE = "points", "ten", "three"
 AUTOTUNE = "autotune"

@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.browsing import kept_record
-from experiments.store import Store
-from experiments.verdict.measurements import AUTOTUNE
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.commands.browsing import kept_record
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 PROGRAM = Path(__file__).with_name("fit_once.py")
 ROUNDS = 3

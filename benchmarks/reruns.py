@@ -13,10 +13,10 @@ import tempfile
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from experiments.errors import StudyError
-from experiments.record import Record
-from experiments.store import Store
-from experiments.studies import load_study
+from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import Record
+from prefetch_tuning.experiments.storage.studies import load_study
 
 RERUNS = 10
 

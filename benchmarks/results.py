@@ -20,11 +20,11 @@ from benchmarks.journal import Journal, JournalError, header_of
 from benchmarks.results_document import document
 from benchmarks.results_plot import plot
 from benchmarks.results_run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
-from experiments.environment import host_fingerprint
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
-from experiments.store import Store
-from pipelines import catalog
-from pipelines.source import PipelineError
+from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
+from prefetch_tuning.experiments.host.environment import host_fingerprint
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.source import PipelineError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = Path("mlruns/results")

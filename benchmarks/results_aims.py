@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from benchmarks.results_run import Outcome, found
-from experiments.report.text import share, times
-from experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.experiments.report.text import share, times
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 
 LEAST_MEAN, LEAST_SIMPLE, LEAST_SHARE, MOST_MEMORY = 4.0, 20.0, 0.85, 1.2
 

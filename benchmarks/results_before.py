@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.results_run import Outcome
-from experiments.report.text import share, times
-from experiments.settings import LEAST_ROUNDS
-from experiments.verdict.ratio import Ratio, verdict
-from objectives.measurement import Interval
+from prefetch_tuning.experiments.report.text import share, times
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.verdict.ratio import Ratio, verdict
+from prefetch_tuning.objectives.measurement import Interval
 
 FILE = Path(__file__).with_suffix(".json")
 WHY = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.results_aims import LEAST_SHARE, aims
 from benchmarks.results_before import smaller
 from benchmarks.results_run import Outcome, found
-from experiments.report.text import (
+from prefetch_tuning.experiments.report.text import (
     batch_time,
     between,
     memory_price,
@@ -17,9 +17,9 @@ from experiments.report.text import (
     share,
     times,
 )
-from experiments.results import StudyRecord
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE
 
 NONE = "-"
 

@@ -23,12 +23,18 @@ from benchmarks.gpu_check.ground import CheckError, run_program
 from benchmarks.journal import Journal, JournalError, header_of
 from benchmarks.results_gpu_document import Row, document, utilisations
 from benchmarks.results_run import ROUNDS, kept_outcome, outcome_of, pair_of
-from experiments.environment import host_fingerprint
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, StudyError, UsageError
-from experiments.store import Store
-from experiments.studies import load_study
-from objectives.gpu import Gpu
-from pipelines.source import PipelineError
+from prefetch_tuning.experiments.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_MISUSE,
+    EXIT_OK,
+    StudyError,
+    UsageError,
+)
+from prefetch_tuning.experiments.host.environment import host_fingerprint
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.studies import load_study
+from prefetch_tuning.objectives.machine.gpu import Gpu
+from prefetch_tuning.pipelines.source import PipelineError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = Path("mlruns/results")

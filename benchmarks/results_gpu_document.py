@@ -16,14 +16,14 @@ from benchmarks.results_document import (
     won_by,
 )
 from benchmarks.results_run import Outcome, found
-from experiments.record import Record
-from experiments.report.text import between, rate, settings, share
-from experiments.settings import LEAST_ROUNDS
-from experiments.store import Store
-from experiments.studies import load_study
-from experiments.verdict.measurements import AUTOTUNE, Round
-from experiments.verdict.ratio import Ratio, ratio_to
-from objectives.measurement import LimitTerms
+from prefetch_tuning.experiments.report.text import between, rate, settings, share
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import Record
+from prefetch_tuning.experiments.storage.studies import load_study
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Round
+from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+from prefetch_tuning.objectives.measurement import LimitTerms
 
 # The accelerator's utilisation with each candidate of a confirmation.
 Utilisations = Mapping[str, Ratio | None]

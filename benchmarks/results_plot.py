@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib as mpl
 
 from benchmarks.results_run import found
-from experiments.results import StudyRecord
-from experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from benchmarks.bench import Bench, Rates, kept_rounds, paired, say
 from benchmarks.journal import Journal
-from experiments.api import tune
-from experiments.browsing import kept_record
-from experiments.results import StudyRecord
-from experiments.store import Store
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.measurements import AUTOTUNE
-from experiments.verdict.ratio import Ratio, ratio_to
-from objectives.isolation import TrialRunner
-from objectives.spec import Device
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.api import tune
+from prefetch_tuning.experiments.commands.browsing import kept_record
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # More search than by default: a list of results is made once, and for others.
 SEARCH_S, TRIALS = 30.0, 40

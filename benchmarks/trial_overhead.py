@@ -9,11 +9,11 @@ import statistics
 import sys
 import time
 
-from objectives.isolation import TrialRunner
-from objectives.measurement import TrialFailure
-from objectives.spec import StopRule, TrialSpec
-from pipelines import catalog
-from pipelines.config import PipelineConfig
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import StopRule, TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 CONFIG = PipelineConfig(batch_size=64, prefetch_buffer=2, map_parallelism=2)
 SHORT = StopRule(min_windows=3, max_s=0.5)

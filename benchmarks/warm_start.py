@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from experiments.record import Record
-from experiments.results import TrialRow
-from experiments.search.prediction import median_error
-from experiments.store import Store
-from experiments.studies import load_study
+from prefetch_tuning.experiments.search.prediction import median_error
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import Record
+from prefetch_tuning.experiments.storage.results import TrialRow
+from prefetch_tuning.experiments.storage.studies import load_study
 
 FIRST = 5
 

@@ -14,17 +14,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from rich.console import Console
 
-from experiments.errors import UsageError
-from experiments.report.text import verdict
-from experiments.results import StudyRecord, StudyResult
-from experiments.settings import TuneRequest
-from experiments.store import Store
-from experiments.terminal.summary import HEADINGS, print_results, row
-from experiments.tuning import Tuning
-from objectives.isolation import TrialRunner
-from pipelines import catalog
-from pipelines.config import one_line
-from pipelines.target import compose
+from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.report.terminal import HEADINGS, print_results, row
+from prefetch_tuning.experiments.report.text import verdict
+from prefetch_tuning.experiments.settings import TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import one_line
+from prefetch_tuning.pipelines.target import compose
 
 Named = str | Callable[..., Any]
 
@@ -85,7 +85,7 @@ def tune(
         jit_compile: compiles the models' steps with XLA; False leaves them as they are.
         storage: of Optuna; by default `mlruns/optuna.db` of this directory.
         tracking_uri: of MLflow.
-        options: fields of `experiments.settings.TuneRequest`, like `trials=12, seed=1`.
+        options: fields of `prefetch_tuning.experiments.settings.TuneRequest`, like `trials=12, seed=1`.
 
     Raises:
         UsageError, PipelineError: something cannot be used; the message says what to do.

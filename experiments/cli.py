@@ -16,11 +16,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
-from experiments.settings import LEAST_ROUNDS, TuneRequest
-from experiments.starting import write_starter
-from experiments.store import Store
-from experiments.terminal.arguments import (
+from prefetch_tuning.experiments.commands.arguments import (
     Parser,
     add_functions,
     add_json,
@@ -33,10 +29,14 @@ from experiments.terminal.arguments import (
     add_store,
     add_tune_options,
 )
-from objectives.isolation import TrialRunner, WorkerError
-from pipelines import catalog
-from pipelines.source import PipelineError
-from pipelines.target import compose
+from prefetch_tuning.experiments.commands.new import write_starter
+from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS, TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.objectives.process.runner import TrialRunner, WorkerError
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.target import compose
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -69,7 +69,7 @@ def tune(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if value is not None}
     request = TuneRequest(**{key: given[key] for key in TuneRequest.model_fields if key in given})
     with TrialRunner() as runner:
-        from experiments.terminal.reporting import tune_and_report
+        from prefetch_tuning.experiments.commands.reporting import tune_and_report
 
         return tune_and_report(request, store, runner, options.json, began)
 
@@ -80,7 +80,7 @@ def confirm(options: argparse.Namespace) -> int:
     check_json_file(options.json)
     store = _store(options)
     with TrialRunner() as runner:
-        from experiments.terminal.reporting import confirm_and_report
+        from prefetch_tuning.experiments.commands.reporting import confirm_and_report
 
         more = options.rounds or LEAST_ROUNDS
         return confirm_and_report(options.study, more, store, runner, options.json, began)
@@ -88,21 +88,21 @@ def confirm(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """`prefetch-tune report`."""
-    from experiments.browsing import write_report_of
+    from prefetch_tuning.experiments.commands.browsing import write_report_of
 
     return write_report_of(options.study, _store(options), options.out)
 
 
 def list_studies(options: argparse.Namespace) -> int:
     """`prefetch-tune studies`."""
-    from experiments.browsing import list_studies
+    from prefetch_tuning.experiments.commands.browsing import list_studies
 
     return list_studies(_store(options))
 
 
 def show(options: argparse.Namespace) -> int:
     """`prefetch-tune show`."""
-    from experiments.browsing import show
+    from prefetch_tuning.experiments.commands.browsing import show
 
     return show(options.name, _store(options))
 
@@ -111,7 +111,7 @@ def rerun(options: argparse.Namespace) -> int:
     """`prefetch-tune rerun`."""
     check_json_file(options.json)
     store = _store(options)
-    from experiments.terminal.reporting import rerun_and_report
+    from prefetch_tuning.experiments.commands.reporting import rerun_and_report
 
     rounds = options.rounds or 1
     return rerun_and_report(
@@ -124,7 +124,7 @@ def diagnose(options: argparse.Namespace) -> int:
     targets = _selectors(options) or [catalog.resolve(name) for name in catalog.names()]
     check_json_file(options.json)
     with TrialRunner() as runner:
-        from experiments.terminal.reporting import diagnose_and_report
+        from prefetch_tuning.experiments.commands.reporting import diagnose_and_report
 
         return diagnose_and_report(
             targets, options.seed or 0, options.device or "auto", runner, options.json
@@ -137,7 +137,7 @@ def selftest(options: argparse.Namespace) -> int:
     check_json_file(options.json)
     store = _store(options)
     with TrialRunner() as runner:
-        from experiments.selftest import SelfTestRequest, selftest_and_report
+        from prefetch_tuning.experiments.study.selftest import SelfTestRequest, selftest_and_report
 
         request = SelfTestRequest(
             target=target,
@@ -158,7 +158,7 @@ def new(options: argparse.Namespace) -> int:
 
 def list_pipelines(options: argparse.Namespace) -> int:
     """`prefetch-tune pipelines`."""
-    from experiments.terminal.summary import print_pipelines
+    from prefetch_tuning.experiments.report.terminal import print_pipelines
 
     targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
     with TrialRunner() as runner:

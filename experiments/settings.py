@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from objectives.spec import Device, StopRule
+from prefetch_tuning.objectives.spec import Device, StopRule
 
 # Together with the confirmation these keep the default run of the three built-in pipelines well
 # under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.

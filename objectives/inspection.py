@@ -13,22 +13,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from objectives.distribution import Distribution
-from objectives.measurement import PipelineInfo
-from objectives.shards import why_not_split
-from objectives.training import NotFiniteLossError, StepError, TrainingFeed
-from pipelines import catalog
-from pipelines.build import build_dataset, is_padded, sample_batch
-from pipelines.chunking import is_flat
-from pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
-from pipelines.source import (
+from prefetch_tuning.objectives.loop.distribution import Distribution
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.shards import why_not_split
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
+from prefetch_tuning.pipelines.chain.chunking import is_flat
+from prefetch_tuning.pipelines.chain.structure import reasons_against
+from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
+from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
     Pipeline,
     PipelineError,
     has_transform,
 )
-from pipelines.structure import reasons_against
 
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4

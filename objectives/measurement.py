@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from objectives.gpu_readings import GpuReadings
+from prefetch_tuning.objectives.gpu_readings import GpuReadings
 
 # usage: the pipeline or a setting is wrong, and every trial would fail the same way.
 FailureKind = Literal[

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from objectives.digest import digest
-from pipelines.source import GeneratorPipeline, is_shardable
+from prefetch_tuning.objectives.digest import digest
+from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
 
 SHARDS = 2
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.config import PipelineConfig, one_line
-from pipelines.target import TARGET
+from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.target import TARGET
 
 Device = Literal["auto", "cpu", "gpu"]
 Target = Annotated[str, Field(pattern=f"^{TARGET}$")]

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from pipelines.source import (
+from prefetch_tuning.pipelines.source import (
     REQUIRED_MEMBERS,
     BatchesPipeline,
     GeneratorPipeline,
     Pipeline,
     PipelineError,
 )
-from pipelines.target import TARGET, check_precision
+from prefetch_tuning.pipelines.target import TARGET, check_precision
 
 # Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
 _BUILT_IN: dict[str, str] = {}
@@ -37,20 +37,26 @@ def register(name: str, target: str, *, heavy: bool = False) -> None:
         _HEAVY.add(name)
 
 
-register("simple", "pipelines.simple:SimplePipeline")
-register("noisy", "pipelines.noisy:NoisyPipeline")
-register("image", "pipelines.image:ImagePipeline")
-register("jpeg", "pipelines.jpeg:JpegPipeline")
-register("text", "pipelines.text:TextPipeline")
-register("remote", "pipelines.remote:RemotePipeline")
-register("tabular", "pipelines.tabular:TabularPipeline")
+register("simple", "prefetch_tuning.pipelines.builtin.simple:SimplePipeline")
+register("noisy", "prefetch_tuning.pipelines.builtin.noisy:NoisyPipeline")
+register("image", "prefetch_tuning.pipelines.builtin.image:ImagePipeline")
+register("jpeg", "prefetch_tuning.pipelines.builtin.jpeg:JpegPipeline")
+register("text", "prefetch_tuning.pipelines.builtin.text:TextPipeline")
+register("remote", "prefetch_tuning.pipelines.builtin.remote:RemotePipeline")
+register("tabular", "prefetch_tuning.pipelines.builtin.tabular:TabularPipeline")
 register(
     "keras_sequence",
-    "pipelines.keras_sequence:Batches,model=pipelines.keras_sequence:build_model",
+    "prefetch_tuning.pipelines.builtin.keras_sequence:Batches,model=prefetch_tuning.pipelines.builtin.keras_sequence:build_model",
 )
 # Their step takes seconds on a CPU.
-register("image-resnet", "pipelines.resnet:ImageResnetPipeline", heavy=True)
-register("jpeg-resnet", "pipelines.resnet:JpegResnetPipeline", heavy=True)
+register(
+    "image-resnet",
+    "prefetch_tuning.pipelines.builtin.support.resnet:ImageResnetPipeline",
+    heavy=True,
+)
+register(
+    "jpeg-resnet", "prefetch_tuning.pipelines.builtin.support.resnet:JpegResnetPipeline", heavy=True
+)
 
 
 def names() -> list[str]:
@@ -109,7 +115,7 @@ def load(target: str) -> Pipeline:
             f"{parts['main']}: a step that sleeps has no model for --mixed-precision or "
             "--jit-compile; leave out --step-time or those"
         )
-    from pipelines.model_options import with_model_options
+    from prefetch_tuning.pipelines.adapters.model_options import with_model_options
 
     return with_model_options(_load(parts), options[0], jit=options[1])
 
@@ -139,7 +145,7 @@ def _load(parts: re.Match[str]) -> Pipeline:
     if missing:
         raise PipelineError(
             f"{parts['main']} is not a pipeline: it has no {', '.join(missing)}; "
-            "subclass pipelines.source.GeneratorPipeline"
+            "subclass prefetch_tuning.pipelines.source.GeneratorPipeline"
         )
     return cast("GeneratorPipeline", found)
 
@@ -148,8 +154,11 @@ def _load(parts: re.Match[str]) -> Pipeline:
 
 
 def _from_functions(function: Any, parts: re.Match[str]) -> Pipeline:
-    from pipelines.adapters import FunctionPipeline, MappedFunctionPipeline
-    from pipelines.dataset_function import DatasetFunction, builds_dataset
+    from prefetch_tuning.pipelines.adapters.dataset_function import DatasetFunction, builds_dataset
+    from prefetch_tuning.pipelines.adapters.functions import (
+        FunctionPipeline,
+        MappedFunctionPipeline,
+    )
 
     transform, model = _named(parts, "map"), _named(parts, "model")
     if builds_dataset(function):
@@ -166,7 +175,7 @@ def _is_sequence(found: object) -> bool:
 
 
 def _from_sequence(sequence: Any, parts: re.Match[str]) -> Pipeline:
-    from pipelines.sequence import SequencePipeline
+    from prefetch_tuning.pipelines.adapters.sequence import SequencePipeline
 
     _refuse_map(parts, "a PyDataset")
     return SequencePipeline(sequence, _named(parts, "model"), _step_ms(parts))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 if TYPE_CHECKING:  # the process that runs a study reads this module without TensorFlow
     import keras

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pipelines.source import PipelineError
+from prefetch_tuning.pipelines.source import PipelineError
 
 # Anything that importlib can import; never more than a name is taken from a record.
 ATTRIBUTE = r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*"

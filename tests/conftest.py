@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from objectives.isolation import TrialRunner
-from tests.browser import CHROMIUM
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from tests.support.browser import CHROMIUM
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +30,7 @@ def runner(_own_cache: None) -> Iterator[TrialRunner]:
 
 @pytest.fixture(autouse=True)
 def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`tests.planted:Name` is importable from here, and no outer store is written to."""
+    """`tests.planted.pipelines:Name` is importable from here, and no outer store is written to."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import tune
-from experiments.errors import UsageError
-from pipelines.source import PipelineError
-from tests import planted_functions
+from prefetch_tuning import tune
+from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.pipelines.source import PipelineError
 from tests.conftest import ROOT
+from tests.planted import functions as planted_functions
+from tests.process.test_runner import QUICK
 from tests.test_cli import prefetch_tune
-from tests.test_isolation import QUICK
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from unittest import mock
 
 import pytest
 
-from experiments.cli import _selectors, main, parser
-from experiments.terminal.arguments import memory_mib
-from objectives.keras_backend import why_not_tensorflow
-from pipelines import catalog
+from prefetch_tuning.experiments.cli import _selectors, main, parser
+from prefetch_tuning.experiments.commands.arguments import memory_mib
+from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
+from prefetch_tuning.pipelines import catalog
 from tests.conftest import ROOT
 
-COMMAND = [sys.executable, "-c", "from experiments.cli import run; run()"]
+COMMAND = [sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ def prefetch_tune(folder: Path, *arguments: str) -> Done:
         (["simple", "--storage", "results.db"], "'results.db' is no address"),
         # These are found by a process of their own, before anything is made.
         (["no_such_module:Mine"], "cannot import 'no_such_module'"),
-        (["tests.planted:WrongShape"], "element 0[0] has shape (4,), but element_spec says (5,)"),
+        (
+            ["tests.planted.pipelines:WrongShape"],
+            "element 0[0] has shape (4,), but element_spec says (5,)",
+        ),
         (["simple", "--device", "gpu"], "--device gpu: TensorFlow sees no GPU here"),
     ],
 )
@@ -191,7 +194,7 @@ def test_the_variable_counts_more_than_the_file(
 
 
 def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:
-    done = prefetch_tune(tmp_path, "pipelines", "image", "tests.planted:Planted")
+    done = prefetch_tune(tmp_path, "pipelines", "image", "tests.planted.pipelines:Planted")
 
     assert done.returncode == 0, done.stderr
     assert "16 32 64 128" in done.stdout
@@ -208,12 +211,15 @@ def test_help_does_not_wait_for_anything(tmp_path: Path) -> None:
 
 
 MODEL_OPTIONS: list[tuple[list[str], list[str]]] = [
-    (["image"], ["pipelines.image:ImagePipeline"]),
-    (["image", "--mixed-precision"], ["pipelines.image:ImagePipeline,precision=float16"]),
+    (["image"], ["prefetch_tuning.pipelines.builtin.image:ImagePipeline"]),
+    (
+        ["image", "--mixed-precision"],
+        ["prefetch_tuning.pipelines.builtin.image:ImagePipeline,precision=float16"],
+    ),
     (
         ["image", "m:Mine", "--mixed-precision", "bfloat16", "--jit-compile"],
         [
-            "pipelines.image:ImagePipeline,precision=bfloat16,jit=true",
+            "prefetch_tuning.pipelines.builtin.image:ImagePipeline,precision=bfloat16,jit=true",
             "m:Mine,precision=bfloat16,jit=true",
         ],
     ),

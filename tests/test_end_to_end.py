@@ -95,7 +95,9 @@ def running_trial(main: int) -> psutil.Process | None:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two pipelines were tuned, once for all tests that only read."""
     folder = tmp_path_factory.mktemp("tuned")
-    process = start(folder, "simple", "tests.planted:Mapped", "--trials", "3", "--study", "e2e")
+    process = start(
+        folder, "simple", "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "e2e"
+    )
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     (folder / "stdout").write_text(out)
@@ -161,7 +163,7 @@ def test_the_terminal_shows_a_table_and_no_noise(tuned: Path) -> None:
 
 def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
     before = len(runs(tuned, "mapped"))
-    arguments = ("tests.planted:Mapped", "--trials", "4", "--study", "e2e-mapped")
+    arguments = ("tests.planted.pipelines:Mapped", "--trials", "4", "--study", "e2e-mapped")
     process = start(tuned, *arguments)
     _, err = process.communicate(timeout=120)
 
@@ -174,7 +176,7 @@ def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
 
 
 def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
-    process = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     # Not the inspection, which comes before the study.
     wait_for(lambda: trials(tmp_path, "k"))
     wait_for(lambda: running_trial(process.pid)).kill()
@@ -189,14 +191,14 @@ def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
 
 
 def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path: Path) -> None:
-    process = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     wait_for(lambda: trials(tmp_path, "k") >= 2)
     trial = wait_for(lambda: running_trial(process.pid))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
 
     wait_for(lambda: not trial.is_running(), timeout_s=10)
-    again = start(tmp_path, "tests.planted:Mapped", "--trials", "3", "--study", "k")
+    again = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     _, err = again.communicate(timeout=120)
 
     assert again.returncode == 0, err
@@ -209,7 +211,7 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    process = start(tmp_path, "tests.planted:Mapped", "--trials", "9", "--study", "c")
+    process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "9", "--study", "c")
     wait_for(lambda: trials(tmp_path, "c") >= 2)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -217,14 +219,14 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert "prefetch-tune tune tests.planted:Mapped --trials 9 --study c" in err
+    assert "prefetch-tune tune tests.planted.pipelines:Mapped --trials 9 --study c" in err
     assert results(tmp_path)[0]["best"] is not None
     [parent] = of_kind(runs(tmp_path, "mapped"), "study")
     assert parent.info.status == "KILLED"
 
 
 def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
-    process = start(tmp_path, "tests.planted:Faulty", "--trials", "9", "--study", "f")
+    process = start(tmp_path, "tests.planted.pipelines:Faulty", "--trials", "9", "--study", "f")
     _, err = process.communicate(timeout=120)
 
     assert process.returncode == 1
@@ -234,7 +236,7 @@ def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_memory_limit_is_a_constraint(tmp_path: Path) -> None:
-    arguments = ("tests.planted:Mapped", "--trials", "2", "--memory-limit", "1MiB")
+    arguments = ("tests.planted.pipelines:Mapped", "--trials", "2", "--memory-limit", "1MiB")
     process = start(tmp_path, *arguments, "--study", "m", "--batch-size", "16")
     _, err = process.communicate(timeout=120)
 

@@ -23,9 +23,9 @@ from benchmarks.audit.parts import PARTS, Part, run_parts
 from benchmarks.audit.truths import load_truths
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError
-from experiments.environment import host_description, host_fingerprint
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
-from objectives.isolation import TrialRunner
+from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
+from prefetch_tuning.experiments.host.environment import host_description, host_fingerprint
+from prefetch_tuning.objectives.process.runner import TrialRunner
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "measured.md"

@@ -12,20 +12,26 @@ from pathlib import Path
 from pydantic import BaseModel
 from rich.console import Console
 
-from experiments.results import StudyResult
-from experiments.search.axes import offer
-from experiments.search.diagnosis import Diagnosis, diagnose
-from experiments.search.first_trials import first_trials
-from experiments.search.space import SearchSpace
-from experiments.settings import Options, TuneRequest
-from experiments.store import Store
-from experiments.tuning import Tuning
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.limit import LimitRounds
-from objectives.cores import usable_cores
-from objectives.isolation import TrialRunner
-from objectives.measurement import Interval, LimitTerms, PipelineInfo, StageCosts, TrialFailure
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
+from prefetch_tuning.experiments.search.first_trials import first_trials
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.experiments.settings import Options, TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import StudyResult
+from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.limit import LimitRounds
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import (
+    Interval,
+    LimitTerms,
+    PipelineInfo,
+    StageCosts,
+    TrialFailure,
+)
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class NotMeasuredError(RuntimeError):

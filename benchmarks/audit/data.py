@@ -6,11 +6,11 @@ from benchmarks.audit.access import NotMeasuredError
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.audit.parts import part
-from experiments.verdict.same_data import reference, same
-from objectives.measurement import TrialFailure
-from objectives.spec import TrialSpec
-from pipelines.blocks import batches_to_check
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines.chain.blocks import batches_to_check
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 COPIED_SHARDS = "benchmarks.audit.known:CopiedShards"
 PROCESSES, READ_S = 4, 20.0

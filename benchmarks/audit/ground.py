@@ -20,11 +20,16 @@ from benchmarks.audit.access import (
 from benchmarks.audit.truths import PlantedTruth
 from benchmarks.bench import BRIEF, Bench
 from benchmarks.journal import Journal
-from experiments.search.diagnosis import Diagnosis
-from experiments.search.space import SearchSpace
-from objectives.isolation import TrialRunner
-from objectives.measurement import LimitTerms, PipelineInfo, StageCosts, TrialFailure
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.objectives.measurement import (
+    LimitTerms,
+    PipelineInfo,
+    StageCosts,
+    TrialFailure,
+)
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Pipelines that have a grid, by their own names.
 PLANTED = {

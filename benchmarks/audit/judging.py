@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from experiments.verdict.ratio import RESAMPLES, variation
-from objectives.measurement import Interval
+from prefetch_tuning.experiments.verdict.ratio import RESAMPLES, variation
+from prefetch_tuning.objectives.measurement import Interval
 
 State = Literal["holds", "fails", "undecided"]
 
@@ -82,7 +82,7 @@ def interval_of(
 ) -> Interval:
     """Percentile bootstrap interval of a statistic of series of the same rounds.
 
-    Whole rounds are drawn, as in `experiments.verdict.ratio`, whose confidence is fixed.
+    Whole rounds are drawn, as in `prefetch_tuning.experiments.verdict.ratio`, whose confidence is fixed.
     """
     if len(series[0]) < 2:
         return UNKNOWN

@@ -8,8 +8,8 @@ from benchmarks.audit.ground import AuditBench, MeasureLimit
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part
 from benchmarks.bench import paired
-from objectives.measurement import LimitTerms
-from pipelines.config import PipelineConfig
+from prefetch_tuning.objectives.measurement import LimitTerms
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 KNOWN_STEP = "benchmarks.audit.known:KnownStep"
 KNOWN_GENERATOR = "benchmarks.audit.known:KnownGenerator"

@@ -10,7 +10,7 @@ from benchmarks.audit.access import NotMeasuredError, UnavailableError
 from benchmarks.audit.ground import AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.bench import say
-from pipelines.source import PipelineError
+from prefetch_tuning.pipelines.source import PipelineError
 
 Measure = Callable[[AuditBench], list[Line]]
 

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.object_server import OBJECTS, SIDE
-from pipelines.remote import READ_TIMEOUT_S, RemotePipeline
-from pipelines.source import GeneratorPipeline
+from prefetch_tuning.pipelines.builtin.remote import READ_TIMEOUT_S, RemotePipeline
+from prefetch_tuning.pipelines.builtin.support.object_server import OBJECTS, SIDE
+from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 FEATURES = 4
 BATCH_SIZE = 32

@@ -9,7 +9,7 @@ from benchmarks.audit.ground import PLANTED, SHARED_CORES, AuditBench, Ground
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part
 from benchmarks.bench import paired
-from experiments.search.diagnosis import producer_s
+from prefetch_tuning.experiments.search.diagnosis import producer_s
 
 GUESSES, ROUNDS = 2, 7
 # Of the grid's best: what is nearer is a matter of rounds that nobody would wait for.

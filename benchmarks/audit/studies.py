@@ -10,7 +10,7 @@ from benchmarks.audit.ground import PLANTED, SHARED_CORES, AuditBench, Ground
 from benchmarks.audit.judging import Line, State, judge
 from benchmarks.audit.parts import part
 from benchmarks.bench import Rates, paired
-from pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 STUDIES, ROUNDS = 3, 15
 NEAR = 0.9

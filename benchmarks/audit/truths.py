@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 
 from benchmarks.grid_result import Truth
 from benchmarks.journal import JournalError, read
-from experiments.errors import EXIT_MISUSE, EXIT_OK
+from prefetch_tuning.experiments.errors import EXIT_MISUSE, EXIT_OK
 
 PATH = Path(__file__).with_name("truths.json")
 

@@ -19,9 +19,9 @@ from benchmarks.bench import say
 from benchmarks.gpu_check.checks import CHECKS, Checked, chosen, run_checks
 from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import Ground
-from experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
-from objectives.gpu import Gpu
-from objectives.isolation import TrialRunner, WorkerError
+from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
+from prefetch_tuning.objectives.machine.gpu import Gpu
+from prefetch_tuning.objectives.process.runner import TrialRunner, WorkerError
 
 # Those that hold checks, in the order in which they run; importing them registers these.
 MODULES = ("presence", "timing", "overlap", "failures", "memory")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.audit.document import counted, table
 from benchmarks.gpu_check.checks import Checked
-from experiments.environment import host_description
-from objectives.gpu import Gpu
+from prefetch_tuning.experiments.host.environment import host_description
+from prefetch_tuning.objectives.machine.gpu import Gpu
 
 # What tells machines apart, where both are known.
 SAME = ("host", "gpu", "driver", "TensorFlow")

@@ -10,9 +10,9 @@ from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, SHORT, CheckError, Ground
 from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
 from benchmarks.gpu_check.timing import BATCH, QUICK, STEADY, heavy
-from experiments.api import tune
-from experiments.results import StudyRecord
-from objectives.measurement import TrialFailure
+from prefetch_tuning.experiments.api import tune
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.objectives.measurement import TrialFailure
 
 HUNGRY = f"{PLANTED}:Hungry"
 OOM = "device_oom"

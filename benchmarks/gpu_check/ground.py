@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from objectives.gpu import Gpu
-from objectives.isolation import TrialRunner
-from objectives.measurement import LimitTerms, Measurement, TrialFailure
-from objectives.spec import Device, StopRule, TrialSpec
-from pipelines.config import PipelineConfig
+from prefetch_tuning.objectives.machine.gpu import Gpu
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 PLANTED = "benchmarks.gpu_check.planted"
 # Enough to know that a trial runs.

@@ -12,7 +12,7 @@ from benchmarks.audit.judging import Line
 from benchmarks.bench import say
 from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
-from objectives.spec import StopRule
+from prefetch_tuning.objectives.spec import StopRule
 
 TRIALS = 50
 # The driver gives a process's memory back a moment after the process is gone.

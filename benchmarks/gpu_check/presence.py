@@ -10,14 +10,14 @@ from pathlib import Path
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
-from objectives.isolation import TrialRunner
-from objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
 
 # Of TF32's ten bits of mantissa, which TensorFlow uses for float32 on such devices.
 CLOSE = 1e-2
 TINY = f"{PLANTED}:Tiny"
 # What the script `prefetch-tune` does, which need not be on the PATH.
-COMMAND_LINE = "import sys; from experiments.cli import run; sys.exit(run())"
+COMMAND_LINE = "import sys; from prefetch_tuning.experiments.cli import run; sys.exit(run())"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 

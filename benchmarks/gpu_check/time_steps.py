@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from benchmarks.audit.planted import FEATURES
 from benchmarks.gpu_check.planted import heavy_model
-from objectives.distribution import Distribution
-from objectives.step import compile_step
+from prefetch_tuning.objectives.loop.distribution import Distribution
+from prefetch_tuning.objectives.loop.step import compile_step
 
 STEPS, BATCH = 30, 8
 

@@ -11,9 +11,9 @@ from typing import Self
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
-from objectives.gpu import Gpu
-from objectives.spec import StopRule
-from pipelines.target import compose
+from prefetch_tuning.objectives.machine.gpu import Gpu
+from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.pipelines.target import compose
 
 BATCH = 8
 STEADY = StopRule(window_s=0.25, startup_s=1.0, min_windows=6, max_s=3.0, target_half_width=0.001)

@@ -14,10 +14,10 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.gpu_check.overlap import Span, common, length, merged
 from benchmarks.gpu_check.planted import Images
-from objectives.device import select_device
-from objectives.training import TrainingFeed
-from pipelines.build import build_dataset, sample_batch
-from pipelines.config import PipelineConfig
+from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.machine.device import select_device
+from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 BATCH, STEPS, WARM = 64, 20, 10
 COPY = "MemcpyH2D"

@@ -8,14 +8,14 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from experiments.errors import UsageError
-from experiments.report.rendering import environment
-from experiments.report.sections import sections
-from experiments.report.snippet import snippet
-from experiments.report.style import CONFIG
-from experiments.report.tables import environment_table
-from experiments.report.text import choice, findings, tone, verdict
-from experiments.results import StudyRecord
+from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.report.rendering import environment
+from prefetch_tuning.experiments.report.sections import sections
+from prefetch_tuning.experiments.report.snippet import snippet
+from prefetch_tuning.experiments.report.style import CONFIG
+from prefetch_tuning.experiments.report.tables import environment_table
+from prefetch_tuning.experiments.report.text import choice, findings, tone, verdict
+from prefetch_tuning.experiments.storage.results import StudyRecord
 
 
 def html(record: StudyRecord) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from experiments.report.points import is_recommended
-from experiments.report.style import (
+from prefetch_tuning.experiments.report.points import is_recommended
+from prefetch_tuning.experiments.report.style import (
     BASELINE,
     LIMIT,
     RATE,
@@ -19,12 +19,12 @@ from experiments.report.style import (
     rate_axis,
     whiskers,
 )
-from experiments.report.text import between, memory, rate, settings, share
-from experiments.results import StudyRecord
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.limit import Limit
-from experiments.verdict.measurements import is_baseline
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.report.text import between, memory, rate, settings, share
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.limit import Limit
+from prefetch_tuning.experiments.verdict.measurements import is_baseline
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def confirmation(record: StudyRecord) -> list[go.Figure]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from experiments.report.points import Point, best_by_batch_size, is_recommended, pareto, points
-from experiments.report.style import (
+from prefetch_tuning.experiments.report.points import (
+    Point,
+    best_by_batch_size,
+    is_recommended,
+    pareto,
+    points,
+)
+from prefetch_tuning.experiments.report.style import (
     BASELINE,
     BLUE,
     INK,
@@ -23,9 +29,9 @@ from experiments.report.style import (
     rate_axis,
     whiskers,
 )
-from experiments.report.text import between, rate, settings
-from experiments.results import StudyRecord
-from experiments.search.diagnosis import SHOWN, StageName, stages
+from prefetch_tuning.experiments.report.text import between, rate, settings
+from prefetch_tuning.experiments.search.diagnosis import SHOWN, StageName, stages
+from prefetch_tuning.experiments.storage.results import StudyRecord
 
 STAGES: dict[StageName, str] = {
     "generator": "generator",

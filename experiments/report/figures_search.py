@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import plotly.graph_objects as go
 
-from experiments.report.style import (
+from prefetch_tuning.experiments.report.style import (
     BLUE,
     GREY,
     INK,
@@ -25,8 +25,8 @@ from experiments.report.style import (
     label,
     rate_axis,
 )
-from experiments.report.text import rate, settings, share
-from experiments.results import MeasuredConfig, State, StudyRecord, TrialRow
+from prefetch_tuning.experiments.report.text import rate, settings, share
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, State, StudyRecord, TrialRow
 
 AXES = {
     "batch_size": "batch_size, examples",

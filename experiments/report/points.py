@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from experiments.results import MeasuredConfig, StudyRecord, TrialRow
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.measurements import is_baseline
-from objectives.measurement import Interval
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.measurements import is_baseline
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 def environment() -> Environment:
     """Escapes everything in HTML; a name that a template misspells is an error, not a gap."""
     made = Environment(
-        loader=PackageLoader("experiments.report", "templates"),
+        loader=PackageLoader("prefetch_tuning.experiments.report", "templates"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 
 from plotly.graph_objects import Figure
 
-from experiments.report import figures_confirmation, figures_result, figures_search, tables
-from experiments.report.tables import Table
-from experiments.report.text import counts, memory_price
-from experiments.results import StudyRecord
+from prefetch_tuning.experiments.report import (
+    figures_confirmation,
+    figures_result,
+    figures_search,
+    tables,
+)
+from prefetch_tuning.experiments.report.tables import Table
+from prefetch_tuning.experiments.report.text import counts, memory_price
+from prefetch_tuning.experiments.storage.results import StudyRecord
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from experiments.report.rendering import environment
-from experiments.results import StudyRecord
-from objectives.measurement import PipelineInfo
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.report.rendering import environment
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def snippet(record: StudyRecord) -> str:
     """Python source with a function that builds the recommended dataset around a generator.
 
-    It is the chain of `pipelines.build`, settings and options included, and needs TensorFlow only;
+    It is the chain of `prefetch_tuning.pipelines.chain.build`, settings and options included, and needs TensorFlow only;
     where the chain takes more than fits on a screen (processes, blocks of nested or padded
     elements) it is the call of this project that builds it. Without a confirmation it is the best
     trial's; empty if there is no configuration at all.

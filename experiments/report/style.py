@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from objectives.measurement import Interval
+from prefetch_tuning.objectives.measurement import Interval
 
 # The Okabe-Ito palette (Okabe and Ito 2008, Color Universal Design) and two that keep apart from
 # it, for colour-blind readers; each meaning also has a symbol of its own.

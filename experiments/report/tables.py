@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from experiments.report.points import best_by_batch_size, pareto, points
-from experiments.report.text import between, changes, counts, rate, settings, share
-from experiments.results import MeasuredConfig, StudyRecord, TrialRow
-from experiments.search.diagnosis import SHOWN, stages
-from experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto, points
+from prefetch_tuning.experiments.report.text import between, changes, counts, rate, settings, share
+from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from experiments.results import StudyRecord, StudyResult
-from experiments.verdict.confirmation import Gain, Speedup
-from experiments.verdict.confirmed import Confirmed
-from experiments.verdict.limit import Fraction, Limit
-from experiments.verdict.measurements import AUTOTUNE
-from experiments.verdict.ratio import Ratio
-from objectives.measurement import Interval, PipelineInfo
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.experiments.verdict.ratio import Ratio
+from prefetch_tuning.objectives.measurement import Interval, PipelineInfo
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def rate(examples_per_s: float) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
-from experiments.search.space import Axis, SearchSpace
-from experiments.settings import Options
-from objectives.cores import whole_cores
-from objectives.measurement import WAITING_CALLS, PipelineInfo, StageCosts
-from pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
+from prefetch_tuning.experiments.search.space import Axis, SearchSpace
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.machine.cores import whole_cores
+from prefetch_tuning.objectives.measurement import WAITING_CALLS, PipelineInfo, StageCosts
+from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
 # Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
 # those that last longer than 64 steps are a rate, not a pause.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
-from experiments.search.first_trials import candidates, rank_by, switched_on
-from experiments.search.prediction import Predictor
-from experiments.search.space import SearchSpace
-from objectives.measurement import StageCosts
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.first_trials import candidates, rank_by, switched_on
+from prefetch_tuning.experiments.search.prediction import Predictor
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.objectives.measurement import StageCosts
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # A trial that reaches two thirds of its prediction, or half as much again, was misunderstood.
 DISAGREES = 1.5

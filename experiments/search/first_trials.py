@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from experiments.search.diagnosis import Bottleneck, Diagnosis
-from experiments.search.prediction import Predictor
-from experiments.search.space import SearchSpace
-from pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.experiments.search.diagnosis import Bottleneck, Diagnosis
+from prefetch_tuning.experiments.search.prediction import Predictor
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
 # Trials that are run ahead of the sampler's own; more where more kinds of structure are offered.
 LEAST_FIRST, MOST_FIRST = 5, 8

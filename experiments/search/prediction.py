@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from experiments.search.stage_seconds import stage_seconds
-from objectives.measurement import LoopCost, StageCosts
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.search.stage_seconds import stage_seconds
+from prefetch_tuning.objectives.measurement import LoopCost, StageCosts
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 Traits = tuple[bool, bool, bool]
 # How much each of them matters for how alike two loops are.

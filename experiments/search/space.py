@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from pipelines.config import STRUCTURE, PipelineConfig
+from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 
 Value = int | str | bool
 

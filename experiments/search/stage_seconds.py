@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.search.diagnosis import stages
-from objectives.measurement import StageCost, StageCosts
-from pipelines.blocks import block_size
-from pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.experiments.search.diagnosis import stages
+from prefetch_tuning.objectives.measurement import StageCost, StageCosts
+from prefetch_tuning.pipelines.chain.blocks import block_size
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
 # Share of the shorter side's time that a single buffered batch leaves uncovered: whoever waits for
 # the other is woken late, and twice the buffer halves how often that happens.

@@ -12,10 +12,10 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from experiments.settings import LEAST_ROUNDS
-from experiments.verdict.confirmed import Confirmed, confirmed
-from experiments.verdict.limit import Limit, LimitRounds
-from experiments.verdict.measurements import (
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed, confirmed
+from prefetch_tuning.experiments.verdict.limit import Limit, LimitRounds
+from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     STRUCTURE_AUTOTUNE,
     Round,
@@ -23,10 +23,10 @@ from experiments.verdict.measurements import (
     is_baseline,
     shared,
 )
-from experiments.verdict.ratio import Ratio, ratio_to
-from experiments.verdict.recommendation import Chooser, Recommended
-from objectives.measurement import LimitTerms
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+from prefetch_tuning.experiments.verdict.recommendation import Chooser, Recommended
+from prefetch_tuning.objectives.measurement import LimitTerms
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class Speedup(Ratio):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from experiments.verdict.limit import Fraction, LimitRounds
-from experiments.verdict.measurements import AUTOTUNE, Round, shared
-from experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
-from objectives.measurement import Interval
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.verdict.limit import Fraction, LimitRounds
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Round, shared
+from prefetch_tuning.experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class Confirmed(BaseModel):

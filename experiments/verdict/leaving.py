@@ -9,8 +9,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from experiments.settings import LEAST_ROUNDS
-from experiments.verdict.measurements import (
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     STRUCTURE_AUTOTUNE,
     TUNED,
@@ -18,8 +18,8 @@ from experiments.verdict.measurements import (
     is_baseline,
     shared,
 )
-from experiments.verdict.ratio import Ratio, ratio_to
-from experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
+from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+from prefetch_tuning.experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
 
 # Left behind by so much in every one of so many rounds, a candidate leaves. Of equal ones that
 # vary by 10 % from run to run, one in 50,000 is that far behind in three rounds of three.

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from experiments.verdict.ratio import interval_of, ratio_to
-from objectives.measurement import Interval, LimitTerms
+from prefetch_tuning.experiments.verdict.ratio import interval_of, ratio_to
+from prefetch_tuning.objectives.measurement import Interval, LimitTerms
 
 Binding = Literal["step", "generator", "cpu"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from objectives.measurement import Ceilings, Measurement
+from prefetch_tuning.objectives.measurement import Ceilings, Measurement
 
 # What the search nominated, by rank.
 TUNED = "tuned-"

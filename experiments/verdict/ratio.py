@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from experiments.settings import LEAST_ROUNDS
-from objectives.measurement import Interval
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.objectives.measurement import Interval
 
 Verdict = Literal["faster", "slower", "no significant difference", "too few rounds"]
 

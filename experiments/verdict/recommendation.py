@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from experiments.settings import LEAST_ROUNDS
-from experiments.verdict.confirmed import Confirmed, memory_mib
-from experiments.verdict.measurements import (
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed, memory_mib
+from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     PATIENCE,
     STRUCTURE_AUTOTUNE,
@@ -18,9 +18,9 @@ from experiments.verdict.measurements import (
     is_baseline,
     shared,
 )
-from experiments.verdict.ratio import ratio_to
-from objectives.measurement import Interval
-from pipelines.config import PipelineConfig
+from prefetch_tuning.experiments.verdict.ratio import ratio_to
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Memory and the time to the first batch decide only where the saving is worth a word.
 WORTH_SAVING = 0.10

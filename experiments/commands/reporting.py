@@ -1,0 +1,165 @@
+"""From a run to the terminal: runs it, prints what it found, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from prefetch_tuning.experiments.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_RESULT,
+    EXIT_OK,
+    EXIT_OTHER_DATA,
+    EXIT_OUTSIDE_NOISE,
+    StoreError,
+    first_line,
+)
+from prefetch_tuning.experiments.report.terminal import (
+    print_comparison,
+    print_diagnosis,
+    print_results,
+)
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
+from prefetch_tuning.experiments.settings import TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import write_json
+from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
+from prefetch_tuning.experiments.study.rerun import check_trust, compare, measure_again, original
+from prefetch_tuning.experiments.study.tuning import Tuning, study_tags
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.pipelines.source import PipelineError
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+def tune_and_report(
+    request: TuneRequest, store: Store, runner: TrialRunner, json_file: Path | None, began: float
+) -> int:
+    """Runs a request and prints what it found; returns the exit code.
+
+    0: every pipeline has a result; 1: one has none; 130: interrupted, what was measured is kept.
+    """
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    tuning = Tuning(store, runner, notes)
+    code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
+    if code == EXIT_INTERRUPTED and tuning.records:
+        result = tuning.records[-1].result
+        selector = tuning.selectors[result.pipeline]
+        trials = f" --trials {request.trials}" if request.trials else ""
+        notes.print(
+            f"To go on with it, give the same options and its name: prefetch-tune tune {selector}"
+            f"{trials} --study {result.study}"
+        )
+    return code
+
+
+def confirm_and_report(
+    study: str, more: int, store: Store, runner: TrialRunner, json_file: Path | None, began: float
+) -> int:
+    """Adds rounds to a study and prints what they change; the same exit codes."""
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    tuning = Tuning(store, runner, notes)
+    return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
+
+
+def diagnose_and_report(
+    targets: Sequence[str],
+    seed: int,
+    device: Device,
+    runner: TrialRunner,
+    json_file: Path | None,
+) -> int:
+    """Measures the stages of each pipeline and prints what limits it."""
+    found: dict[str, Diagnosis] = {}
+    for target in targets:
+        info = runner.describe(target, seed, device)
+        costs = runner.measure_stages(target, seed, device)
+        if isinstance(costs, TrialFailure):
+            raise PipelineError(costs.detail)
+        found[info.name] = diagnose(costs, usable_cores())
+        print_diagnosis(Console(), info.name, found[info.name])
+    if json_file is not None:
+        write_json(found, json_file)
+    return EXIT_OK
+
+
+def rerun_and_report(
+    run_id: str,
+    named: str | None,
+    rounds: int,
+    store: Store,
+    json_file: Path | None,
+    *,
+    trust: bool,
+) -> int:
+    """Measures a logged run again and prints then and now.
+
+    Nothing is started before the run was checked. Returns 0 for the same data and a rate inside the
+    noise, 3 for a rate outside of it, 4 for other data.
+    """
+    store.check_exists()
+    tracker = Tracker(store)
+    found = original(tracker, run_id)
+    check_trust(found, named, trust=trust)
+    with TrialRunner() as runner:
+        info = runner.describe(found.spec.pipeline, found.spec.seed, found.spec.device)
+        tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
+        measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
+    comparison = compare(found, measured, run_ids, tags)
+    print_comparison(Console(), comparison)
+    if json_file is not None:
+        write_json(comparison, json_file)
+    if not comparison.same_data:
+        return EXIT_OTHER_DATA
+    return EXIT_OK if comparison.inside else EXIT_OUTSIDE_NOISE
+
+
+def _run(
+    tuning: Tuning,
+    store: Store,
+    json_file: Path | None,
+    notes: Console,
+    work: Callable[[], None],
+) -> int:
+    interrupted = False
+    try:
+        work()
+    except KeyboardInterrupt:
+        interrupted = True
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = first_line(error)
+        raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from error
+    finally:
+        # Also before an error goes on: what was measured until then is not its fault.
+        _report(tuning, json_file, notes)
+    if interrupted:
+        return EXIT_INTERRUPTED
+    _print_where(store, notes)
+    return EXIT_OK if all(record.result.best for record in tuning.records) else EXIT_NO_RESULT
+
+
+def _report(tuning: Tuning, json_file: Path | None, notes: Console) -> None:
+    if tuning.records:
+        print_results(Console(), tuning.records)
+        if json_file is not None:
+            write_json([record.result for record in tuning.records], json_file)
+    for problem in tuning.problems:
+        notes.print(f"warning: {problem}", style="yellow", markup=False)
+
+
+def _print_where(store: Store, notes: Console) -> None:
+    """How to open what was written."""
+    if store.artifacts is None:
+        notes.print(f"Every trial and the reports are in MLflow at {store.tracking_uri}")
+        return
+    shortcut = "make ui, or\n  " if Path.cwd() == PROJECT else "\n  "
+    notes.print(
+        f"Every trial and the reports are in MLflow: {shortcut}{ui_command(store.tracking_uri)}"
+    )

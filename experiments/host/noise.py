@@ -1,0 +1,78 @@
+"""What makes this host noisy, as far as the system tells, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from prefetch_tuning.objectives.machine.cores import usable_cores
+
+# Shares of one core, or of the time, above which a measurement is disturbed.
+LOAD_SHARE = 0.25
+STEAL_SHARE = 0.02
+GOVERNORS = Path("/sys/devices/system/cpu")
+
+
+def host_warnings(cores_asked: int | None = None) -> list[str]:
+    """One line for each disturbance that is there before anything is measured.
+
+    Args:
+        cores_asked: how many cores a person counts on; None for those that the machine has.
+    """
+    found = [
+        _other_load(),
+        _frequency_scaling(),
+        _fewer_cores(cores_asked or os.cpu_count() or 1),
+    ]
+    return [line for line in found if line]
+
+
+def steal_warning(before: float, after: float, seconds: float) -> str | None:
+    """A line if the hypervisor gave this machine's cores to others in between."""
+    share = (after - before) / (seconds * (os.cpu_count() or 1))
+    if share < STEAL_SHARE:
+        return None
+    return (
+        f"the hypervisor gave {share:.0%} of the processor to other machines: use a dedicated one, "
+        "or more rounds"
+    )
+
+
+def stolen_s() -> float:
+    """Seconds that the hypervisor took from all cores since the start; 0 where it does not say."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def _other_load() -> str | None:
+    load, _, _ = os.getloadavg()
+    if load < LOAD_SHARE:
+        return None
+    return f"load {load:.1f} before anything is measured: stop what else runs on this host"
+
+
+def _frequency_scaling() -> str | None:
+    governors = set()
+    for path in GOVERNORS.glob("cpu[0-9]*/cpufreq/scaling_governor"):
+        try:
+            governors.add(path.read_text(encoding="ascii").strip())
+        except OSError:
+            continue
+    slow = sorted(governors - {"performance"})
+    if not slow:
+        return None
+    return (
+        f"the cores change their frequency (governor {', '.join(slow)}): "
+        "cpupower frequency-set -g performance"
+    )
+
+
+def _fewer_cores(asked: int) -> str | None:
+    usable = usable_cores()
+    if usable >= asked:
+        return None
+    return (
+        f"only {usable:g} of {asked} cores are for this process: raise the container's limit or "
+        "widen its affinity (taskset)"
+    )

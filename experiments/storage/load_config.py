@@ -1,0 +1,74 @@
+"""From a study back to a person's own training code: the configuration that a run recommends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
+
+CONFIG_FILE = "config.json"
+RUNS = "runs:/"
+
+
+def load_config(
+    source: str | Path | None = None,
+    *,
+    pipeline: str | None = None,
+    tracking_uri: str | None = None,
+) -> PipelineConfig:
+    """The settings for `prefetch_tuning.pipelines.chain.build.build_dataset`, by run, by pipeline, or from a file.
+
+    Args:
+        source: `runs:/RUN_ID` of a study (what it recommends), a trial or a round; or the path of a
+            `config.json` that was downloaded from one.
+        pipeline: instead of `source`: the latest study of this pipeline that recommends something.
+        tracking_uri: of MLflow; by default MLFLOW_TRACKING_URI, else `mlruns/` of this directory.
+
+    Raises:
+        StudyError: there is no such run or file, or it recommends nothing.
+        ConfigError: what it holds is no valid configuration.
+    """
+    if (source is None) == (pipeline is None):
+        raise StudyError('give either a source, like "runs:/RUN_ID", or pipeline="NAME"')
+    if source is not None and not str(source).startswith(RUNS):
+        return _from_file(Path(source))
+    store = Store.choose(Path.cwd(), None, tracking_uri)
+    store.check_exists()
+    tracker = Tracker(store)
+    run_id = str(source).removeprefix(RUNS) if source else _latest(tracker, str(pipeline))
+    return _parse(tracker.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")
+
+
+def _from_file(path: Path) -> PipelineConfig:
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise StudyError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
+def _latest(tracker: Tracker, pipeline: str) -> str:
+    studies = tracker.studies(pipeline)
+    for study in studies:
+        if "recommended.config" in study.tags:
+            return study.run_id
+    raise StudyError(
+        f"no study of {pipeline!r} recommends anything yet; run: prefetch-tune tune {pipeline}"
+    )
+
+
+def _parse(text: str, where: str) -> PipelineConfig:
+    """Data from a server: checked against the schema, nothing else."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise ConfigError(f"{where} holds no JSON") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where} holds no configuration")
+    try:
+        return PipelineConfig.from_params(document)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

@@ -1,0 +1,67 @@
+"""What a run is about, in a few lines of Markdown: the note that the MLflow UI shows beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.spec import TrialSpec
+
+# What a state means to a reader who has not read README.
+STATES = {
+    "complete": "measured to its end",
+    "pruned": "stopped early, clearly worse than the best so far",
+    "infeasible": "measured to its end, but over the memory limit",
+    "failed": "failed",
+}
+
+
+def story(
+    spec: TrialSpec,
+    outcome: Measurement | TrialFailure,
+    state: str,
+    tags: Mapping[str, str],
+    more: Mapping[str, float],
+) -> str:
+    """The story of one trial, round or rerun.
+
+    Args:
+        spec: what was measured.
+        outcome: what came of it.
+        state: in this project's words.
+        tags: what the run is within its study.
+        more: metrics beyond the measured ones.
+    """
+    ended = STATES[state]
+    if isinstance(outcome, TrialFailure) and state == "infeasible":
+        ended = "needs more memory than the GPU has"
+    lines = [f"**{spec.config}**, {_part(tags)}: {ended}."]
+    if isinstance(outcome, TrialFailure):
+        return "\n\n".join([*lines, f"{outcome.kind}: {outcome.detail[:4_000]}"])
+    half = (outcome.ci.high - outcome.ci.low) / 2
+    lines.append(
+        f"{outcome.examples_per_s:,.0f} ± {half:,.0f} examples/s; the step waited for data for "
+        f"{100 * outcome.wait_fraction:.0f} % of the time; peak memory "
+        f"{outcome.host_peak_mib:,.0f} MiB."
+    )
+    if "prediction/examples_per_s" in more:
+        lines.append(f"{more['prediction/examples_per_s']:,.0f} examples/s were predicted.")
+    if outcome.ceilings is not None:
+        alone = outcome.ceilings.producer_only
+        lines.append(f"Without the step the chain makes {alone:,.0f} examples/s.")
+    if not outcome.settled:
+        lines.append("The rate still drifted when the time was spent.")
+    return "\n\n".join(lines)
+
+
+def _part(tags: Mapping[str, str]) -> str:
+    """What a run is within its study."""
+    kind = tags.get("kind", "run")
+    if kind == "trial":
+        chosen = "chosen by the prediction" if "warm_start" in tags else "chosen by the sampler"
+        return f"trial {tags.get('trial_number', '')} {chosen}"
+    if kind == "confirmation":
+        return f"round {tags.get('round', '')} of {tags.get('candidate', '')}"
+    if kind == "rerun":
+        return f"rerun of {tags.get('rerun_of', '')}"
+    return kind

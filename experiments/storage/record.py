@@ -1,0 +1,317 @@
+"""What is kept of a study in Optuna's storage beside the trials: the only place that names it.
+
+A study can be resumed, confirmed further and reported on from this alone, without MLflow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
+
+from prefetch_tuning.experiments.host.environment import package_versions
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis
+from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, State, TrialCounts, TrialRow
+from prefetch_tuning.experiments.verdict.measurements import Round, RoundMeasurement
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+Candidates = dict[str, PipelineConfig]
+
+
+class MeasuredLimit(BaseModel):
+    """The limit's terms of one round, and the MLflow run that has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    terms: LimitTerms
+    mlflow_run_id: str
+
+
+class MeasuredRound(BaseModel):
+    """One whole round: what each candidate reached, the limit's terms, and the seconds it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measured: dict[str, RoundMeasurement]
+    limit: MeasuredLimit | None = None
+    seconds: float
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The MLflow runs of all that it measured."""
+        found = [measured.mlflow_run_id for measured in self.measured.values()]
+        return found + ([self.limit.mlflow_run_id] if self.limit else [])
+
+    @property
+    def throttled(self) -> list[str]:
+        """What held the GPU back while any of it was measured, in NVML's words."""
+        found = {event for measured in self.measured.values() for event in measured.throttled}
+        if self.limit is not None and self.limit.terms.gpu is not None:
+            found.update(self.limit.terms.gpu.throttled)
+        return sorted(found)
+
+
+class PlainData(BaseModel):
+    """The plain chain's first batches, which every candidate's are compared with.
+
+    Attributes:
+        each_batch: a short digest of each; empty where the check is off.
+        why_not: why the check is off; None where it is on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    each_batch: list[str] = []
+    why_not: str | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether candidates are compared."""
+        return self.why_not is None
+
+
+class Record:
+    """Reads and writes the attributes of one study and its trials."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    # ---- the study
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the parent run in MLflow."""
+        return self._study.user_attrs.get("mlflow_run_id")
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self._study.set_user_attr("mlflow_run_id", run_id)
+
+    @property
+    def info(self) -> PipelineInfo:
+        return PipelineInfo.model_validate(self._study.user_attrs["info"])
+
+    @property
+    def settings(self) -> StudySettings:
+        """As of the latest run."""
+        return StudySettings.model_validate(self._study.user_attrs["settings"])
+
+    def describe(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
+        """Keeps what a later command needs to go on without being told again."""
+        self._study.set_user_attr("info", info.model_dump(mode="json"))
+        self._study.set_user_attr("settings", settings.model_dump(mode="json"))
+        self._study.set_user_attr("host", host)
+        self._study.set_user_attr("cores", usable_cores())
+        self._study.set_user_attr("versions", package_versions())
+
+    @property
+    def cores(self) -> float:
+        """That a trial could use where it was measured."""
+        return float(self._study.user_attrs.get("cores", usable_cores()))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of Python and the libraries that matter, where it was measured; empty if not kept."""
+        return dict(self._study.user_attrs.get("versions", {}))
+
+    @property
+    def host(self) -> str:
+        """The machine that measured, in words."""
+        return str(self._study.user_attrs.get("host", "unknown"))
+
+    @property
+    def is_described(self) -> bool:
+        """False for a study that something else put into the same storage."""
+        return "info" in self._study.user_attrs
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """Seconds of measuring and in all, of the latest run."""
+        measured_s, wall_s = self._study.user_attrs.get("spent", (0.0, 0.0))
+        return measured_s, wall_s
+
+    @spent.setter
+    def spent(self, seconds: tuple[float, float]) -> None:
+        self._study.set_user_attr("spent", list(seconds))
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        kept = self._study.user_attrs.get("diagnosis")
+        return None if kept is None else Diagnosis.model_validate(kept)
+
+    @diagnosis.setter
+    def diagnosis(self, diagnosis: Diagnosis) -> None:
+        self._study.set_user_attr("diagnosis", diagnosis.model_dump(mode="json", by_alias=True))
+
+    # ---- trials
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that ended on their own; an interrupted one counts for nothing."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if t.state.is_finished() and state_of(t) != "interrupted"]
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """The same for a report."""
+        return [_row(trial) for trial in self.finished]
+
+    @property
+    def cut_off(self) -> list[PipelineConfig]:
+        """Predicted first trials that an interrupt cut off, and that no trial has had since."""
+        trials = self._study.get_trials(deepcopy=False)
+        lost = {
+            PipelineConfig.model_validate(t.user_attrs["config"]): t.params
+            for t in trials
+            if t.state.is_finished()
+            and state_of(t) == "interrupted"
+            and t.user_attrs.get("warm_start")
+            and "config" in t.user_attrs
+        }
+        had = {row.config for row in self.rows}
+        waiting = [
+            t.system_attrs.get("fixed_params") for t in trials if t.state is TrialState.WAITING
+        ]
+        return [c for c, params in lost.items() if c not in had and params not in waiting]
+
+    @property
+    def lacking_device_memory(self) -> int | None:
+        """The smallest batch size of a trial that ran out of the GPU's memory; None without any."""
+        failures = [(row.config.batch_size, row.failure) for row in self.rows if row.failure]
+        return min((size for size, f in failures if f.kind == "device_oom"), default=None)
+
+    @property
+    def complete(self) -> list[MeasuredConfig]:
+        """Feasible trials that were measured to their end."""
+        return [
+            MeasuredConfig.model_validate(t.user_attrs["measured"])
+            for t in self.finished
+            if state_of(t) == "complete"
+        ]
+
+    @property
+    def best(self) -> MeasuredConfig | None:
+        """The fastest of them; None before the first."""
+        return max(self.complete, key=lambda m: m.examples_per_s, default=None)
+
+    @property
+    def counts(self) -> TrialCounts:
+        """How the trials ended."""
+        states = Counter[str](state_of(trial) for trial in self.finished)
+        return TrialCounts(**{state: states[state] for state in TrialCounts.model_fields})
+
+    # ---- confirmation
+
+    @property
+    def candidates(self) -> Candidates:
+        """Of the latest confirmation; empty before the first."""
+        kept = self._study.user_attrs.get(f"confirmation/{self._latest}", {})
+        return {name: PipelineConfig.model_validate(config) for name, config in kept.items()}
+
+    def nominate(self, candidates: Candidates) -> None:
+        """Begins a new confirmation unless the latest one has just these candidates."""
+        if candidates != self.candidates:
+            kept = {name: config.model_dump() for name, config in candidates.items()}
+            self._study.set_user_attr(f"confirmation/{self._latest + 1}", kept)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """What each candidate reached in whole rounds of the latest confirmation, in order."""
+        return [kept.measured for kept in self._kept_rounds]
+
+    @property
+    def limits(self) -> list[LimitTerms | None]:
+        """The limit's terms in those rounds; None where they were not measured."""
+        return [kept.limit.terms if kept.limit else None for kept in self._kept_rounds]
+
+    @property
+    def rounds_s(self) -> float:
+        """Seconds that those rounds took."""
+        return sum(kept.seconds for kept in self._kept_rounds)
+
+    def add_round(self, kept: MeasuredRound) -> None:
+        """Keeps a whole round; one that was broken off is not kept and measured again."""
+        key = f"round/{self._latest}/{len(self._kept_rounds):04d}"
+        self._study.set_user_attr(key, kept.model_dump(mode="json"))
+
+    @property
+    def data(self) -> PlainData | None:
+        """The plain chain's batches in the latest confirmation; None before they were read."""
+        kept = self._study.user_attrs.get(f"data/{self._latest}")
+        return None if kept is None else PlainData.model_validate(kept)
+
+    @data.setter
+    def data(self, data: PlainData) -> None:
+        self._study.set_user_attr(f"data/{self._latest}", data.model_dump(mode="json"))
+
+    @property
+    def other_data(self) -> list[str]:
+        """Candidates of the latest confirmation that read other data than the plain chain."""
+        return list(self._study.user_attrs.get(f"other_data/{self._latest}", []))
+
+    def mark_other_data(self, candidate: str) -> None:
+        """Takes a candidate out of the latest confirmation."""
+        found = [*self.other_data, candidate]
+        self._study.set_user_attr(f"other_data/{self._latest}", found)
+
+    def take_back_other_data(self) -> None:
+        """Lets those in again that `mark_other_data` took out of the latest confirmation."""
+        self._study.set_user_attr(f"other_data/{self._latest}", [])
+
+    @property
+    def known_run_ids(self) -> set[str | None]:
+        """Every MLflow run of a trial or a whole round, also of earlier confirmations."""
+        known = {t.user_attrs.get("mlflow_run_id") for t in self._study.get_trials(deepcopy=False)}
+        for key, kept in self._study.user_attrs.items():
+            if key.startswith("round/"):
+                known.update(m["mlflow_run_id"] for m in kept["measured"].values())
+                known.add((kept.get("limit") or {}).get("mlflow_run_id"))
+        return known
+
+    @property
+    def _latest(self) -> int:
+        numbers = [key for key in self._study.user_attrs if key.startswith("confirmation/")]
+        return len(numbers)
+
+    @property
+    def _kept_rounds(self) -> list[MeasuredRound]:
+        attrs = self._study.user_attrs
+        prefix = f"round/{self._latest}/"
+        kept = [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
+        return [MeasuredRound.model_validate(found) for found in kept]
+
+
+def state_of(trial: FrozenTrial) -> State:
+    """How a trial ended, in this project's words."""
+    state: State = trial.user_attrs.get("state", "interrupted")
+    return state
+
+
+def all_failed(finished: Iterable[FrozenTrial], patience: int = 3) -> str | None:
+    """The first failure in one line when the first `patience` trials all failed, else None."""
+    trials = list(finished)
+    if len(trials) < patience or any(t.state is not TrialState.FAIL for t in trials):
+        return None
+    failure = trials[0].user_attrs.get("failure") or {}
+    return f"{failure.get('kind')}: {failure.get('detail')}"
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    attrs = trial.user_attrs
+    measured, failure = attrs.get("measured"), attrs.get("failure")
+    return TrialRow(
+        number=trial.number,
+        config=PipelineConfig.model_validate(attrs["config"]),
+        state=state_of(trial),
+        measured=None if measured is None else MeasuredConfig.model_validate(measured),
+        failure=None if failure is None else TrialFailure.model_validate(failure),
+        predicted_examples_per_s=attrs.get("predicted"),
+        warm_start=bool(attrs.get("warm_start", False)),
+        corrected=bool(attrs.get("corrected", False)),
+    )

@@ -1,0 +1,102 @@
+"""Opening Optuna studies: a new one, one to go on with, one to look at."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import optuna
+
+from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
+from prefetch_tuning.experiments.host.environment import host_fingerprint
+from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.objectives.measurement import PipelineInfo
+
+# Random trials before TPE takes over; fewer than Optuna's ten, since a search is a few dozen.
+RANDOM_TRIALS = 8
+
+
+def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> optuna.Study:
+    """Creates the Optuna study, or loads it and checks that it can be continued.
+
+    Raises:
+        StoreError: the storage cannot be opened.
+        StudyError: the study of that name measured something else.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=settings.name,
+            storage=_storage(store),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:
+        raise _unusable(store, error) from error
+    # A resumed search must not repeat the random trials that it began with.
+    study.sampler = optuna.samplers.TPESampler(
+        seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
+    )
+    check_identity(study, settings, info)
+    return study
+
+
+def load_study(name: str, store: Store) -> optuna.Study:
+    """Loads a study that is there.
+
+    Raises:
+        StoreError: the storage cannot be opened.
+        StudyError: there is none of that name; the message lists those there are.
+    """
+    store.check_exists()
+    try:
+        storage = _storage(store)
+        names = optuna.get_all_study_names(storage)
+        if name in names:
+            return optuna.load_study(study_name=name, storage=storage)
+    except Exception as error:
+        raise _unusable(store, error) from error
+    there = ", ".join(sorted(names)[-8:]) or "none yet; prefetch-tune tune makes one"
+    raise StudyError(f"no study named {name!r} in {store.storage_url} (there are: {there})")
+
+
+def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineInfo) -> None:
+    """Keeps what a study's trials have in common, or checks that it is still the same.
+
+    Raises:
+        StudyError: something changed; trials before and after would not compare.
+    """
+    identity = {
+        "pipeline": info.target,
+        "source_digest": info.source_digest,
+        "device": info.device,
+        "host.fingerprint": host_fingerprint(),
+        "axes": settings.axes,
+        "batch_sizes": info.batch_sizes if settings.batch_size is None else [settings.batch_size],
+        "seed": settings.seed,
+        "memory_limit_mib": settings.memory_limit_mib,
+    }
+    for key, value in identity.items():
+        if key not in study.user_attrs:
+            study.set_user_attr(key, value)
+        elif study.user_attrs[key] != value:
+            raise StudyError(
+                f"study {settings.name!r} was made with {key} {_short(study.user_attrs[key])}, now "
+                f"it is {_short(value)}; its trials would not compare: give --study a new name"
+            )
+
+
+def _storage(store: Store) -> optuna.storages.BaseStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with store.first_connection():
+        return optuna.storages.RDBStorage(store.storage_url)
+
+
+def _unusable(store: Store, error: Exception) -> StoreError:
+    return StoreError(f"cannot use the Optuna storage {store.storage_url}: {first_line(error)}")
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else text[:12] + "..."

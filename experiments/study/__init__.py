@@ -1,0 +1,1 @@
+"""How a study runs: check, diagnosis, trials, confirmation."""

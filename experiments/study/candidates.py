@@ -1,0 +1,69 @@
+"""Who is confirmed: the search's best configurations, and what users would do instead."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from prefetch_tuning.experiments.storage.record import Candidates
+from prefetch_tuning.experiments.storage.results import MeasuredConfig
+from prefetch_tuning.experiments.verdict.measurements import (
+    AUTOTUNE,
+    BASIC,
+    NO_PREFETCH,
+    STRUCTURE_AUTOTUNE,
+    TUNED,
+)
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+NOMINEES = 3
+
+
+def candidates_of(
+    complete: Sequence[MeasuredConfig], own: Mapping[str, bool | int] | None = None
+) -> Candidates:
+    """The best distinct configurations at the best batch size, and the baselines at it.
+
+    Rates compare at equal batch size only. Which one is best is judged by the mean of its best
+    three, since a single trial is often just lucky; where it has fewer than three, settings that
+    did well at another batch size are taken over. If the best one changes the structure of the
+    chain, two more join it: the best plain chain takes the place of the third, and AUTOTUNE runs on
+    the best one's structure.
+
+    Args:
+        complete: what the search measured.
+        own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
+    """
+    rates: dict[PipelineConfig, list[float]] = defaultdict(list)
+    for measured in complete:
+        rates[measured.config].append(measured.examples_per_s)
+    if not rates:
+        return {}
+    ranked = sorted(rates, key=lambda config: -statistics.median(rates[config]))
+    by_size: dict[int, list[float]] = defaultdict(list)
+    for config in ranked:
+        by_size[config.batch_size].append(statistics.median(rates[config]))
+    size = max(by_size, key=lambda s: statistics.fmean(by_size[s][:NOMINEES]))
+    own_first = sorted(ranked, key=lambda config: config.batch_size != size)
+    distinct = list(dict.fromkeys(_at(config, size) for config in own_first))
+    nominees = distinct[:NOMINEES]
+    found: Candidates = {}
+    if any(config.structure for config in distinct):
+        # The best plain chain may have been measured at another batch size only.
+        plain = next((_at(config, size) for config in ranked if not config.structure), None)
+        if plain is not None:
+            nominees = [config for config in nominees if config != plain][: NOMINEES - 1]
+            found[BASIC] = plain
+        if nominees and nominees[0].structure:
+            found[STRUCTURE_AUTOTUNE] = nominees[0].handed_to_autotune()
+    return {
+        **{f"{TUNED}{rank}": config for rank, config in enumerate(nominees, start=1)},
+        **found,
+        AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
+        NO_PREFETCH: PipelineConfig.no_prefetch(size),
+    }
+
+
+def _at(config: PipelineConfig, size: int) -> PipelineConfig:
+    return config.model_copy(update={"batch_size": size})

@@ -1,0 +1,250 @@
+"""Measures a logged run again from what MLflow has of it, and holds the two against each other."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+
+from prefetch_tuning.experiments.errors import StudyError, UsageError
+from prefetch_tuning.experiments.storage.tracking import PARENT, LoggedRun, Tracker
+from prefetch_tuning.experiments.verdict.ratio import variation
+from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import SpecError, TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.target import without_model_options
+
+# Run-to-run noise (CV) that is assumed where a study was not confirmed: that of a shared machine.
+ASSUMED_CV = 0.1
+# Tags in which two measurements may differ so that their rates need not agree.
+ENVIRONMENT = ("host", "host.fingerprint", "device", "pipeline.source_digest")
+ENVIRONMENT_PREFIXES = ("version.", "git.")
+
+
+class Original(BaseModel):
+    """A run as MLflow has it, checked.
+
+    Attributes:
+        examples_per_s, speed_index: medians over `runs` runs: one, or the rounds of a study's
+            recommended configuration.
+        windows: how many were counted.
+        cv: noise of its study from run to run, of rates over the host's own speed beside them; None
+            where that was not confirmed.
+    """
+
+    run_id: str
+    name: str
+    parent_id: str
+    spec: TrialSpec
+    examples_per_s: float
+    speed_index: float
+    runs: int
+    windows: int
+    digest: Digest
+    tags: dict[str, str]
+    cv: float | None
+
+
+class Comparison(BaseModel):
+    """Then and now.
+
+    Attributes:
+        ratio: of the rates, now over then.
+        corrected_ratio: the same, each over the host's own speed beside it.
+        noise: by how much the corrected ratio may differ from 1, 95 times out of 100.
+        differences: tag to (then, now), for each that differs.
+    """
+
+    rerun_of: str
+    run_ids: list[str]
+    same_data: bool
+    then_examples_per_s: float
+    now_examples_per_s: float
+    then_speed_index: float
+    now_speed_index: float
+    ratio: float
+    corrected_ratio: float
+    noise: float
+    assumed_noise: bool
+    inside: bool
+    differences: dict[str, tuple[str, str]]
+
+
+def original(tracker: Tracker, run_id: str) -> Original:
+    """Reads and checks a trial, a confirmation round, a rerun, or a whole study.
+
+    Raises:
+        StudyError: there is no such run, or it measured nothing that could be measured again.
+        SpecError: its parameters were tampered with.
+    """
+    run = tracker.read(run_id)
+    kind = run.tags.get("kind")
+    if kind == "study":
+        runs = _recommended(tracker, run)
+        parent = run
+    elif kind in ("trial", "confirmation", "rerun"):
+        runs = [run]
+        parent = tracker.read(run.tags.get(PARENT, ""))
+    else:
+        raise StudyError(f"run {run_id!r} is no study, trial or round of prefetch-tune")
+    first = runs[0]
+    if any("throughput/examples_per_s" not in r.metrics for r in runs):
+        why = first.tags.get("failure.kind", "not finished")
+        raise StudyError(f"run {run_id!r} measured nothing ({why}), so there is nothing to compare")
+    try:
+        spec = TrialSpec.from_params(first.params)
+    except SpecError as error:
+        raise StudyError(f"run {first.run_id!r} cannot be rebuilt: {error}") from None
+    return Original(
+        run_id=run_id,
+        name=run.name,
+        parent_id=parent.run_id,
+        spec=spec,
+        examples_per_s=_median(runs, "throughput/examples_per_s"),
+        speed_index=_median(runs, "host/speed_index"),
+        runs=len(runs),
+        windows=int(_median(runs, "measurement/windows")),
+        digest=_digest(first),
+        tags=dict(first.tags),
+        cv=_cv(tracker.children(parent.run_id)),
+    )
+
+
+def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
+    """A run names code; code that is not this project's runs only if a person says so here.
+
+    Raises:
+        UsageError: the person named another pipeline, or none and gave no trust.
+    """
+    target = found.spec.pipeline
+    if named is not None and catalog.resolve(named) != target:
+        raise UsageError(f"run {found.run_id!r} measured {target!r}, not {named!r}")
+    if named is not None or trust or catalog.built_in_name(without_model_options(target)):
+        return
+    raise UsageError(
+        f"run {found.run_id!r} names the code {target!r}: name it again to run it, "
+        f"prefetch-tune rerun {found.run_id} {target}, or give --trust"
+    )
+
+
+def same_windows(found: Original) -> TrialSpec:
+    """The spec with a stop rule that counts as many windows as the original did."""
+    rule = found.spec.stop
+    exact = {"min_windows": max(found.windows, 3), "max_s": rule.window_s}
+    return found.spec.model_copy(update={"stop": rule.model_copy(update=exact)})
+
+
+def measure_again(
+    found: Original,
+    runner: TrialRunner,
+    tracker: Tracker,
+    tags: Mapping[str, str],
+    rounds: int,
+) -> tuple[list[Measurement], list[str]]:
+    """Measures it `rounds` times, each logged as a run tagged `rerun_of`.
+
+    Raises:
+        StudyError: a rerun failed where the original did not.
+    """
+    spec = same_windows(found)
+    measured: list[Measurement] = []
+    run_ids: list[str] = []
+    for number in range(rounds):
+        began = time.time()
+        result = runner.measure(spec)
+        state = "failed" if isinstance(result, TrialFailure) else "complete"
+        own = {**tags, "kind": "rerun", "rerun_of": found.run_id, "round": str(number)}
+        name = f"rerun of {found.name}"
+        run_ids.append(tracker.log_trial(found.parent_id, name, spec, result, state, own, began))
+        if isinstance(result, TrialFailure):
+            raise StudyError(f"the rerun failed, {result.kind}: {result.detail}")
+        measured.append(result)
+    return measured, run_ids
+
+
+def compare(
+    found: Original,
+    measured: Sequence[Measurement],
+    run_ids: Sequence[str],
+    tags: Mapping[str, str],
+) -> Comparison:
+    """Holds the new measurements against the original.
+
+    Both rates are divided by the host's own speed beside them. A median of n runs varies by about
+    1.25 CV / sqrt(n); twice that for the difference of both is the noise (95 %).
+    """
+    now = statistics.median(m.examples_per_s for m in measured)
+    index = statistics.median(m.host_speed_index for m in measured)
+    ratio = now / found.examples_per_s
+    corrected = ratio * found.speed_index / index
+    cv = ASSUMED_CV if found.cv is None else found.cv
+    spread = sum((1.0 if n == 1 else 1.25) ** 2 / n for n in (found.runs, len(measured)))
+    noise = 1.96 * cv * math.sqrt(spread)
+    return Comparison(
+        rerun_of=found.run_id,
+        run_ids=list(run_ids),
+        same_data=all(m.digest.agrees_with(found.digest) for m in measured),
+        then_examples_per_s=found.examples_per_s,
+        now_examples_per_s=now,
+        then_speed_index=found.speed_index,
+        now_speed_index=index,
+        ratio=ratio,
+        corrected_ratio=corrected,
+        noise=noise,
+        assumed_noise=found.cv is None,
+        inside=abs(math.log(corrected)) <= math.log1p(noise),
+        differences=differences(found.tags, tags),
+    )
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Tags of the environment that are not the same, with both values."""
+    keys = [
+        key
+        for key in sorted({*then, *now})
+        if key in ENVIRONMENT or key.startswith(ENVIRONMENT_PREFIXES)
+    ]
+    pairs = {key: (then.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
+    """The rounds of a study's recommended configuration, or its best trial without any."""
+    tags = study.tags
+    rounds = [
+        child
+        for child in tracker.children(study.run_id)
+        if child.tags.get("kind") == "confirmation"
+        and child.tags.get("candidate") == tags.get("recommended.candidate")
+        and child.tags.get("state") == "complete"
+    ]
+    if rounds:
+        latest = rounds[-1].params  # of the latest confirmation, if there were several
+        return [r for r in rounds if r.params == latest]
+    if "best.run_id" in tags:
+        return [tracker.read(tags["best.run_id"])]
+    raise StudyError(f"study {study.name!r} has no result to measure again")
+
+
+def _median(runs: Sequence[LoggedRun], metric: str) -> float:
+    return float(statistics.median(run.metrics[metric] for run in runs))
+
+
+def _digest(run: LoggedRun) -> Digest:
+    tags = run.tags
+    return Digest(elements=tags.get("digest.elements", ""), batches=tags.get("digest.batches", ""))
+
+
+def _cv(children: Sequence[LoggedRun]) -> float | None:
+    """Noise of what is compared, rates over the host's own speed: the middle candidate's."""
+    corrected: dict[str, list[float]] = {}
+    for run in children:
+        if run.tags.get("kind") == "confirmation" and run.tags.get("state") == "complete":
+            rate = run.metrics["throughput/examples_per_s"] / run.metrics["host/speed_index"]
+            corrected.setdefault(run.tags["candidate"], []).append(rate)
+    found = [variation(rates) for rates in corrected.values() if len(rates) > 1]
+    return float(statistics.median(found)) if found else None

@@ -1,0 +1,195 @@
+"""Runs the confirmation: candidates, baselines and the limit, in rounds of random order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from statistics import median
+
+from prefetch_tuning.experiments.storage.record import MeasuredLimit, MeasuredRound, PlainData
+from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.progress import Steps
+from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
+from prefetch_tuning.experiments.verdict.measurements import (
+    AUTOTUNE,
+    LIMIT,
+    PATIENCE,
+    RoundMeasurement,
+    is_baseline,
+)
+from prefetch_tuning.experiments.verdict.same_data import same
+from prefetch_tuning.objectives.measurement import TrialFailure
+
+# A GPU that is held back in more rounds than this is so all the time, and waiting would not help.
+THROTTLED_ROUNDS = 3
+
+
+class Confirmer:
+    """Adds rounds to a study's latest confirmation.
+
+    Attributes:
+        problems: a line for each candidate that failed or read other data, and one where rounds
+            count in which the GPU was held back.
+    """
+
+    def __init__(self, study: PipelineStudy) -> None:
+        self._study = study
+        self._record = study.record
+        self._failures: Counter[str] = Counter()
+        self._throttled: list[MeasuredRound] = []
+        self.problems: list[str] = []
+
+    def run(self, steps: Steps, more: int | None = None) -> None:
+        """Runs rounds until the verdict is precise or the time is spent, or `more` of them."""
+        self._read_reference()
+        done = len(self._record.rounds)
+        try:
+            while self._wanted(done, more):
+                kept = self._keep(self._round(len(self._record.rounds)), steps)
+                if all(is_baseline(name) for name in self._running()):
+                    return
+                if kept:
+                    steps.advance(self._so_far())
+        finally:
+            self._say_throttled()
+
+    def _read_reference(self) -> None:
+        """The plain chain's batches, once per confirmation, to compare the candidates' with."""
+        if self._record.data is not None:
+            return
+        data = self._study.read_plain_data()
+        self._record.data = data
+        if not data.checked:
+            self.problems.append(f"{self._study.info.name}: {data.why_not}")
+
+    def _wanted(self, done: int, more: int | None) -> bool:
+        record, settings = self._record, self._study.settings
+        rounds = record.rounds
+        if more is not None:
+            return len(rounds) < done + more
+        # A round in which AUTOTUNE failed says nothing about the ratio to it.
+        # Nor does one in which the leader failed.
+        running = self._running()
+        needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
+        if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
+            return True
+        next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
+        return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
+
+    def _keep(self, measured: MeasuredRound, steps: Steps) -> bool:
+        """Keeps a round, unless the GPU was held back in it and waiting may still help."""
+        if measured.throttled:
+            self._throttled.append(measured)
+            if len(self._throttled) <= THROTTLED_ROUNDS:
+                self._study.mark_throttled(measured)
+                reasons = ", ".join(measured.throttled)
+                steps.warn(
+                    f"{self._study.info.name}: the GPU was held back ({reasons}) in round "
+                    f"{len(self._record.rounds)}, which is measured again"
+                )
+                return False
+        self._record.add_round(measured)
+        return True
+
+    def _say_throttled(self) -> None:
+        """One line where rounds were kept although the GPU was held back in them."""
+        kept = len(self._throttled) - THROTTLED_ROUNDS
+        if kept <= 0:
+            return
+        reasons = sorted({event for found in self._throttled for event in found.throttled})
+        self.problems.append(
+            f"{self._study.info.name}: the GPU was held back ({', '.join(reasons)}) in "
+            f"{len(self._throttled)} rounds: {THROTTLED_ROUNDS} were measured again, {kept} count"
+        )
+
+    def _round(self, number: int) -> MeasuredRound:
+        """Measures every candidate once; each in a process of its own, as every trial is."""
+        begin = time.monotonic()
+        order = self._running()
+        if self._failures[LIMIT] < PATIENCE:
+            order.append(LIMIT)
+        random.Random(f"{self._study.settings.seed}/{number}").shuffle(order)  # noqa: S311
+        measured: dict[str, RoundMeasurement] = {}
+        limit: MeasuredLimit | None = None
+        for name in order:
+            if name == LIMIT:
+                limit = self._measure_limit(number)
+                continue
+            result = self._study.run_candidate(name, self._record.candidates[name], number)
+            if isinstance(result, TrialFailure):
+                self._failed(name, number, result)
+            else:
+                measured[name] = result
+                self._check_data(name, result)
+        seconds = time.monotonic() - begin
+        return MeasuredRound(measured=measured, limit=limit, seconds=seconds)
+
+    def _measure_limit(self, number: int) -> MeasuredLimit | None:
+        size = next(iter(self._record.candidates.values())).batch_size
+        result = self._study.run_limit(size, number)
+        if isinstance(result, TrialFailure):
+            self._failed(LIMIT, number, result)
+            return None
+        return result
+
+    def _failed(self, name: str, number: int, failure: TrialFailure) -> None:
+        self._failures[name] += 1
+        self.problems.append(
+            f"{self._study.info.name}: {name} failed in round {number}, {failure.kind}: "
+            f"{failure.detail}"
+        )
+
+    def _check_data(self, name: str, measured: RoundMeasurement) -> None:
+        data = self._record.data
+        if data is None or not data.checked or name in self._record.other_data:
+            return
+        if not same(data.each_batch, measured.each_batch):
+            if name == AUTOTUNE:
+                # What users run today gives other data from run to run: so may everything else.
+                why_not = "the data are not checked: AUTOTUNE's differ from run to run"
+                self._record.data = PlainData(why_not=why_not)
+                self._record.take_back_other_data()
+                self.problems.append(f"{self._study.info.name}: {why_not}")
+                return
+            self._record.mark_other_data(name)
+            self.problems.append(
+                f"{self._study.info.name}: {name} ({self._record.candidates[name]}) reads other "
+                f"data than the plain chain, so it is out; {self._what_to_check(name)}"
+            )
+
+    def _what_to_check(self, name: str) -> str:
+        if self._record.candidates[name].generator_workers:
+            return "check what generate makes of shard_index and shard_count"
+        return "check whether its data depend on the order in which threads run"
+
+    def _running(self) -> list[str]:
+        """Candidates that have not failed too often, read other data, or been beaten."""
+        # Who is out for other reasons beats nobody, however fast it was.
+        usable = [
+            name
+            for name in self._record.candidates
+            if self._failures[name] < PATIENCE and name not in self._record.other_data
+        ]
+        left = beaten(self._fitting(usable), self._record.rounds)
+        return [name for name in usable if name not in left]
+
+    def _fitting(self, names: Iterable[str]) -> list[str]:
+        """Those that need no more than the memory limit so far: the others cannot be chosen."""
+        limit = self._study.settings.memory_limit_mib
+        if limit is None:
+            return list(names)
+        peaks = {
+            name: [r[name].host_peak_mib for r in self._record.rounds if name in r]
+            for name in names
+        }
+        return [name for name, found in peaks.items() if not found or median(found) <= limit]
+
+    def _so_far(self) -> str:
+        """The medians until now, for the progress display."""
+        rates: dict[str, list[float]] = defaultdict(list)
+        for measured in self._record.rounds:
+            for name, m in measured.items():
+                rates[name.partition("-")[0]].append(m.examples_per_s)
+        return ", ".join(f"{name} {median(found):,.0f}" for name, found in rates.items())

@@ -1,0 +1,218 @@
+"""A tuning run: every pipeline that was asked for, one after the other, from check to report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.host.environment import environment_tags
+from prefetch_tuning.experiments.report.publish import close_study
+from prefetch_tuning.experiments.report.terminal import print_diagnosis
+from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import Record, all_failed
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
+from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.study.candidates import candidates_of
+from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.progress import Steps, show_trial
+from prefetch_tuning.experiments.study.rounds import Confirmer
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.source import PipelineError
+
+# Where the step is what takes the time, hardly any configuration is better than another.
+STEP_BOUND_TRIALS = 6
+
+
+class Tuning:
+    """Runs requests. What is there when one is interrupted stays in `records`.
+
+    Attributes:
+        records: one entry a pipeline, in order.
+        problems: one line for each thing that failed without ending the run.
+        selectors: what names each pipeline on the command line, by its own name.
+    """
+
+    def __init__(self, store: Store, runner: TrialRunner, console: Console) -> None:
+        self._store = store
+        self._runner = runner
+        self._console = console
+        self.selectors: dict[str, str] = {}
+        self.records: list[StudyRecord] = []
+        self.problems: list[str] = []
+
+    def tune(self, request: TuneRequest, began: float) -> None:
+        """Checks every pipeline and study before the first is measured, then tunes them in order.
+
+        `began` is when the person started to wait (`time.monotonic`): the first pipeline's
+        `wall_s` counts from there.
+
+        Raises:
+            PipelineError, StoreError, StudyError: something that was asked for cannot be done.
+            KeyboardInterrupt: passed on once the interrupted study is in order.
+        """
+        targets = [catalog.resolve(name) for name in request.pipelines or catalog.names()]
+        infos = [self._inspect(target, request) for target in dict.fromkeys(targets)]
+        names = [info.name for info in infos]
+        for name in names:
+            if names.count(name) > 1:
+                raise PipelineError(f"two pipelines are named {name!r}; their studies would mix")
+        self._store.create()
+        tracker = Tracker(self._store)
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        studies = []
+        for info in infos:
+            settings = StudySettings.of(request, info.name, stamp, several=len(infos) > 1)
+            found = open_study(settings, info, self._store)
+            studies.append(self._study(found, info, settings, tracker))
+        for study in studies:
+            self._run(study, tracker, began, partial(self._tune, study))
+            began = time.monotonic()
+
+    def confirm(self, name: str, more: int, began: float) -> None:
+        """Adds `more` rounds to the confirmation of a study.
+
+        Raises:
+            StudyError: there is no such study, nothing in it to confirm, or what it measured is no
+                longer the same.
+        """
+        found = load_study(name, self._store)
+        record = Record(found)
+        if not record.complete:
+            raise StudyError(f"study {name!r} has no complete trial, so nothing to confirm")
+        settings = record.settings
+        info = self._inspect(record.info.target, settings)
+        check_identity(found, settings, info)
+        tracker = Tracker(self._store)
+        study = self._study(found, info, settings, tracker)
+        self._run(study, tracker, began, partial(self._confirm, study, more))
+
+    def _inspect(self, target: str, options: Options) -> PipelineInfo:
+        info = self._runner.describe(target, options.seed, options.device)
+        self.selectors[info.name] = catalog.built_in_name(info.target) or info.target
+        if not self._runner.forks and len(self.selectors) == 1:
+            self._console.print(
+                "CUDA was in use before the first trial, so each trial starts a new "
+                "interpreter: slower, same numbers."
+            )
+        return info
+
+    def _study(
+        self,
+        found: optuna.Study,
+        info: PipelineInfo,
+        settings: StudySettings,
+        tracker: Tracker,
+    ) -> PipelineStudy:
+        tags = study_tags(info, settings.name, settings.seed)
+        return PipelineStudy(found, info, settings, self._runner, tracker, tags)
+
+    def _run(
+        self, study: PipelineStudy, tracker: Tracker, began: float, work: Callable[[], None]
+    ) -> None:
+        """Does the work between opening and closing the parent run, also after an interrupt."""
+        study.begin()
+        interrupted = True
+        try:
+            work()
+            interrupted = False
+        finally:
+            wall_s = time.monotonic() - began
+            self.records.append(close_study(study, tracker, wall_s, interrupted=interrupted))
+
+    def _tune(self, study: PipelineStudy) -> None:
+        self._diagnose(study)
+        study.enqueue_predicted()
+        if not study.record.finished:
+            study.read_once()
+        self._search(study)
+        if study.settings.rounds and study.record.complete:
+            self._confirm(study)
+
+    def _diagnose(self, study: PipelineStudy) -> None:
+        """Measures the stages once a study; without them the search begins blindly."""
+        info, diagnosis = study.info, study.record.diagnosis
+        if not info.has_stages:
+            self._console.print(f"{info.name}: builds its own chain, whose stages are not measured")
+            return
+        if diagnosis is None and study.record.finished:
+            self._console.print(f"{info.name}: its search began without a diagnosis")
+            return
+        if diagnosis is None:
+            settings = study.settings
+            costs = self._runner.measure_stages(info.target, settings.seed, settings.device)
+            if isinstance(costs, TrialFailure):
+                self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
+                return
+            diagnosis = study.record.diagnosis = diagnose(costs, usable_cores())
+            study.measured_s += costs.measured_s
+        print_diagnosis(self._console, info.name, diagnosis)
+
+    def _search(self, study: PipelineStudy) -> None:
+        """Runs trials until there are enough or the time is spent."""
+        record, begin = study.record, time.monotonic()
+        budget_s, trials = study.settings.search_budget_s, study.settings.most_trials
+        # A trial of a large model on a GPU takes 13 s: the default time held two, and the study
+        # knew two kinds of configuration. Time that was asked for is kept to.
+        by_default = study.settings.time_budget_s is None
+        diagnosis = record.diagnosis
+        if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
+            trials = STEP_BOUND_TRIALS
+            self._console.print(f"{study.info.name}: a short search of {trials} trials will do")
+        steps = Steps(self._console, study.info.name, len(record.finished), trials)
+        with steps.shown():
+            while len(record.finished) < trials:
+                left_s = None
+                if budget_s is not None:
+                    left_s = budget_s - (time.monotonic() - begin)
+                    if left_s <= 0 and not (by_default and study.has_predicted):
+                        break
+                outcome = study.run_trial()
+                show_trial(steps, study.info.name, outcome, record.best, left_s)
+                reason = all_failed(record.finished)
+                if reason is not None:
+                    self.problems.append(f"{study.info.name}: every trial failed, {reason}")
+                    break
+                if study.nothing_fits:
+                    self.problems.append(
+                        f"{study.info.name}: the GPU's memory holds none of the batch sizes, not "
+                        f"even {record.lacking_device_memory}"
+                    )
+                    break
+
+    def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
+        """Runs rounds over the best configurations, AUTOTUNE and no prefetch."""
+        record = study.record
+        record.nominate(candidates_of(record.complete, study.info.own))
+        done = len(record.rounds)
+        total = max(study.settings.rounds, done) if more is None else done + more
+        confirmer = Confirmer(study)
+        steps = Steps(self._console, f"{study.info.name} confirming", done, total)
+        try:
+            with steps.shown():
+                confirmer.run(steps, more)
+        finally:
+            self.problems.extend(confirmer.problems)
+
+
+def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:
+    """Where the runs of a study come from: what they all have in common."""
+    return environment_tags(Path.cwd()) | {
+        "pipeline": info.name,
+        "pipeline.source_digest": info.source_digest,
+        "study": study,
+        "device": info.device,
+        "seed": str(seed),
+    }

@@ -1,1 +1,0 @@
-"""What a person types and sees: options, progress, tables and exit codes."""

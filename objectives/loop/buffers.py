@@ -1,0 +1,35 @@
+"""What the buffers of a running chain hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefetch_tuning.objectives.digest import nbytes
+from prefetch_tuning.objectives.machine.process_tree import MIB
+from prefetch_tuning.objectives.measurement import AutotuneNode
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+
+def batches_held(config: PipelineConfig, nodes: list[AutotuneNode]) -> float:
+    """Batches that the chain's full buffers hold: finished ones, and elements of the map as parts.
+
+    A pinned chain holds what it was told to; for AUTOTUNE the sizes that it chose are taken.
+    """
+    if config.is_autotune:
+        chosen = {node.parameter: node.value for node in nodes}
+        prefetch, parallel = chosen.get("buffer_size", 0.0), chosen.get("parallelism", 1.0)
+    else:
+        prefetch, parallel = float(config.prefetch_buffer), float(config.map_parallelism)
+    in_flight = parallel / config.batch_size if parallel > 1 else 0.0
+    return prefetch + in_flight
+
+
+def ready_batches(config: PipelineConfig, nodes: list[AutotuneNode]) -> int:
+    """How many whole batches may lie ready."""
+    return math.ceil(batches_held(config, nodes))
+
+
+def buffer_mib(config: PipelineConfig, batch: Any, nodes: list[AutotuneNode]) -> float:
+    """MiB that the full buffers hold, for batches like `batch`."""
+    return batches_held(config, nodes) * nbytes(batch) / MIB

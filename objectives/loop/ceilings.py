@@ -1,0 +1,111 @@
+"""What a trial's chain reaches without the step, in the process of the trial right after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.buffers import ready_batches
+from prefetch_tuning.objectives.loop.steady_state import Clock, Taken
+from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
+from prefetch_tuning.objectives.measurement import AutotuneNode, Ceilings
+from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+# Few and short, for every confirmation round pays for them: a host that wanders within seconds is
+# seen better nine times for a moment than three times for longer.
+PRODUCER_WINDOWS = 2
+WINDOW_SHARE = 2 / 3
+WAITED_IN_A_ROW = 2
+# Drained at most where AUTOTUNE doesn't show how many lie ready: `drain` ends by itself where they
+# are used up, and a chain that is faster than the step has no end of them.
+UNREAD_BATCHES = 64
+
+
+class Alone:
+    """A feed for `steady_state` with one half left out."""
+
+    def __init__(
+        self,
+        examples_per_batch: int,
+        next_batch: Callable[[], Any],
+        step: Callable[[Any], None] | None = None,
+        synchronise: Callable[[], None] | None = None,
+    ) -> None:
+        self._next_batch = next_batch
+        self._step = step
+        self._synchronise = synchronise
+        # Nobody asks here how long a half waited for the other.
+        self._taken = Taken(0.0, examples_per_batch)
+
+    def advance(self) -> Taken:
+        batch = self._next_batch()
+        if self._step is not None:
+            self._step(batch)
+        return self._taken
+
+    def synchronise(self) -> None:
+        if self._synchronise is not None:
+            self._synchronise()
+
+    def choices(self) -> object:
+        return None
+
+
+def measure_ceilings(
+    feed: TrainingFeed,
+    config: PipelineConfig,
+    nodes: list[AutotuneNode],
+    rule: StopRule,
+    batch_s: float,
+) -> Ceilings:
+    """Goes on with the iterator of a finished measurement, without the step.
+
+    Args:
+        feed: started and in its steady state.
+        config: what `feed` runs.
+        nodes: what AUTOTUNE chose, if it did.
+        rule: of the measurement; its windows are taken, a few of them.
+        batch_s: seconds a batch took in the measurement.
+    """
+    begin = time.perf_counter()
+    unread = feed.choices() == UNREADABLE
+    ready = UNREAD_BATCHES if unread else ready_batches(config, nodes)
+    drain(feed.take_only, ready, batch_s, time.perf_counter)
+    producer = steady_state.measure(
+        Alone(config.batch_size, feed.take_only),
+        few_windows(rule, PRODUCER_WINDOWS),
+        time.perf_counter,
+        time.process_time,
+    )
+    return Ceilings(
+        producer_only=steady_state.mean_rate(producer.windows),
+        measured_s=time.perf_counter() - begin,
+    )
+
+
+def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
+    """Takes the batches that lie ready, `most` at most; returns how many it took.
+
+    They were made while the step ran and would be free. A batch that took half as long as one
+    takes in the loop was waited for. Two of them in a row say that nothing lies ready any more:
+    a single one may be a moment in which the host ran something else.
+    """
+    waited = 0
+    for taken in range(most):
+        begin = clock()
+        next_batch()
+        waited = waited + 1 if clock() - begin > batch_s / 2 else 0
+        if waited == WAITED_IN_A_ROW:
+            return taken + 1
+    return most
+
+
+def few_windows(rule: StopRule, count: int) -> StopRule:
+    """A fixed number of short windows after one that does not count; nothing has to fill."""
+    window_s = WINDOW_SHARE * rule.window_s
+    changes = {"window_s": window_s, "startup_s": window_s, "min_windows": count}
+    return rule.model_copy(update={**changes, "max_s": count * window_s})

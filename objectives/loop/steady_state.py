@@ -1,0 +1,271 @@
+"""From a stream of training steps to a rate with an interval. Pure: the clock is an argument.
+
+The parts, in the order a trial meets them: skip the start-up, count windows of fixed duration,
+restart the count while the rate drifts, and stop when the interval is tight or the time is spent.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+from scipy import stats
+
+from prefetch_tuning.objectives.loop.warm_up import UNREADABLE, rate_settled, settled
+from prefetch_tuning.objectives.measurement import Interval, Stopped, Window
+from prefetch_tuning.objectives.spec import StopRule
+
+Clock = Callable[[], float]
+
+# First and last third of the windows must agree within this share before their spread is asked.
+DRIFT_SHARE = 0.03
+
+
+class Taken(NamedTuple):
+    """Batches that steps consumed, one each: how long they waited, and the examples of all.
+
+    `steps` is above one where a model runs several in one execution, whose times can't be told
+    apart.
+    """
+
+    wait_s: float
+    examples: int
+    steps: int = 1
+
+
+class Feed(Protocol):
+    """What is timed: steps that each take a batch."""
+
+    def advance(self) -> Taken:
+        """Takes a batch and starts one step, or a few of them in one execution.
+
+        On a GPU it may return before they have run.
+        """
+
+    def synchronise(self) -> None:
+        """Returns when every step started so far has run."""
+
+    def choices(self) -> object:
+        """What AUTOTUNE has chosen by now; `UNREADABLE` if it can't be read, None without it."""
+
+
+@dataclass
+class SteadyState:
+    """Counted windows and how they came about; all times in seconds.
+
+    `step_s` has one time for each single step. Those of one execution have equal shares of it.
+    """
+
+    windows: list[Window]
+    step_s: list[float]
+    startup_s: float
+    stopped: Stopped
+    settled: bool
+    cpu_s: float
+
+    @property
+    def seconds(self) -> float:
+        """What measuring took, start-up included."""
+        return self.startup_s + sum(window.seconds for window in self.windows)
+
+
+@dataclass
+class _Count:
+    """Windows counted since the last restart, with the step times and CPU time beside each."""
+
+    windows: list[Window] = field(default_factory=list)
+    steps: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(window.seconds for window in self.windows)
+
+    def drop_first(self, count: int) -> float:
+        """Forgets the first windows; returns their seconds, which belong to the start-up."""
+        dropped = sum(window.seconds for window in self.windows[:count])
+        del self.windows[:count], self.steps[:count], self.cpu[:count]
+        return dropped
+
+
+def measure(
+    feed: Feed,
+    rule: StopRule,
+    clock: Clock,
+    cpu_clock: Clock,
+    best_examples_per_s: float | None = None,
+) -> SteadyState:
+    """Runs `feed` until its rate is known.
+
+    Args:
+        feed: batches and steps; consumption begins at once, so that nothing piles up.
+        rule: the limits.
+        clock: seconds, monotonic.
+        cpu_clock: CPU seconds of the process tree.
+        best_examples_per_s: rate to prune against; None never prunes.
+    """
+    begin = clock()
+    end = _start_up(feed, rule, clock, begin)
+    startup_s = end - begin
+    count = _Count()
+    # Drift may cost as much again as the measurement itself, but not more: on a noisy host a
+    # strict rule would never end. What still drifts then is marked, not hidden.
+    drift_budget_s = rule.max_s
+    while True:
+        end = _count_window(feed, rule, clock, cpu_clock, count, end)
+        if len(count.windows) < rule.min_windows:
+            continue
+        if prunable(count.windows, best_examples_per_s, rule):
+            return _finish(count, startup_s, "pruned")
+        tight = half_width_share(count.windows) <= rule.target_half_width
+        if not tight and count.seconds < rule.max_s:
+            continue
+        if drifts(count.windows) and drift_budget_s > 0:
+            dropped_s = count.drop_first(math.ceil(len(count.windows) / 3))
+            startup_s += dropped_s
+            drift_budget_s -= dropped_s
+            continue
+        return _finish(count, startup_s, "precise" if tight else "time")
+
+
+def mean_rate(windows: Sequence[Window]) -> float:
+    """Examples per second: all examples over all seconds, so that long windows weigh as such."""
+    return sum(w.examples for w in windows) / sum(w.seconds for w in windows)
+
+
+def interval(windows: Sequence[Window]) -> Interval:
+    """95 % interval of `mean_rate`, in examples per second.
+
+    Variance of a ratio estimator (Cochran, Sampling Techniques, section 6.4) with Student's t; the
+    number of windows is reduced for their lag-1 correlation as in the analysis of simulation
+    output, because neighbouring windows share the buffers' state and are not independent.
+    """
+    if len(windows) < 2:
+        return Interval(low=0.0, high=math.inf)
+    rate = mean_rate(windows)
+    residuals = [w.examples - rate * w.seconds for w in windows]
+    seconds = sum(w.seconds for w in windows)
+    spread = statistics.stdev(residuals) * math.sqrt(len(windows)) / seconds
+    independent = effective_count(residuals)
+    factor = _t_factor(round(max(independent - 1.0, 1.0), 1))
+    half_width = factor * spread * math.sqrt(len(windows) / independent)
+    return Interval(low=max(rate - half_width, 0.0), high=rate + half_width)
+
+
+def effective_count(values: Sequence[float]) -> float:
+    """Number of independent values that carry as much information, from 2 to `len(values)`."""
+    count = len(values)
+    mean = statistics.fmean(values)
+    total = sum((value - mean) ** 2 for value in values)
+    if total == 0.0 or count < 4:
+        return float(count)
+    correlation = sum((a - mean) * (b - mean) for a, b in pairwise(values)) / total
+    # Only positive correlation shrinks the count: a negative estimate is mostly noise, and
+    # believing it would narrow the interval.
+    correlation = min(max(correlation, 0.0), 0.9)
+    return max(count * (1.0 - correlation) / (1.0 + correlation), 2.0)
+
+
+def half_width_share(windows: Sequence[Window]) -> float:
+    """Half of the interval's width as a share of the rate."""
+    rate = mean_rate(windows)
+    return (interval(windows).high - rate) / rate if rate > 0 else math.inf
+
+
+def percentiles_ms(step_s: Sequence[float]) -> tuple[float, float]:
+    """Median and 95th percentile of step times in milliseconds (nearest rank)."""
+    ranked = sorted(step_s)
+    p50, p95 = (ranked[math.ceil(share * len(ranked)) - 1] for share in (0.50, 0.95))
+    return 1_000.0 * p50, 1_000.0 * p95
+
+
+def drifts(windows: Sequence[Window]) -> bool:
+    """Whether the first and the last third of the windows differ by more than their noise."""
+    rates = [window.rate for window in windows]
+    third = len(rates) // 3
+    if third < 2:
+        return False
+    first, last = rates[:third], rates[-third:]
+    difference = statistics.fmean(last) - statistics.fmean(first)
+    error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / third)
+    factor = _t_factor(2.0 * third - 2.0)
+    significant = abs(difference) > factor * error
+    return significant and abs(difference) > DRIFT_SHARE * statistics.fmean(rates)
+
+
+def prunable(windows: Sequence[Window], best: float | None, rule: StopRule) -> bool:
+    """Whether the whole interval lies clearly below the best rate so far."""
+    return best is not None and interval(windows).high < rule.prune_share * best
+
+
+def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
+    """Consumes from `begin` until the start-up is over; returns when that was."""
+    end = begin
+    history: list[tuple[float, object]] = []
+    warm_up = _Count()
+    while True:
+        end = _count_window(feed, rule, clock, clock, warm_up, end)
+        now = end - begin
+        choice = feed.choices()
+        if choice is None:
+            if now >= rule.startup_s:
+                return end
+            continue
+        history.append((now, choice))
+        # A fifth of the longest warm-up is the least: by then eight doubling intervals (10 ms,
+        # 20 ms, ...) have passed, and what stood then stood after 5 s, too.
+        enough = now >= rule.warmup_max_s / 5 and (
+            rate_settled(warm_up.windows, now) if choice == UNREADABLE else settled(history, now)
+        )
+        if enough or now >= rule.warmup_max_s:
+            return end
+
+
+def _count_window(
+    feed: Feed, rule: StopRule, clock: Clock, cpu_clock: Clock, count: _Count, begin: float
+) -> float:
+    """Steps until the window is full; returns when it ended.
+
+    A window begins where the last one ended, so that no batch is produced outside of all windows
+    and what is worked out in between is not free.
+    """
+    cpu_begin = cpu_clock()
+    step_begin = begin
+    wait_s = 0.0
+    examples = 0
+    step_s: list[float] = []
+    while not step_s or step_begin - begin < rule.window_s:
+        taken = feed.advance()
+        step_end = clock()
+        wait_s += taken.wait_s
+        examples += taken.examples
+        step_s += [(step_end - step_begin) / taken.steps] * taken.steps
+        step_begin = step_end
+    feed.synchronise()
+    end = clock()
+    count.windows.append(Window(examples=examples, seconds=end - begin, wait_s=wait_s))
+    count.steps.append(step_s)
+    count.cpu.append(cpu_clock() - cpu_begin)
+    return end
+
+
+@lru_cache(maxsize=1_000)
+def _t_factor(freedom: float) -> float:
+    """Two-sided 95 % quantile of Student's t; cached, for it is asked for between windows."""
+    return float(stats.t.ppf(0.975, freedom))
+
+
+def _finish(count: _Count, startup_s: float, stopped: Stopped) -> SteadyState:
+    return SteadyState(
+        windows=count.windows,
+        step_s=[step for steps in count.steps for step in steps],
+        startup_s=startup_s,
+        stopped=stopped,
+        settled=not drifts(count.windows),
+        cpu_s=sum(count.cpu),
+    )

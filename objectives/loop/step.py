@@ -1,0 +1,220 @@
+"""The compiled step: the Keras model's own `train_step`, so that a user's override counts.
+
+It takes its batch out of the iterator inside the graph, as `model.fit` does: a `next` in Python
+costs some 0.2 ms a batch more, which is half of a small model's step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from prefetch_tuning.objectives.loop.distribution import Distribution
+
+
+class Ran(NamedTuple):
+    """What one call of a step on an iterator gives.
+
+    `outputs` is what the last step returned, `waited_s` the seconds that all steps waited for their
+    batches, `examples` and `steps` how many there were.
+    """
+
+    outputs: Any
+    waited_s: tf.Tensor
+    examples: tf.Tensor
+    steps: tf.Tensor
+
+
+def compile_step(model: keras.Model, element_spec: Any, distribution: Distribution) -> Any:
+    """The function that `model.fit` would run for each batch, without fit's loop around it.
+
+    It follows Keras's own `make_train_function`: autograph left out, run by the model's strategy,
+    `jit_compile` and `run_eagerly` as the model was compiled, and traced once for the dataset's
+    spec, in which the batch and every padded dimension are open. Traced on a batch it would be
+    traced again when the first batch of another length comes, in the middle of the measurement.
+
+    XLA still compiles for every shape that comes. With batches of one shape it has done so once the
+    step has run on one of them. Padded ones make it compile again and again, in `fit` as well: that
+    is what such a model's training costs, and it stays in the windows.
+    """
+    train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+
+    @tf.autograph.experimental.do_not_convert
+    def step(batch: Any) -> Any:
+        return distribution.run(train_step, batch)
+
+    if model.run_eagerly:
+        return step
+    signature = (element_spec,)
+    return tf.function(step, input_signature=signature, jit_compile=bool(model.jit_compile))
+
+
+def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> Any:
+    """The step that takes its own batches out of an iterator, with the time it waited for them.
+
+    Args:
+        step: what `compile_step` made.
+        distribution: of the model.
+        steps: the model's `steps_per_execution`.
+
+    Returns:
+        A function of an iterator that runs up to `steps` steps and gives `Ran`. Only where the
+        iterator ends before the first of them it raises `tf.errors.OutOfRangeError`.
+    """
+
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take_and_step(iterator: Any) -> Ran:
+        begin = _time()
+        with tf.control_dependencies([begin]):
+            batch = iterator.get_next()
+        ran = Ran(
+            step(batch),
+            _between(begin, _time(after=batch)),
+            count_examples(batch, distribution),
+            tf.constant(1),
+        )
+        return ran if steps == 1 else _further(iterator, step, distribution, steps, ran)
+
+    return take_and_step
+
+
+def step_on_device_iterator(step: Any) -> Any:
+    """The step that takes its batch out of an iterator whose batches lie on a GPU already.
+
+    A control edge from a tensor on the GPU to the processor waits for the GPU's earlier steps, and
+    would slow the loop down. The size of a batch lies in host memory: it is known once the batch is
+    on its way, and nothing waits for more.
+
+    Returns:
+        A function of an iterator that gives what the step returned, the wall clock's time when its
+        batch was there, and the batch's examples.
+    """
+
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take_and_step(iterator: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        batch = iterator.get_next()
+        rows = tf.shape(_on_device(tf.nest.flatten(batch)))[0]
+        with tf.device("/CPU:0"):
+            rows = tf.identity(rows)
+            with tf.control_dependencies([rows]):
+                there_at = tf.timestamp()
+        return step(batch), there_at, rows
+
+    return take_and_step
+
+
+def _on_device(leaves: list[Any]) -> Any:
+    """A part of the batch that lies on the GPU: TensorFlow keeps int32 in host memory.
+
+    Of such a part, the op that gives its shape would bring the batch back first.
+    """
+    return next((leaf for leaf in leaves if leaf.dtype != tf.int32), leaves[0])
+
+
+def take_on_iterator(distribution: Distribution) -> Any:
+    """A function that takes a batch as a step does, and does nothing with it; gives its examples.
+
+    With several steps to an execution it still takes one batch.
+    """
+
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take(iterator: Any) -> tf.Tensor:
+        batch = iterator.get_next()
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            return tf.identity(count_examples(batch, distribution))
+
+    return take
+
+
+def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, first: Ran) -> Ran:
+    """The steps of an execution that come after its first one, in the loop that Keras makes.
+
+    Nothing makes a step there wait with fetching the next batch until it is done: TensorFlow does
+    both at once, so that an execution has one batch of look-ahead inside. A step waits from its
+    predecessor's end until its batch is there.
+    """
+    # A loop carries tensors only; a step may return None beside them.
+    leaves = tf.nest.flatten(first.outputs)
+    carried = [index for index, leaf in enumerate(leaves) if leaf is not None]
+
+    def tensors(outputs: Any) -> list[Any]:
+        found = tf.nest.flatten(outputs)
+        return [tf.convert_to_tensor(found[index]) for index in carried]
+
+    def next_batch(number: Any, batch: Any, ended_at: Any) -> tuple[Any, Any]:
+        """The batch of step `number`, if there is to be one, and how long it is waited for."""
+        batch = tf.cond(number < steps, iterator.get_next_as_optional, lambda: batch)
+        return batch, _between(ended_at, _time(after=batch))
+
+    def goes_on(number: Any, batch: Any, *_: Any) -> Any:
+        return tf.logical_and(number < steps, batch.has_value())
+
+    def another(number: Any, batch: Any, waited_s: Any, wait_s: Any, examples: Any, _: Any) -> Any:
+        data = batch.get_value()
+        outputs = tensors(step(data))
+        ended_at = _end_of(outputs)
+        # The loop's condition hangs on this number: on a CPU no step begins before its predecessor
+        # has ended. On a GPU TensorFlow keeps their order by their variables, as in `fit`.
+        with tf.control_dependencies([ended_at]), tf.device("/CPU:0"):
+            following = number + 1
+        batch, next_wait_s = next_batch(number + 1, batch, ended_at)
+        examples = examples + count_examples(data, distribution)
+        with tf.device("/CPU:0"):
+            waited_s += wait_s
+        return following, batch, waited_s, next_wait_s, examples, outputs
+
+    outputs = tensors(first.outputs)
+    batch = iterator.get_next_as_optional()
+    wait_s = _between(_end_of(outputs), _time(after=batch))
+    begin = (first.steps, batch, first.waited_s, wait_s, first.examples, outputs)
+    done, _, waited_s, _, examples, outputs = tf.while_loop(goes_on, another, begin)
+    for index, leaf in zip(carried, outputs, strict=True):
+        leaves[index] = leaf
+    return Ran(tf.nest.pack_sequence_as(first.outputs, leaves), waited_s, examples, done)
+
+
+def _time(after: Any = ()) -> tf.Tensor:
+    """Seconds of the wall clock once all of `after` is there.
+
+    Times stay with the CPU: read back from a GPU, they would wait for all of its steps.
+    """
+    there = tf.nest.flatten(after, expand_composites=True)
+    with tf.control_dependencies(there), tf.device("/CPU:0"):
+        return tf.timestamp()
+
+
+def _between(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Seconds from one time to another; 0 where the wall clock was set back.
+
+    Worked out by the processor: a GPU's difference is read back only after all of its steps.
+    """
+    with tf.device("/CPU:0"):
+        return tf.maximum(end - begin, 0.0)
+
+
+def _end_of(outputs: Any) -> tf.Tensor:
+    """When a step has ended. On a GPU nothing may wait for that, and it is when the step began.
+
+    The wait for the next batch then includes the time in which the step was dispatched.
+    """
+    return _time() if tf.config.list_logical_devices("GPU") else _time(after=outputs)
+
+
+def count_examples(batch: Any, distribution: Distribution) -> tf.Tensor:
+    """Examples of a batch over all replicas: an epoch's last may be a short one."""
+    parts = [_leading(part) for part in distribution.parts(tf.nest.flatten(batch)[0])]
+    return parts[0] if len(parts) == 1 else tf.add_n([tf.cast(part, tf.int32) for part in parts])
+
+
+def _leading(leaf: Any) -> tf.Tensor:
+    if leaf.shape[0] is not None:
+        return tf.constant(leaf.shape[0])
+    if isinstance(leaf, tf.RaggedTensor):
+        return tf.cast(leaf.nrows(), tf.int32)
+    rows = leaf.dense_shape[0] if isinstance(leaf, tf.SparseTensor) else tf.shape(leaf)[0]
+    return tf.cast(rows, tf.int32)

@@ -1,0 +1,287 @@
+"""Batches of the measured iterator, and the training steps that consume them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from prefetch_tuning.objectives.digest import short_digest
+from prefetch_tuning.objectives.loop.distribution import Distribution
+from prefetch_tuning.objectives.loop.steady_state import Taken
+from prefetch_tuning.objectives.loop.step import (
+    compile_step,
+    count_examples,
+    step_on_device_iterator,
+    step_on_iterator,
+    take_on_iterator,
+)
+from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
+from prefetch_tuning.pipelines.chain.build import pinned_options
+
+# Of the measured iterator's first batches: their digest and their size are asked for afterwards.
+KEPT_BATCHES = 2
+# How often batches are repeated where they must not be known to be endless.
+VERY_OFTEN = 2**40
+
+
+class NotFiniteLossError(ArithmeticError):
+    """The loss became NaN or infinite: the steps that follow would train nothing."""
+
+
+class StepError(RuntimeError):
+    """The training step itself failed; the cause is chained."""
+
+
+class TrainingFeed:
+    """Batches of the measured iterator and the step that consumes them, for `steady_state`.
+
+    The iterator exists only from `start` on: a prefetch buffer that fills while the step is being
+    traced would hand the measurement batches that cost it nothing.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: tf.data.Dataset,
+        *,
+        autotuned: bool = False,
+    ) -> None:
+        self.first_batches: list[Any] = []
+        self.first_batch_s = 0.0
+        self._started = 0.0
+        self._checks_loss = True
+        self._model = model
+        self._dataset = dataset
+        self._distribution = Distribution(model)
+        self._steps = int(model.steps_per_execution)
+        spec = self._distribution.dataset(dataset).element_spec
+        self._step = compile_step(model, spec, self._distribution)
+        self._take_only = take_on_iterator(self._distribution)
+        # Keras takes the batch in Python, too, where the step is to run there.
+        self._takes = None
+        if not model.run_eagerly:
+            self._takes = step_on_iterator(self._step, self._distribution, self._steps)
+        self._takes_on_device = step_on_device_iterator(self._step)
+        # The device that the iterator's batches lie on ahead of the step; None for the host.
+        self._ahead: str | None = None
+        # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
+        self._autotuned = autotuned and dataset.options().autotune.enabled is not False
+        self._metrics: Any = None
+        self._iterator: Iterator[Any] | None = None
+
+    def trace(self, batch: Any) -> None:
+        """Traces, compiles and runs the step on a batch that is not the measured iterator's.
+
+        Args:
+            batch: nested tensors with a leading dimension of the measured batch size, which is the
+                shape that XLA compiles for; the global batch where the model has a strategy.
+        """
+        # Variables that came into being inside the step would have it traced three times. A model
+        # that can only be built by its own train_step is; that is slower and nothing else.
+        with contextlib.suppress(Exception), self._distribution.scope():
+            self._model._symbolic_build(data_batch=batch)
+            self._model.optimizer.build(self._model.trainable_variables)
+        self._ahead = device_of(self._dataset)
+        self.step(self.placed(batch))
+        self.synchronise()
+        if self._takes is not None:
+            # XLA compiles once more for the graph around the step. The iterator has batches enough
+            # for every step of an execution.
+            self._take(iter(self._as_delivered(batch)))
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the model has a strategy, which brings the batches to the devices itself."""
+        return self._distribution.distributed
+
+    def placed(self, batch: Any) -> Any:
+        """A batch as `step` takes it: where the model has a strategy, spread over its replicas."""
+        if not self._distribution.distributed and self._ahead is None:
+            return batch
+        return next(iter(self._as_delivered(batch)))
+
+    def _as_delivered(self, batch: Any) -> Any:
+        """The batch over and over, brought to where the measured ones are brought."""
+        dataset = self._repeated(self._given(batch))
+        if self._ahead is None:
+            return self._distribution.dataset(dataset)
+        # TensorFlow prepares a function again for inputs on the GPU: seconds for a large model.
+        return dataset.apply(tf.data.experimental.prefetch_to_device(self._ahead, 1))
+
+    def start(self, dataset: tf.data.Dataset | None = None) -> None:
+        """Makes the measured iterator, over another dataset of the same spec where one is given.
+
+        The first `take_first` or `advance` should follow at once.
+        """
+        self._started = time.perf_counter()
+        chosen = self._dataset if dataset is None else dataset
+        self._ahead = device_of(chosen)
+        self._iterator = iter(self._distribution.dataset(chosen))
+
+    def take_first(self, count: int) -> list[str]:
+        """Trains on the first batches, taken in Python; returns the digest of each.
+
+        They are consumed as they come, so that nothing piles up. Only two of them are kept.
+        """
+        digests = []
+        for number in range(count):
+            batch = self.next_batch()
+            if number == 0:
+                self.first_batch_s = time.perf_counter() - self._started
+            self.step(batch)
+            whole = self._distribution.whole(batch)
+            digests.append(short_digest(whole))
+            if len(self.first_batches) < KEPT_BATCHES:
+                self.first_batches.append(whole)
+        return digests
+
+    def next_batch(self) -> Any:
+        assert self._iterator is not None, "call start() first"
+        return next(self._iterator)
+
+    def take_only(self) -> None:
+        """Takes the next batch as a step does, without the step."""
+        if self._takes is None:
+            self.next_batch()
+        else:
+            self._take_only(self._iterator)
+
+    def ignore_loss(self) -> None:
+        """Lets the loss be what it likes: the same batch over and over may well diverge."""
+        self._checks_loss = False
+
+    def repeat(self, batches: Sequence[Any]) -> None:
+        """Starts over batches that lie ready in memory, round and round."""
+        self.ignore_loss()
+        dataset = self._repeated(self._given(*batches).cache())
+        self.start(dataset.with_options(pinned_options()))
+
+    def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The dataset round and round, endless for tf.data only if the measured one is.
+
+        For a distributed iterator that may end, TensorFlow traces the handling of partial batches,
+        which costs time at each step. What is traced here is what runs in the measurement.
+        """
+        endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+        return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)
+
+    def _given(self, *batches: Any) -> tf.data.Dataset:
+        """A dataset of these batches, of the spec of the measured one: nothing is traced for it."""
+        return tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=self._dataset.element_spec
+        )
+
+    def advance(self) -> Taken:
+        """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
+        if self._takes is not None and (self._ahead is None or self._steps == 1):
+            return self._take(self._iterator)
+        one = self._advance_in_python if self._takes is None else self._take_on_device
+        taken = [one() for _ in range(self._steps)]
+        examples = sum(each.examples for each in taken)
+        return Taken(sum(each.wait_s for each in taken), examples, self._steps)
+
+    def _advance_in_python(self) -> Taken:
+        begin = time.perf_counter()
+        batch = self.next_batch()
+        waited_s = time.perf_counter() - begin
+        self.step(batch)
+        return Taken(waited_s, int(count_examples(batch, self._distribution)))
+
+    def _take_on_device(self) -> Taken:
+        """Trains on the next batch of an iterator whose batches lie on the GPU."""
+        return self._take(self._iterator)
+
+    def _take(self, iterator: Any) -> Taken:
+        assert self._takes is not None
+        asked_at = time.time()
+        try:
+            if self._ahead is None:
+                self._metrics, waited_s, examples, steps = self._takes(iterator)
+            else:
+                self._metrics, there_at, examples = self._takes_on_device(iterator)
+                waited_s, steps = float(there_at) - asked_at, 1
+        except Exception as error:
+            if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
+                raise  # what the iterator gave, not what the step made of it
+            raise StepError(f"{type(error).__name__}: {error}") from error
+        # By the clock of the wall, which may be set back.
+        return Taken(max(float(waited_s), 0.0), int(examples), int(steps))
+
+    def step(self, batch: Any) -> None:
+        try:
+            self._metrics = self._step(batch)
+        except Exception as error:
+            raise StepError(f"{type(error).__name__}: {error}") from error
+
+    def synchronise(self) -> None:
+        """Waits for the device, and checks the losses that the last step returned.
+
+        Raises:
+            NotFiniteLossError: a loss is NaN or infinite.
+        """
+        # Reading what the step returned would not do: it may return nothing of the device's.
+        tf.test.experimental.sync_devices()
+        for name, value in self._values().items():
+            if self._checks_loss and "loss" in name and not math.isfinite(value):
+                raise NotFiniteLossError(f"the {name} is {value}")
+
+    @property
+    def loss(self) -> float:
+        """What the last step returned as its loss, or as its first value; 0 if it has none."""
+        values = self._values()
+        return values.get("loss", next(iter(values.values()), 0.0))
+
+    def _values(self) -> dict[str, float]:
+        """The scalars that the step returned, by name; a step that returns one has a loss."""
+        metrics = self._metrics if isinstance(self._metrics, dict) else {"loss": self._metrics}
+        leaves = {str(key): value for key, value in metrics.items() if value is not None}
+        return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
+
+    def choices(self) -> object:
+        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` if they don't show."""
+        if not self._autotuned:
+            return None
+        if self._hides_choices:
+            return UNREADABLE
+        return [(node["node"], node["parameter"], node["value"]) for node in self.autotune_nodes()]
+
+    def autotune_nodes(self) -> list[dict[str, Any]]:
+        """Each tunable parameter of the running chain, with the fields of `AutotuneNode`.
+
+        `state_value` is what runs; `value` is what the optimiser is trying out. An empty list where
+        they don't show.
+        """
+        if not self._autotuned or self._hides_choices:
+            return []
+        model = tf.data.experimental.get_model_proto(self._iterator)
+        return [
+            {
+                "node": node.name,
+                "parameter": parameter.name,
+                "value": parameter.state_value,
+                "buffered_bytes": node.buffered_bytes,
+            }
+            for node in model.nodes.values()
+            for parameter in node.parameters
+            if parameter.tunable
+        ]
+
+    @property
+    def _hides_choices(self) -> bool:
+        """A distributed iterator doesn't show AUTOTUNE's choices, nor does one that lies on a GPU.
+
+        TensorFlow has the op that reads them for the processor only.
+        """
+        return self._distribution.distributed or self._ahead is not None
+
+
+def device_of(dataset: Any) -> str | None:
+    """The GPU that a dataset brings its batches to ahead of the step; None for the host."""
+    device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
+    return device if "GPU" in device.upper() else None

@@ -1,0 +1,49 @@
+"""When AUTOTUNE has settled: by what it chose, or by its rate where that can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefetch_tuning.objectives.measurement import Window
+
+# By rate, AUTOTUNE has settled when the last quarter of the time is within this share of the
+# quarter before. Noise alone may exceed it: the warm-up then goes on, which is to AUTOTUNE's good.
+RATE_SHARE = 0.05
+# The answer of a feed whose AUTOTUNE chooses, but does not show what.
+UNREADABLE = "unreadable"
+
+
+def settled(history: Sequence[tuple[float, object]], now: float) -> bool:
+    """Whether AUTOTUNE's choices have stood since half of the time that has passed.
+
+    Its optimiser runs at intervals that double, so a choice is settled only when it has outlived
+    one more of them. `history` holds (seconds since the start, choices), oldest first.
+    """
+    latest = history[-1][1]
+    return all(choice == latest for seen_s, choice in history if seen_s >= now / 2)
+
+
+def rate_settled(windows: Sequence[Window], now: float) -> bool:
+    """Whether the rate of the last quarter of the time is that of the quarter before.
+
+    AUTOTUNE's optimiser runs at intervals that double: what it last changed shows in the half of
+    the time that has passed, and has shown there for a while if both its halves are alike.
+
+    Args:
+        windows: all windows since the start, oldest first.
+        now: seconds since the start.
+    """
+    earlier: list[Window] = []
+    later: list[Window] = []
+    end = 0.0
+    for window in windows:
+        middle = end + window.seconds / 2
+        end += window.seconds
+        if middle >= now / 2:
+            (later if middle >= 3 * now / 4 else earlier).append(window)
+    if len(earlier) < 2 or len(later) < 2:
+        return False
+    before, after = (
+        sum(w.examples for w in part) / sum(w.seconds for w in part) for part in (earlier, later)
+    )
+    return abs(after - before) <= RATE_SHARE * before

@@ -1,0 +1,1 @@
+"""What the machine says: cores, speed, processes, devices and their memory."""

@@ -1,0 +1,1 @@
+"""A process for each trial: the runner starts it, the worker runs in it."""

@@ -1,0 +1,1 @@
+"""What each stage of a pipeline costs by itself, and what limits it."""

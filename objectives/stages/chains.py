@@ -1,0 +1,211 @@
+"""Chains that each hold one stage of a pipeline, and what an example costs in them.
+
+A stage's own cost is the difference between the chain with it and the chain without it. The
+elements of the chains lie in memory, so that the map and the batching run without the generator.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from typing import Any, cast
+
+import tensorflow as tf
+
+from prefetch_tuning.objectives.digest import nbytes
+from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.ceilings import Alone
+from prefetch_tuning.objectives.loop.steady_state import Feed, SteadyState
+from prefetch_tuning.objectives.machine.process_tree import MIB, ProcessTree
+from prefetch_tuning.objectives.measurement import StageCost
+from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.pipelines.chain.build import (
+    batch_elements,
+    batch_transform,
+    in_blocks,
+    mapped,
+    pinned_options,
+    regrouped,
+)
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import GeneratorPipeline
+
+# Real elements kept in memory.
+KEPT_ELEMENTS = 64
+KEPT_S, KEPT_MIB = 0.5, 256.0
+# A block of large elements has fewer of them.
+BLOCK_BYTES = 16 * MIB
+# A slow stage is measured in smaller batches, so that a window holds more than one.
+LONGEST_BATCH_S = 0.05
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a pipeline needs for its elements to be handed over, with elements that there are."""
+
+    element_spec: Any
+    elements: list[Any]
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        del seed
+        return cycle(self.elements)
+
+
+class StageChains:
+    """The chains of one pipeline in this process, at one batch size.
+
+    Attributes:
+        measured_s: seconds of measuring so far.
+    """
+
+    def __init__(
+        self, pipeline: GeneratorPipeline, seed: int, batch_size: int, rule: StopRule
+    ) -> None:
+        self._pipeline = pipeline
+        self._seed = seed
+        self._batch_size = batch_size
+        self._rule = rule
+        self._tree = ProcessTree()
+        self.measured_s = 0.0
+        self._elements = self._keep()
+        self._kept = (
+            tf.data.Dataset.from_generator(
+                lambda: iter(self._elements), output_signature=pipeline.element_spec
+            )
+            .cache()
+            .repeat()
+        )
+
+    def generator(self, readings: int = 2) -> StageCost:
+        """The bare generator: of the same elements several times, the fastest.
+
+        Files wait for the disk at their first reading only. So they do in the trials, which all
+        read the same elements.
+        """
+        costs = [self._generator_from(self._endless()) for _ in range(readings)]
+        return min(costs, key=lambda cost: cost.wall_s)
+
+    def batched(self) -> StageCost:
+        """Elements that lie in memory, in batches."""
+        return self._chain(lambda: self._kept)
+
+    def fed(self) -> StageCost:
+        """Elements of the generator, handed over one by one, in batches."""
+        source = SourceMonitor(self._pipeline, self._seed)
+        generated = tf.data.Dataset.from_generator(
+            source, output_signature=self._pipeline.element_spec
+        )
+        return self._chain(generated.repeat)
+
+    def mapped(self, **settings: Any) -> StageCost:
+        """Elements that lie in memory, mapped one by one under these settings, in batches."""
+        config = self._config(**settings)
+        return self._chain(lambda: mapped(self._kept, self._pipeline.transform, config), config)
+
+    def mapped_in_batches(self) -> StageCost:
+        """Elements that lie in memory, in batches that are mapped as a whole."""
+        batches = batch_elements(self._kept, self._batch_size)
+        return self.cost(
+            self._taken(batches.map(batch_transform(self._pipeline)), self._batch_size)
+        )
+
+    def fitting_block(self, most: int) -> int:
+        """Elements of a block, from 2 to `most`, fewer where they are large."""
+        each = sum(map(nbytes, self._elements)) / len(self._elements)
+        return max(2, min(most, int(BLOCK_BYTES / max(each, 1.0))))
+
+    def in_blocks(self, chunk: int) -> StageCost:
+        """Elements that lie in memory, handed over in blocks, regrouped to batches.
+
+        Beside a generator that waits for milliseconds the microseconds of a block would be lost.
+        """
+        kept = cast("GeneratorPipeline", Kept(self._pipeline.element_spec, self._elements))
+        source = SourceMonitor(kept, self._seed, self._config(generator_chunk=chunk))
+        batches = regrouped(in_blocks(kept, source), self._batch_size)
+        return self.cost(self._taken(batches, self._batch_size))
+
+    def cost(self, feed: Feed) -> StageCost:
+        """Seconds per example of whatever `feed` runs."""
+        state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
+        self.measured_s += state.seconds
+        return cost_of(state)
+
+    def _config(self, **settings: Any) -> PipelineConfig:
+        config = PipelineConfig.no_prefetch(self._batch_size)
+        return PipelineConfig.model_validate({**config.model_dump(), **settings})
+
+    def _endless(self) -> Iterator[Any]:
+        source = SourceMonitor(self._pipeline, self._seed)
+        return chain.from_iterable(source() for _ in iter(int, 1))
+
+    def _keep(self) -> list[Any]:
+        """The first elements, fewer where they are slow or large."""
+        source = self._endless()
+        elements: list[Any] = []
+        end, size = time.monotonic() + KEPT_S, 0.0
+        while len(elements) < KEPT_ELEMENTS:
+            elements.append(next(source))
+            size += nbytes(elements[-1]) / MIB
+            if time.monotonic() > end or size > KEPT_MIB:
+                break
+        return elements
+
+    def _generator_from(self, source: Iterator[Any]) -> StageCost:
+        next(source)  # opens and loads what it needs
+        begin = time.perf_counter()
+        next(source)
+        count = fitting(time.perf_counter() - begin, 1_000)
+
+        def some() -> None:
+            deque(islice(source, count), maxlen=0)
+
+        return self.cost(Alone(count, some))
+
+    def _chain(
+        self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig | None = None
+    ) -> StageCost:
+        """Cost of a chain up to its batches, per example, with no look-ahead at its end."""
+        each_s = self._first_look_s(elements(), config)
+        size = fitting(each_s, self._batch_size)
+        return self.cost(self._taken(batch_elements(elements(), size), size, config))
+
+    def _first_look_s(self, elements: tf.data.Dataset, config: PipelineConfig | None) -> float:
+        """Roughly the seconds of one element, by the fastest of a few."""
+        found = iter(batch_elements(elements, 1).with_options(pinned_options(config)))
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            next(found)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    def _taken(
+        self, dataset: tf.data.Dataset, size: int, config: PipelineConfig | None = None
+    ) -> Alone:
+        batches = iter(dataset.with_options(pinned_options(config)))
+        next(batches)  # starts the generator, fills what is to be filled
+        return Alone(size, lambda: next(batches))
+
+
+def cost_of(state: SteadyState) -> StageCost:
+    """Seconds per example of what was measured."""
+    examples = sum(window.examples for window in state.windows)
+    return StageCost(
+        wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
+    )
+
+
+def fitting(each_s: float, most: int) -> int:
+    """How many of `each_s` seconds fit into the longest batch, from 1 to `most`."""
+    return max(1, min(most, int(LONGEST_BATCH_S / max(each_s, 1e-9))))
+
+
+def minus(whole: StageCost, *parts: StageCost) -> StageCost:
+    """What is left of a chain's cost without its parts; noise does not make it negative."""
+    wall_s = whole.wall_s - sum(part.wall_s for part in parts)
+    cpu_s = whole.cpu_s - sum(part.cpu_s for part in parts)
+    return StageCost(wall_s=max(wall_s, 0.0), cpu_s=max(cpu_s, 0.0))

@@ -1,0 +1,175 @@
+"""The terms of a pipeline's limit: what the step, the generator and the cores allow at most.
+
+None of them belongs to a configuration: each is measured by itself in a fresh process, so that the
+same limit stands for every candidate of a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefetch_tuning.objectives.inspection import first_batch, first_elements
+from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.steady_state import Feed
+from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.measurement import LimitTerms, StageCost
+from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus
+from prefetch_tuning.objectives.stages.device_copy import accelerator, ready_on_device
+from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS
+from prefetch_tuning.objectives.stages.sequence_stages import BareBatches
+from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.chain.structure import calls_python
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.source import (
+    BatchesPipeline,
+    GeneratorPipeline,
+    Pipeline,
+    has_transform,
+)
+
+# Short, for every round of a confirmation pays for them: a host that wanders within seconds is seen
+# better nine times for a moment than three times for longer.
+RULE = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
+# Real batches that the step repeats: several, since padded ones differ in length.
+READY_BATCHES, READY_S = 4, 0.5
+# Calls in flight, with a thread each, that a map that waits takes the least processor time with.
+CHEAPEST_CALLS = 32
+
+
+def measure_limit_terms(
+    pipeline: Pipeline, batch_size: int, seed: int, *, vectorized: bool
+) -> LimitTerms:
+    """Measures every term in this process, about two seconds in all.
+
+    Args:
+        pipeline: whose limit it is.
+        batch_size: examples per batch of the step.
+        seed: of the generator.
+        vectorized: the map gives the same data on whole batches, so that counts as a way to map.
+    """
+    # The step comes first, as in a trial: memory that batches have used and given back holds the
+    # weights of a model that is built later in smaller pages, and a large model's step took 1.5
+    # times as long there.
+    step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
+    generator: StageCost | None = None
+    map_cpu_s = 0.0
+    if isinstance(pipeline, BatchesPipeline):
+        begin = time.perf_counter()
+        generator = _bare_batches(pipeline, seed)
+        measured_s += time.perf_counter() - begin
+    else:
+        chains = StageChains(pipeline, seed, batch_size, RULE)
+        generator = chains.generator(readings=1)
+        map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
+        measured_s += chains.measured_s
+    return LimitTerms(
+        step_examples_per_s=1.0 / step.wall_s,
+        step_cores=step.cpu_share,
+        generator_examples_per_s=1.0 / generator.wall_s if generator else None,
+        generator_cpu_s=generator.cpu_s if generator else 0.0,
+        map_cpu_s=map_cpu_s,
+        step_cpu_s=step_cpu_s,
+        measured_s=measured_s,
+    )
+
+
+def _bare_batches(pipeline: BatchesPipeline, seed: int) -> StageCost | None:
+    """An example's cost in the batches' own Python; None where that cannot be run alone."""
+    batches = pipeline.bare_batches(seed)
+    return None if batches is None else _cost(BareBatches(batches))
+
+
+def _least_map_cpu_s(
+    pipeline: GeneratorPipeline, chains: StageChains, *, vectorized: bool
+) -> float:
+    if not has_transform(pipeline):
+        return 0.0
+    batch = chains.batched()
+    ways = [minus(chains.mapped(), batch)]
+    if ways[0].waits:
+        # One call after the other, a map that waits spends most of its processor time on waking up;
+        # so do more threads than it needs.
+        threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}
+        ways.append(minus(chains.mapped(**threads), batch))
+    elif not calls_python(pipeline):
+        # Threads inside an op cost more processor time than they save by the clock.
+        ways.append(minus(chains.mapped(max_intra_op_parallelism=1), batch))
+    if vectorized:
+        ways.append(minus(chains.mapped_in_batches(), batch))
+    return min(way.cpu_s for way in ways)
+
+
+def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, float, float]:
+    """An example's cost in the step on ready batches, its least CPU seconds, and the time spent."""
+    model = pipeline.build_model()
+    dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size), seed=seed)
+    feed = TrainingFeed(model, dataset)
+    feed.trace(_sample(pipeline, batch_size, seed))
+    batches = _first_batches(dataset)
+    feed.repeat(batches)
+    begin = time.perf_counter()
+    step = _cost(feed)
+    # Beside a busy pipeline the step has fewer cores, and its threads don't spin while they wait
+    # for each other: on a single core it needs the least processor time.
+    with one_core():
+        least_cpu_s = min(step.cpu_s, _cost(feed).cpu_s)
+    device = accelerator(dataset.element_spec)
+    # A strategy copies ahead by itself.
+    if device is not None and not feed.distributed:
+        # On a GPU the step waits for the copy of its batch, unless that was copied ahead: a chain
+        # that does so would pass a limit that does not.
+        ready = ready_on_device(batches, dataset.element_spec, device)
+        # Once before: while the graph is made ready for batches that lie there, some pile up.
+        feed.start(ready)
+        feed.advance()
+        feed.synchronise()
+        feed.start(ready)
+        copied_ahead = _cost(feed)
+        step = min(step, copied_ahead, key=lambda cost: cost.wall_s)
+        least_cpu_s = min(least_cpu_s, copied_ahead.cpu_s)
+    return step, least_cpu_s, time.perf_counter() - begin
+
+
+def _sample(pipeline: Pipeline, batch_size: int, seed: int) -> Any:
+    """A batch to trace the step on."""
+    if isinstance(pipeline, BatchesPipeline):
+        return first_batch(pipeline, batch_size, seed)
+    return sample_batch(pipeline, first_elements(pipeline, seed, SAMPLE_ELEMENTS), batch_size)
+
+
+def _first_batches(dataset: Any) -> list[Any]:
+    """Real batches; their iterator is gone before anything is measured."""
+    batches: list[Any] = []
+    end = time.monotonic() + READY_S
+    for batch in dataset:
+        batches.append(batch)
+        if len(batches) == READY_BATCHES or time.monotonic() > end:
+            break
+    return batches
+
+
+def _cost(feed: Feed) -> StageCost:
+    return cost_of(steady_state.measure(feed, RULE, time.perf_counter, time.process_time))
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keeps every thread of this process on one core while the block runs."""
+    before = os.sched_getaffinity(0)
+    _bind({min(before)})
+    try:
+        yield
+    finally:
+        _bind(before)
+
+
+def _bind(cores: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.sched_setaffinity(int(thread.name), cores)

@@ -1,0 +1,135 @@
+"""What each stage of a PyDataset costs by itself: `__getitem__`, hand-over, copy, step.
+
+Its batches are made whole, so there is no map and no batching, and one batch is the least that can
+be measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any
+
+import tensorflow as tf
+
+from prefetch_tuning.objectives.inspection import first_batch
+from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.ceilings import Alone
+from prefetch_tuning.objectives.loop.steady_state import Feed, Taken
+from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.machine.process_tree import ProcessTree
+from prefetch_tuning.objectives.measurement import LoopCost, StageCost, StageCosts
+from prefetch_tuning.objectives.stages.chains import cost_of, minus
+from prefetch_tuning.objectives.stages.device_copy import accelerator, copying, on_device
+from prefetch_tuning.objectives.stages.generator_stages import LOOP_PREFETCH, RULE, SLOW_BATCH_S
+from prefetch_tuning.pipelines.chain.build import build_dataset
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+
+
+class BareBatches:
+    """A feed for `steady_state` that takes batches and does nothing with them.
+
+    It counts what each of them holds, since an epoch's last may be a short one.
+    """
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        next(batches)  # opens and loads what it needs
+
+    def advance(self) -> Taken:
+        return Taken(0.0, int(tf.nest.flatten(next(self._batches))[0].shape[0]))
+
+    def synchronise(self) -> None:
+        pass
+
+    def choices(self) -> object:
+        return None
+
+
+class SequenceStages:
+    """Measures the stages of one PyDataset in this process, with a single worker."""
+
+    def __init__(self, pipeline: BatchesPipeline, seed: int) -> None:
+        """Builds and traces the model's step.
+
+        Raises:
+            PipelineError: it is none: its batches cannot be made without the rest of its chain.
+        """
+        if pipeline.bare_batches(seed) is None:
+            raise PipelineError("it builds its own chain, whose stages cannot be taken apart")
+        self._pipeline = pipeline
+        self._seed = seed
+        self._batch_size = pipeline.batch_sizes[0]
+        self._tree = ProcessTree()
+        self._measured_s = 0.0
+        self._batch = first_batch(pipeline, self._batch_size, seed)
+        self._feed = TrainingFeed(pipeline.build_model(), self._chain(prefetch=0))
+        self._feed.trace(self._batch)
+        self._device = accelerator(pipeline.element_spec)
+
+    def measure(self) -> StageCosts:
+        """Runs every stage, a few seconds in all, or some ten batches where those are slow."""
+        step = self._step()
+        bare = self._bare()
+        slow = bare.wall_s * self._batch_size > SLOW_BATCH_S
+        if not slow:
+            # Files wait for the disk at their first reading only, as in `StageChains.generator`.
+            bare = min(bare, self._bare(), key=lambda cost: cost.wall_s)
+        fed = self._cost(BareBatches(iter(self._chain(prefetch=0))))
+        return StageCosts(
+            generator=bare,
+            from_generator=minus(fed, bare),
+            map=None,
+            batch=StageCost(wall_s=0.0, cpu_s=0.0),
+            step=step,
+            batch_size=self._batch_size,
+            step_s={self._batch_size: self._batch_size * step.wall_s},
+            map_speedup=1.0,
+            map_calls=1,
+            loops=[] if slow else [self._loop()],
+            device_copy=self._device_copy(),
+            measured_s=self._measured_s,
+            sequence=True,
+        )
+
+    def _bare(self) -> StageCost:
+        batches = self._pipeline.bare_batches(self._seed)
+        assert batches is not None
+        return self._cost(BareBatches(batches))
+
+    def _step(self) -> StageCost:
+        feed, batch = self._feed, self._batch
+        feed.ignore_loss()
+        if self._device is not None:
+            batch = on_device(batch, self._device)
+            feed.step(feed.placed(batch))  # prepares the step for inputs on the GPU
+        given = repeat(feed.placed(batch))
+        return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
+
+    def _device_copy(self) -> StageCost | None:
+        if self._device is None:
+            return None
+        return self._cost(copying(self._batch, self._batch_size, self._device))
+
+    def _loop(self) -> LoopCost:
+        self._feed.start(self._chain(prefetch=LOOP_PREFETCH))
+        cost = self._cost(self._feed)
+        return LoopCost(
+            batch_size=self._batch_size,
+            prefetch_buffer=LOOP_PREFETCH,
+            map_parallelism=1,
+            wall_s=cost.wall_s,
+        )
+
+    def _chain(self, prefetch: int) -> tf.data.Dataset:
+        """The batches as Keras reads them with one worker, which is none beside this process."""
+        config = PipelineConfig.no_prefetch(self._batch_size)
+        config = config.model_copy(update={"prefetch_buffer": prefetch})
+        return build_dataset(self._pipeline, config, seed=self._seed)
+
+    def _cost(self, feed: Feed) -> StageCost:
+        state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)
+        self._measured_s += state.seconds
+        return cost_of(state)

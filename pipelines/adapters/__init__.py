@@ -1,0 +1,1 @@
+"""Pipelines out of what users have: functions, datasets, PyDatasets, models."""

@@ -1,0 +1,61 @@
+"""A pipeline out of a function `(config) -> tf.data.Dataset`, for chains of a person's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from prefetch_tuning.pipelines.adapters.functions import BATCH_SIZES, step_model
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+
+PARAMETER = "config"
+
+
+def builds_dataset(function: Callable[..., Any]) -> bool:
+    """Whether a function takes a `config`, which no plain generator function does."""
+    return PARAMETER in inspect.signature(function).parameters
+
+
+class DatasetFunction(BatchesPipeline):
+    """A function that builds the whole chain from `batch_size`, `prefetch` and `map` settings."""
+
+    batch_sizes = BATCH_SIZES
+    axes = ("batch_size", "map_parallelism")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        model: Callable[[], Any] | None,
+        step_ms: float | None,
+    ) -> None:
+        """Calls the function once, to see what its batches are.
+
+        Raises:
+            PipelineError: it cannot be called, or returns something else than batches.
+        """
+        self._function = function
+        self.functions = [f for f in (function, model) if f is not None]
+        self.name = function.__name__.lstrip("_")
+        self.__doc__ = inspect.getdoc(function) or f"The dataset of {function.__name__}."
+        self.build_model_of, self.stand_in = step_model(function.__name__, model, step_ms)
+        smallest = PipelineConfig.no_prefetch(min(self.batch_sizes))
+        self.element_spec = self.make_batches(smallest, 0).element_spec
+
+    def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
+        parameters = inspect.signature(self._function).parameters
+        arguments = {"seed": seed} if "seed" in parameters else {}
+        dataset = self._function(**{PARAMETER: config, **arguments})
+        if not isinstance(dataset, tf.data.Dataset):
+            raise PipelineError(
+                f"{self.name}(config) must return a tf.data.Dataset of batches, "
+                f"not {type(dataset).__name__}"
+            )
+        return dataset.repeat()  # without an end, as a generator's
+
+    def build_model(self) -> keras.Model:
+        return self.build_model_of()

@@ -1,0 +1,96 @@
+"""A pipeline out of a `keras.utils.PyDataset`, run as `model.fit` runs it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# Private, and on purpose: this is what `model.fit` makes of a PyDataset. Its workers and queues
+# have no public door of their own.
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+from prefetch_tuning.pipelines.adapters.functions import step_model
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+
+AXES = ("workers", "use_multiprocessing", "max_queue_size")
+
+
+class SequencePipeline(BatchesPipeline):
+    """A PyDataset and what else was named on the command line.
+
+    Attributes:
+        own: the workers, use_multiprocessing and max_queue_size that it was made with.
+    """
+
+    axes = AXES
+
+    def __init__(
+        self,
+        sequence: keras.utils.PyDataset,
+        model: Callable[[], Any] | None,
+        step_ms: float | None,
+    ) -> None:
+        """Asks for the first batches, to see what they are.
+
+        Raises:
+            PipelineError: it holds no batch, or batches that Keras cannot take.
+        """
+        kind = type(sequence)
+        self._sequence = sequence
+        self.functions = [f for f in (kind, model) if f is not None]
+        given = getattr(kind, "name", None)
+        self.name = given if isinstance(given, str) else kind.__name__
+        self.__doc__ = inspect.getdoc(kind) or f"The batches of {kind.__name__}."
+        self.build_model_of, self.stand_in = step_model(kind.__name__, model, step_ms)
+        self.own = {name: getattr(sequence, name) for name in AXES}
+        try:
+            self.element_spec = PyDatasetAdapter(sequence).get_tf_dataset().element_spec
+            first = tf.nest.flatten(sequence[0])
+        except Exception as error:
+            raise PipelineError(
+                f"{self.name}: Keras cannot take its batches, {type(error).__name__}: {error}"
+            ) from error
+        self.batch_sizes = (int(first[0].shape[0]),)
+
+    def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
+        """What `model.fit` reads, for epoch after epoch.
+
+        With more than one worker or with processes Keras starts its queue; otherwise this process
+        makes each batch when it is asked for. What is drawn is the sequence's own affair.
+        """
+        del seed
+        for name in AXES:
+            setattr(self._sequence, name, getattr(config, name))
+        adapter = PyDatasetAdapter(self._sequence)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: _epochs(adapter), output_signature=self.element_spec
+        )
+        if config.is_autotune and adapter.enqueuer is not None:
+            # Keras leaves the looking ahead to its queue and keeps tf.data's threads out of it.
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            options.threading.private_threadpool_size = 1
+            return dataset.with_options(options)
+        return dataset.prefetch(config.buffer_size) if config.prefetch_buffer != 0 else dataset
+
+    def bare_batches(self, seed: int) -> Iterator[Any]:
+        """`__getitem__` of 0, 1, ... in this thread, epoch after epoch; no queue, no tf.data."""
+        del seed
+        self._sequence.workers, self._sequence.use_multiprocessing = 1, False
+        return _epochs(PyDatasetAdapter(self._sequence))
+
+    def build_model(self) -> keras.Model:
+        return self.build_model_of()
+
+
+def _epochs(adapter: PyDatasetAdapter) -> Iterator[Any]:
+    """Epoch after epoch, with the hooks that `model.fit` calls between them."""
+    while True:
+        adapter.on_epoch_begin()
+        yield from adapter._get_iterator()
+        adapter.on_epoch_end()

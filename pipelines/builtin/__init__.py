@@ -1,0 +1,1 @@
+"""The built-in pipelines, one per file."""

@@ -1,0 +1,1 @@
+"""From a generator to batches: the one tf.data chain and what starts the generator for it."""

@@ -1,0 +1,196 @@
+"""The one visible chain from a generator to batches: source -> map -> batch -> prefetch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from prefetch_tuning.pipelines.chain.chunking import batch_of, block_spec, is_flat
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.source import BatchesPipeline, GeneratorPipeline, has_transform
+
+
+def build_dataset(
+    pipeline: GeneratorPipeline | BatchesPipeline,
+    config: PipelineConfig,
+    *,
+    seed: int = 0,
+    source: SourceMonitor | None = None,
+) -> tf.data.Dataset:
+    """Builds the endless dataset of batches that `config` describes.
+
+    Args:
+        pipeline: the generator and its map, or a chain of a person's own.
+        config: batch size, prefetch buffer, map parallelism and structure.
+        seed: given to `pipeline.generate`.
+        source: starts the generator and watches it; made here if not given.
+
+    Returns:
+        A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size`
+        on every component, without an end: a finite generator is started again.
+    """
+    if isinstance(pipeline, BatchesPipeline):
+        dataset = pipeline.make_batches(config, seed)
+        return dataset if config.is_autotune else dataset.with_options(pinned_options(config))
+    source = source or SourceMonitor(pipeline, seed, config)
+    dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
+    if config.prefetch_buffer != 0:
+        # Last, so that finished batches are what is held; "auto" grows it until waits stop.
+        dataset = dataset.prefetch(config.buffer_size)
+    if not config.is_autotune:
+        dataset = dataset.with_options(pinned_options(config))
+    elif config.sets_threads:
+        dataset = dataset.with_options(autotune_options(config))
+    # Else it is what a user writes today, default options and all.
+    if config.device_prefetch:
+        # After everything else: what follows would bring the batches back to the host.
+        ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)
+        dataset = dataset.apply(ahead)
+    return dataset
+
+
+def _plain(
+    pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
+) -> tf.data.Dataset:
+    """Element by element from the generator, then batches."""
+    dataset = tf.data.Dataset.from_generator(source, output_signature=pipeline.element_spec)
+    # Before the batch, so that no epoch ends in a short batch and every step costs the same.
+    dataset = dataset.repeat()
+    if not has_transform(pipeline):
+        return batch_elements(dataset, config.batch_size)
+    if config.vectorized_map:
+        batches = batch_elements(dataset, config.batch_size)
+        return mapped(batches, batch_transform(pipeline), config)
+    return batch_elements(mapped(dataset, pipeline.transform, config), config.batch_size)
+
+
+def _chunked(
+    pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
+) -> tf.data.Dataset:
+    """Blocks of elements from the generator, so that few calls cross over, regrouped to batches."""
+    dataset = in_blocks(pipeline, source)
+    if has_transform(pipeline) and not config.vectorized_map:
+        elements = mapped(dataset.unbatch(), pipeline.transform, config)
+        return batch_elements(elements, config.batch_size)
+    dataset = regrouped(dataset, config.batch_size)
+    if has_transform(pipeline):
+        return mapped(dataset, batch_transform(pipeline), config)
+    return dataset
+
+
+def in_blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dataset:
+    """The generator's blocks without an end, each one a batch of as many elements as it has."""
+    spec = pipeline.element_spec
+    dataset = tf.data.Dataset.from_generator(source, output_signature=block_spec(spec)).repeat()
+    if is_flat(spec) and not is_padded(spec):
+        return dataset  # a block is such a batch already
+    return dataset.map(tf.autograph.experimental.do_not_convert(partial(batch_of, spec)))
+
+
+def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches of another size, padded where elements are of different sizes."""
+    spec = dataset.element_spec
+    dataset = dataset.rebatch(batch_size)
+    if not any(isinstance(leaf, tf.RaggedTensorSpec) for leaf in tf.nest.flatten(spec)):
+        return dataset
+    in_tuple = isinstance(spec, tuple)  # or its only component comes alone
+
+    @tf.autograph.experimental.do_not_convert
+    def padded(*batch: Any) -> Any:
+        return tf.nest.map_structure(_fill, batch if in_tuple else batch[0])
+
+    return dataset.map(padded)
+
+
+def _fill(leaf: Any) -> Any:
+    """A ragged tensor filled up with zeros to its longest row, as `padded_batch` does."""
+    return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
+
+
+def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
+    """The map with the calls in flight and the threads that a configuration gives it."""
+    calls = config.num_parallel_calls
+    if config.thread_pool_size == UNBOUNDED and calls is not None:
+        return dataset.map(function, num_parallel_calls=calls, use_unbounded_threadpool=True)
+    return dataset.map(function, num_parallel_calls=calls)
+
+
+def batch_transform(pipeline: GeneratorPipeline) -> Any:
+    """The map for whole batches: `transform_batch` where there is one, else `transform` itself."""
+    return getattr(pipeline, "transform_batch", pipeline.transform)
+
+
+def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:
+    """A batch made of a few elements, repeated: to trace a step on, not to train on.
+
+    It runs the map eagerly instead of through tf.data, which would take four times as long, and
+    asks the generator for nothing. Returns nested tensors with a leading dimension of
+    `batch_size`; components of different sizes are padded with zeros, as `padded_batch` does.
+    """
+    with tf.device("/CPU:0"):  # where tf.data runs the map
+        mapped = [pipeline.transform(*e) if has_transform(pipeline) else e for e in elements]
+        chosen = [mapped[i % len(mapped)] for i in range(batch_size)]
+        return tf.nest.map_structure(lambda *leaves: _stack(leaves), *chosen)
+
+
+def _stack(leaves: Sequence[Any]) -> Any:
+    if isinstance(leaves[0], tf.SparseTensor):
+        return tf.sparse.concat(0, [tf.sparse.expand_dims(leaf, 0) for leaf in leaves])
+    if isinstance(leaves[0], tf.RaggedTensor):
+        return tf.stack(leaves)
+    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves]
+    if all(tensor.shape == tensors[0].shape for tensor in tensors):
+        return tf.stack(tensors)
+    return tf.ragged.stack(tensors).to_tensor()
+
+
+def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """`batch`, or `padded_batch` where a dimension of the elements is unknown."""
+    if is_padded(dataset.element_spec):
+        return dataset.padded_batch(batch_size)
+    return dataset.batch(batch_size)
+
+
+def is_padded(element_spec: Any) -> bool:
+    """Whether elements of this spec must be padded to make a batch."""
+    specs = tf.nest.flatten(element_spec)
+    plain = all(isinstance(spec, tf.TensorSpec) for spec in specs)
+    return plain and any(not spec.shape.is_fully_defined() for spec in specs)
+
+
+def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
+    """Options under which the chain that was asked for is the chain that runs.
+
+    By default tf.data adds a prefetch of its own, turns sequential maps into parallel ones and
+    retunes buffers while it runs; a measurement of `prefetch(1)` would then measure none such.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_optimization.map_parallelization = False
+    if config is not None:
+        _set_threads(options, config)
+    return options
+
+
+def autotune_options(config: PipelineConfig) -> tf.data.Options:
+    """tf.data's defaults, which a user gets today, with the threads that the structure has."""
+    options = tf.data.Options()
+    _set_threads(options, config)
+    return options
+
+
+def _set_threads(options: tf.data.Options, config: PipelineConfig) -> None:
+    if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
+        options.threading.private_threadpool_size = config.thread_pool_size
+    if config.max_intra_op_parallelism:
+        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
+
+
+def _device() -> str:
+    return "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"

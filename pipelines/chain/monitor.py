@@ -1,0 +1,70 @@
+"""Starts the generator for tf.data, in chunks and in processes where asked, and watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prefetch_tuning.pipelines.chain.chunking import blocks, unstack
+from prefetch_tuning.pipelines.chain.processes import GeneratorProcesses, StartMethod
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import GeneratorPipeline, skipped_elements
+
+
+class SourceMonitor:
+    """What `Dataset.from_generator` calls for each run through the generator.
+
+    It yields elements, or with a `generator_chunk` above 1 blocks of them (see `chunking`).
+
+    Attributes:
+        starts: how often the generator was started; more than once means it was finite.
+        error: the exception that the generator raised, which TensorFlow would only quote as text.
+    """
+
+    def __init__(
+        self,
+        pipeline: GeneratorPipeline,
+        seed: int,
+        config: PipelineConfig | None = None,
+        start_method: StartMethod = "forkserver",
+    ) -> None:
+        """Starts the processes, if the configuration has some; they wait until they are asked.
+
+        With "fork" they are there at once, which is safe only where TensorFlow has run nothing yet.
+        """
+        self._pipeline = pipeline
+        self._seed = seed
+        self._chunk = config.generator_chunk if config else 1
+        self._processes: GeneratorProcesses | None = None
+        if config is not None and config.generator_workers:
+            self._processes = GeneratorProcesses(pipeline, seed, config, start_method)
+        self.starts = 0
+        self.error: Exception | None = None
+
+    def __call__(self) -> Iterator[Any]:
+        """One run through the generator. `yield from` adds no Python work for each element."""
+        self.starts += 1
+        try:
+            yield from self._run()
+        except Exception as error:
+            self.error = error
+            raise
+
+    @property
+    def skipped_elements(self) -> int:
+        """Faulty elements left out so far, here or in the processes."""
+        if self._processes is not None:
+            return self._processes.skipped_elements
+        return skipped_elements(self._pipeline)
+
+    def _run(self) -> Iterator[Any]:
+        spec = self._pipeline.element_spec
+        if self._processes is None:
+            elements = self._pipeline.generate(self._seed)
+            if self._chunk == 1:
+                return elements
+            return (tuple(block) for block in blocks(elements, spec, self._chunk))
+        merged = self._processes.run()
+        if self._chunk == 1:
+            return (element for block in merged for element in unstack(block, spec))
+        return (tuple(block) for block in merged)

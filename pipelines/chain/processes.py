@@ -1,0 +1,148 @@
+"""A generator run in several processes, a shard of it in each, merged in a fixed order.
+
+The standard library's multiprocessing, for want of a library that fits: grain's multiprocess
+prefetch starts each worker as a new interpreter, which imports TensorFlow again (docs/axes.md).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+from prefetch_tuning.pipelines.chain.blocks import block_size
+from prefetch_tuning.pipelines.chain.chunking import Block, blocks, interleave
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import GeneratorPipeline, skipped_elements
+
+StartMethod = Literal["fork", "forkserver"]
+
+# Blocks that each process may have ready: one on its way and one more.
+READY_BLOCKS = 2
+ALIVE_S = 1.0
+
+
+class GeneratorProcesses:
+    """Shards of one generator, each in a process of its own.
+
+    The merged stream has the first element of every shard, then the second of every shard, and so
+    on, whatever process is faster: its order depends on their number only.
+
+    Attributes:
+        skipped_elements: faulty elements that the shards left out, as of their latest blocks.
+    """
+
+    def __init__(
+        self, pipeline: GeneratorPipeline, seed: int, config: PipelineConfig, method: StartMethod
+    ) -> None:
+        count = config.generator_workers
+        size = block_size(config)
+        prepare = getattr(pipeline, "prepare", None)
+        if prepare is not None:
+            prepare()  # once here instead of in each of them
+        context: Any = multiprocessing.get_context(method)  # its types leave Process out
+        if method == "forkserver":
+            # One import of TensorFlow for all of them.
+            context.set_forkserver_preload([type(pipeline).__module__])
+        self._spec = pipeline.element_spec
+        self._orders = [context.SimpleQueue() for _ in range(count)]
+        self._blocks = [context.Queue(READY_BLOCKS) for _ in range(count)]
+        self._processes: list[BaseProcess] = []
+        self._skipped = [0] * count
+        self._run = 0
+        for index, (orders, made) in enumerate(zip(self._orders, self._blocks, strict=True)):
+            process = context.Process(
+                target=_work,
+                args=(pipeline, seed, index, count, size, orders, made),
+                daemon=True,
+            )
+            process.start()
+            self._processes.append(process)
+
+    @property
+    def skipped_elements(self) -> int:
+        return sum(self._skipped)
+
+    def run(self) -> Iterator[Block]:
+        """One run through all shards, in blocks; an earlier run that has not ended is given up.
+
+        Raises:
+            Exception: what a shard raised, or that its process ended.
+        """
+        self._run += 1
+        for orders in self._orders:
+            orders.put(self._run)
+        running = list(range(len(self._processes)))
+        while running:
+            received = {index: self._next(index) for index in running}
+            running = [index for index in running if received[index] is not None]
+            parts = [block for block in received.values() if block is not None]
+            if parts:
+                yield interleave(parts, self._spec)
+
+    def _next(self, index: int) -> Block | None:
+        """The next block of a shard; None at its end."""
+        while True:
+            try:
+                run, block, self._skipped[index], error = self._blocks[index].get(timeout=ALIVE_S)
+            except queue.Empty:
+                process = self._processes[index]
+                if process.is_alive():
+                    continue
+                raise RuntimeError(
+                    f"generator process {index} ended with exit code {process.exitcode}"
+                ) from None
+            if run != self._run:
+                continue
+            if error is not None:
+                raise pickle.loads(error)  # noqa: S301 -- from a process that this one started
+            return block  # type: ignore[no-any-return]  # queues are untyped
+
+
+def _work(
+    pipeline: GeneratorPipeline,
+    seed: int,
+    index: int,
+    count: int,
+    size: int,
+    orders: Any,
+    made: Any,
+) -> None:
+    """A process: one run through its shard for each order."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    shard: Any = pipeline.generate  # that it takes a shard was looked up before
+    while True:
+        run = orders.get()
+        try:
+            elements = shard(seed, shard_index=index, shard_count=count)
+            for block in blocks(elements, pipeline.element_spec, size):
+                made.put((run, block, skipped_elements(pipeline), None))
+                if not orders.empty():
+                    break  # nobody reads this run any more
+            else:
+                made.put((run, None, skipped_elements(pipeline), None))
+        except Exception as error:
+            traceback.print_exc()
+            made.put((run, None, skipped_elements(pipeline), _pickled(error)))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        text = pickle.dumps(error)
+        pickle.loads(text)  # noqa: S301 -- some exceptions pickle and do not come back
+        return text
+    except Exception:
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

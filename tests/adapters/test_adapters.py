@@ -1,0 +1,145 @@
+"""Plain generator functions as pipelines."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from prefetch_tuning.objectives.inspection import inspect_pipeline
+from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.measurement import Measurement, StageCosts
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.chain.build import build_dataset
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import PipelineError, has_transform
+from tests.planted.functions import SPEC
+from tests.process.test_runner import QUICK
+from tests.test_cli import prefetch_tune
+
+HERE = "tests.planted.functions"
+ROWS = f"{HERE}:rows,map={HERE}:double,model={HERE}:make_model"
+
+
+def test_the_spec_is_read_off_the_elements() -> None:
+    assert catalog.load(f"{HERE}:rows,step=5ms").element_spec == SPEC
+    assert catalog.load(f"{HERE}:sentences,step=5ms").element_spec == (
+        {"words": tf.TensorSpec((None,), tf.int64), "kind": tf.TensorSpec((), tf.string)},
+        tf.TensorSpec((), tf.int32),
+    )
+
+
+def test_generator_map_and_model_become_one_pipeline() -> None:
+    pipeline = catalog.load(ROWS)
+    config = PipelineConfig(batch_size=4, prefetch_buffer=1, map_parallelism=1)
+    [(features, label)] = build_dataset(pipeline, config, seed=3).take(1)
+
+    assert pipeline.name == "rows"
+    assert has_transform(pipeline)
+    assert not has_transform(catalog.load(f"{HERE}:rows,step=5ms"))
+    assert features.shape == (4, 4)
+    tf.debugging.assert_near(tf.reduce_sum(features, axis=1), 2.0 * label)
+    again = build_dataset(pipeline, config, seed=3).take(1)
+    tf.debugging.assert_equal(next(iter(again))[0], features)
+    other = build_dataset(pipeline, config, seed=4).take(1)
+    assert not tf.reduce_all(next(iter(other))[0] == features)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mixed", r"no common type: float64\[3, 3\], float64\[3\]"),
+        ("restless", "element 1 has another structure than the first; write a class"),
+        ("objects", "nothing that TensorFlow could hold"),
+        ("nothing", "ended without yielding an element"),
+        ("demanding", "demanding cannot be called with nothing but a seed: .*'path'"),
+    ],
+)
+def test_what_cannot_be_described_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message) as caught:
+        catalog.load(f"{HERE}:{name},step=5ms")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_generator_needs_a_consumer() -> None:
+    with pytest.raises(PipelineError, match=r"give --model module:function, .* or --step-time 5ms"):
+        catalog.load(f"{HERE}:rows")
+
+
+def test_a_class_brings_its_own_model() -> None:
+    with pytest.raises(PipelineError, match="leave out --map, --model and --step-time"):
+        catalog.load("tests.planted.pipelines:Mapped,step=5ms")
+
+
+def test_a_step_of_a_given_time_sleeps() -> None:
+    pipeline = catalog.load(f"{HERE}:rows,step=20ms")
+    dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(4))
+    feed = TrainingFeed(pipeline.build_model(), dataset)
+    begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(5):
+        feed.step(None)
+    feed.synchronise()
+
+    assert 0.1 <= time.perf_counter() - begin < 0.2
+    assert time.process_time() - cpu < 0.05
+
+
+def test_it_is_inspected_measured_and_diagnosed_like_any_other(runner: TrialRunner) -> None:
+    info = inspect_pipeline(f"{HERE}:rows,step=2ms", 0, "cpu")
+    assert info.stand_in == "a sleep of 2 ms in place of a training step"
+    assert info.summary == "Rows of four numbers and their sum."
+    assert inspect_pipeline(ROWS, 0, "cpu").stand_in is None
+
+    config = PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=2)
+    for target in (ROWS, f"{HERE}:rows,step=2ms", f"{HERE}:sentences,step=1ms"):
+        spec = TrialSpec(pipeline=target, config=config, stop=QUICK, device="cpu")
+        assert isinstance(runner.measure(spec), Measurement)
+    costs = runner.measure_stages(f"{HERE}:rows,step=2ms", 0, "cpu")
+    assert isinstance(costs, StageCosts)
+    assert all(0.002 <= seconds < 0.02 for seconds in costs.step_s.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "valid"),
+    [
+        (ROWS, True),
+        (f"{HERE}:rows,step=2.5ms", True),
+        (f"{HERE}:rows,model=os.system('true')", False),
+        (f"{HERE}:rows,shell={HERE}:rows", False),
+        (f"{HERE}:rows,step=fastms", False),
+    ],
+)
+def test_a_spec_takes_names_and_nothing_else(target: str, valid: bool) -> None:
+    params: dict[str, Any] = TrialSpec(
+        pipeline="a:b", config=PipelineConfig.no_prefetch(4)
+    ).to_params()
+    params["pipeline"] = target
+    if valid:
+        assert TrialSpec.from_params(params).pipeline == target
+    else:
+        with pytest.raises(ValueError, match="pipeline: String should match pattern"):
+            TrialSpec.from_params(params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simple", "image", "--step-time", "5ms"], "belong to one generator function"),
+        ([f"{HERE}:rows", "--step-time", "fast"], "must be a time like 5ms, up to 10s, not 'fast'"),
+        ([f"{HERE}:rows", "--model", "nonsense"], "--model 'nonsense' is not of the form"),
+        (
+            [f"{HERE}:rows", "--model", "a:b", "--step-time", "5ms"],
+            "a step either trains or sleeps; leave one out",
+        ),
+    ],
+)
+def test_misuse_is_one_line(tmp_path: Any, arguments: list[str], message: str) -> None:
+    done = prefetch_tune(tmp_path, "tune", *arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

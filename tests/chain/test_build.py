@@ -1,0 +1,117 @@
+"""The chain, in this process: what comes out of it and what it runs under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from prefetch_tuning.pipelines.chain.build import build_dataset, pinned_options, sample_batch
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.planted import pipelines as planted
+
+CONFIG = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=2)
+
+
+def batches(pipeline: Any, config: PipelineConfig, count: int) -> list[Any]:
+    dataset = build_dataset(pipeline, config, seed=5).take(count)
+    return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in dataset]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        PipelineConfig.no_prefetch(4),
+        PipelineConfig.autotune(4),
+        PipelineConfig(batch_size=4, prefetch_buffer=64, map_parallelism=16),
+    ],
+    ids=str,
+)
+def test_the_settings_change_the_speed_and_not_the_data(config: PipelineConfig) -> None:
+    generator = planted.Mapped().generate(5)
+    plain = [next(generator) for _ in range(12)]
+
+    got = batches(planted.Mapped(), config, 3)
+
+    features = np.concatenate([batch[0] for batch in got])
+    labels = np.concatenate([batch[1] for batch in got])
+    np.testing.assert_array_equal(features, [2.0 * element[0] for element in plain])
+    np.testing.assert_allclose(labels, [element[1] for element in plain])
+
+
+def test_a_finite_generator_is_started_again_within_a_batch() -> None:
+    monitor = SourceMonitor(planted.Finite(), seed=0)
+    dataset = build_dataset(planted.Finite(), PipelineConfig.no_prefetch(4), source=monitor)
+
+    labels = [batch[1].numpy().tolist() for batch in dataset.take(5)]
+
+    assert labels == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1], [2, 3, 4, 5], [6, 7, 8, 9]]
+    assert monitor.starts == 2
+
+
+def test_unknown_dimensions_are_padded_with_zeros() -> None:
+    features, _ = batches(planted.Ragged(), CONFIG, 1)[0]
+    lengths = [
+        len(element[0]) for element, _ in zip(planted.Ragged().generate(5), range(4), strict=False)
+    ]
+
+    assert features.shape == (4, max(lengths), 4)
+    for row, length in zip(features, lengths, strict=True):
+        assert not row[length:].any()
+
+
+def test_the_generators_exception_is_kept() -> None:
+    monitor = SourceMonitor(planted.Faulty(), seed=0)
+    dataset = build_dataset(planted.Faulty(), CONFIG, source=monitor)
+
+    with pytest.raises(tf.errors.OpError):
+        for _ in dataset:
+            pass
+
+    assert isinstance(monitor.error, KeyError)
+
+
+def test_tuned_chains_are_pinned_and_autotune_is_left_alone() -> None:
+    tuned = build_dataset(planted.Mapped(), CONFIG).options()
+    user = build_dataset(planted.Mapped(), PipelineConfig.autotune(4)).options()
+
+    assert tuned.autotune.enabled is False
+    assert tuned.experimental_optimization.inject_prefetch is False
+    assert tuned.deterministic is True
+    assert user == tf.data.Options()
+    assert user != pinned_options()
+
+
+def graph_ops(config: PipelineConfig) -> list[str]:
+    dataset = build_dataset(planted.Mapped(), config)
+    graph = tf.compat.v1.GraphDef.FromString(
+        tf.raw_ops.DatasetToGraphV2(input_dataset=dataset._variant_tensor).numpy()
+    )
+    return [node.op for node in graph.node if "Dataset" in node.op]
+
+
+def test_the_sequential_map_is_sequential_and_no_prefetch_is_none() -> None:
+    assert "MapDataset" in graph_ops(PipelineConfig.no_prefetch(4))
+    assert "ParallelMapDatasetV2" not in graph_ops(PipelineConfig.no_prefetch(4))
+    assert "PrefetchDataset" not in graph_ops(PipelineConfig.no_prefetch(4))
+    assert "ParallelMapDatasetV2" in graph_ops(CONFIG)
+    assert "PrefetchDataset" in graph_ops(CONFIG)
+
+
+@pytest.mark.parametrize("name", ["Planted", "Mapped", "Ragged"])
+def test_the_batch_that_a_step_is_traced_on_looks_like_the_chains(name: str) -> None:
+    pipeline = getattr(planted, name)()
+    elements = [e for e, _ in zip(pipeline.generate(5), range(3), strict=False)]
+
+    sample = sample_batch(pipeline, elements, 7)
+
+    spec = build_dataset(pipeline, CONFIG).element_spec
+    tf.nest.assert_same_structure(sample, spec)
+    for tensor, expected in zip(tf.nest.flatten(sample), tf.nest.flatten(spec), strict=True):
+        assert tensor.shape[0] == 7
+        assert tensor.dtype == expected.dtype
+        assert expected.shape.is_compatible_with(tensor.shape)

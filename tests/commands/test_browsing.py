@@ -1,0 +1,104 @@
+"""What is kept, as the command line and a search show it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.conftest import ROOT
+from tests.support.fakes import measurement
+from tests.test_cli import prefetch_tune
+
+BEGAN = 1_700_000_000.0
+SPEC = TrialSpec(
+    pipeline="prefetch_tuning.pipelines.builtin.simple:SimplePipeline",
+    config=PipelineConfig(batch_size=64, prefetch_buffer=4, map_parallelism=2),
+)
+
+
+class Kept:
+    """A folder with a study near its limit that won, and one with a trial out of memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        store = Store.choose(folder, None, None)
+        store.create()
+        self.tracker = Tracker(store)
+        self.won = self.tracker.start_study("simple", "won", {"pipeline": "simple"})
+        self.waiting = self.tracker.log_trial(
+            self.won, "#00", SPEC, measurement(), "complete", {"kind": "trial"}, BEGAN
+        )
+        self.finish(self.won, 0.95, "faster")
+        self.lost = self.tracker.start_study("simple", "lost", {"pipeline": "simple"})
+        failure = TrialFailure(kind="out_of_memory", detail="used 9 MiB")
+        self.failed = self.tracker.log_trial(
+            self.lost, "#00", SPEC, failure, "failed", {"kind": "trial"}, BEGAN
+        )
+        self.finish(self.lost, 0.5, "slower")
+
+    def finish(self, run_id: str, fraction: float, verdict: str) -> None:
+        metrics = {"limit/fraction": fraction, "trials/complete": 3.0, "trials/failed": 1.0}
+        self.tracker.finish_study(
+            run_id,
+            interrupted=False,
+            params={},
+            metrics=metrics,
+            tags={"verdict": verdict, "recommended.config": str(SPEC.config)},
+            texts={},
+        )
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept(tmp_path_factory.mktemp("kept"))
+
+
+def test_the_searches_of_the_readme_find_what_they_say(kept: Kept) -> None:
+    readme = (ROOT / "README.md").read_text()
+    searches = re.findall(r"^\| `(.*)` \| .* \|$", readme.split("## Searching the runs")[1], re.M)
+    expected = [{kept.won}, {kept.won}, {kept.failed}, {kept.waiting}]
+
+    found = [{run.run_id for run in kept.tracker.search("simple", text)} for text in searches]
+    assert dict(zip(searches, found, strict=True)) == dict(zip(searches, expected, strict=True))
+
+
+def test_studies_are_listed_the_latest_first(kept: Kept) -> None:
+    done = prefetch_tune(kept.folder, "studies")
+
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if "simple" in line]
+    assert [line[:4] for line in lines] == [
+        ["lost", "simple", "4", "slower"],
+        ["won", "simple", "4", "faster"],
+    ]
+
+
+def test_a_run_is_shown_by_its_id(kept: Kept) -> None:
+    done = prefetch_tune(kept.folder, "show", kept.waiting)
+
+    assert done.returncode == 0, done.stderr
+    assert f"#00: FINISHED, run {kept.waiting}" in done.stdout
+    assert re.search(r"throughput/examples_per_s +1,000", done.stdout)
+    assert re.search(r"batch_size +64", done.stdout)
+
+
+def test_what_is_not_there_is_one_line(kept: Kept) -> None:
+    done = prefetch_tune(kept.folder, "show", "nobody")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no study named 'nobody' in sqlite:///")
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
+    done = prefetch_tune(tmp_path, "studies")
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert list(tmp_path.iterdir()) == []

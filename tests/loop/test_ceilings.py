@@ -1,0 +1,151 @@
+"""What each half of the loop reaches alone, on real pipelines of known speed."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefetch_tuning.objectives.loop.buffers import ready_batches
+from prefetch_tuning.objectives.loop.ceilings import drain
+from prefetch_tuning.objectives.measurement import AutotuneNode, LimitTerms, Measurement
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import StopRule, TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.support.fakes import FakeClock
+
+pytestmark = pytest.mark.timing
+
+RULE = StopRule(window_s=0.05, startup_s=0.1, min_windows=4, max_s=0.4, warmup_max_s=2.0)
+
+
+def measured(runner: TrialRunner, name: str, config: PipelineConfig) -> Measurement:
+    result = runner.measure(
+        TrialSpec(pipeline=f"tests.{name}", config=config, device="cpu", stop=RULE, ceilings=True)
+    )
+    assert isinstance(result, Measurement), result
+    assert result.ceilings is not None
+    return result
+
+
+def config(batch_size: int, buffer: int) -> PipelineConfig:
+    return PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=1)
+
+
+def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> None:
+    found = measured(runner, "planted:Slow", config(4, 2))
+
+    assert found.ceilings is not None
+    assert 70 < found.ceilings.producer_only <= 200
+    assert found.examples_per_s <= 1.3 * found.ceilings.producer_only
+    assert found.measured_s > found.ceilings.measured_s + found.startup_s
+
+
+def test_autotunes_chain_is_measured_like_any_other(runner: TrialRunner) -> None:
+    found = measured(runner, "planted:Slow", PipelineConfig.autotune(4))
+
+    assert found.autotune
+    assert found.ceilings is not None
+    assert 70 < found.ceilings.producer_only <= 200
+
+
+def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
+    """A buffer of 64 batches is full behind a heavy step; the generator makes 200 elements/s."""
+    found = measured(runner, "planted_costs:SlowHeavy", config(1, 64))
+
+    assert found.ceilings is not None
+    assert found.ceilings.producer_only <= 220
+
+
+def terms(runner: TrialRunner, name: str, batch_size: int, *, vectorized: bool) -> LimitTerms:
+    found = runner.measure_limit(f"tests.{name}", batch_size, 0, "cpu", vectorized=vectorized)
+    assert isinstance(found, LimitTerms), found
+    return found
+
+
+def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
+    found = terms(runner, "planted:Slow", 4, vectorized=False)
+
+    assert found.generator_examples_per_s is not None
+    assert 70 < found.generator_examples_per_s <= 200
+    assert found.generator_cpu_s < 0.002
+    assert found.map_cpu_s == 0.0
+    assert found.step_examples_per_s > 2_000
+
+
+def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> None:
+    """A map that computes for half a millisecond, and the same on whole batches for nothing."""
+    one_by_one = terms(runner, "planted_costs:Wasteful", 32, vectorized=False)
+    in_batches = terms(runner, "planted_costs:Wasteful", 32, vectorized=True)
+
+    assert one_by_one.map_cpu_s > 2e-4
+    assert in_batches.map_cpu_s < 1e-4
+
+
+def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
+    """Against a trial of the same step behind a generator of nothing."""
+    found = measured(runner, "planted_costs:HeavyModel", config(8, 4))
+    alone = terms(runner, "planted_costs:HeavyModel", 8, vectorized=False)
+
+    assert alone.step_cpu_s > alone.generator_cpu_s
+    assert 0.5 < found.examples_per_s / alone.step_examples_per_s < 1.5
+    assert 0.3 < found.cpu_utilisation < 1.2
+
+
+def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) -> None:
+    found = terms(
+        runner,
+        "planted_chains:make_dataset,model=tests.planted.chains:make_model",
+        8,
+        vectorized=False,
+    )
+
+    assert (found.generator_examples_per_s, found.generator_cpu_s) == (None, 0.0)
+    assert found.step_examples_per_s > 0.0
+
+
+@pytest.mark.parametrize(
+    ("ready", "most", "taken"),
+    [(5, 8, 7), (8, 8, 8), (20, 8, 8), (0, 8, 2), (3, 0, 0)],
+)
+def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -> None:
+    """Batches that lie ready take 1 ms, others the 20 ms that they take in the loop."""
+    clock = FakeClock()
+    left = ready
+
+    def next_batch() -> None:
+        nonlocal left
+        clock.now += 0.001 if left > 0 else 0.02
+        left -= 1
+
+    assert drain(next_batch, most, 0.02, clock) == taken
+
+
+def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
+    """Twelve batches lie ready at 1 ms each; the host is away for 30 ms during the third."""
+    clock = FakeClock()
+    seconds = iter([0.001, 0.001, 0.031] + 9 * [0.001] + 8 * [0.02])
+
+    def next_batch() -> None:
+        clock.now += next(seconds)
+
+    assert drain(next_batch, 20, 0.02, clock) == 14
+
+
+def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
+    spec = TrialSpec(
+        pipeline="tests.planted.pipelines:Mapped", config=config(4, 1), stop=RULE, device="cpu"
+    )
+    result = runner.measure(spec)
+
+    assert isinstance(result, Measurement)
+    assert result.ceilings is None
+
+
+def test_what_may_lie_ready_is_told_or_chosen() -> None:
+    nodes = [
+        AutotuneNode(node="Prefetch", parameter="buffer_size", value=3.0, buffered_bytes=0),
+        AutotuneNode(node="ParallelMap", parameter="parallelism", value=4.0, buffered_bytes=0),
+    ]
+
+    assert ready_batches(config(8, 5), []) == 5
+    assert ready_batches(PipelineConfig.no_prefetch(8), []) == 0
+    assert ready_batches(PipelineConfig.autotune(8), nodes) == 4

@@ -1,0 +1,269 @@
+"""Timing logic against a clock that only moves when the fake pipeline says so: exact, no sleep."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+
+from prefetch_tuning.objectives.loop.steady_state import (
+    SteadyState,
+    drifts,
+    effective_count,
+    interval,
+    mean_rate,
+    measure,
+    percentiles_ms,
+    prunable,
+)
+from prefetch_tuning.objectives.loop.warm_up import UNREADABLE, rate_settled, settled
+from prefetch_tuning.objectives.measurement import Window
+from prefetch_tuning.objectives.spec import StopRule
+from tests.support.fakes import FakeClock, FakeFeed
+
+RULE = StopRule(window_s=0.1, startup_s=0.5, min_windows=6, max_s=2.0, target_half_width=0.02)
+
+
+def run(feed: FakeFeed, rule: StopRule = RULE, best: float | None = None) -> SteadyState:
+    return measure(feed, rule, feed.clock, lambda: 2.0 * feed.clock.now, best)
+
+
+def window(rate: float, seconds: float = 0.1) -> Window:
+    return Window(examples=round(rate * seconds), seconds=seconds, wait_s=0.0)
+
+
+def test_a_constant_pipeline_is_measured_exactly() -> None:
+    # Powers of two, so that the fake clock's sums are exact: four steps fill a window.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 3 / 128, step_s=1 / 128)
+
+    state = run(feed, RULE.model_copy(update={"window_s": 1 / 8}))
+
+    assert mean_rate(state.windows) == 32 / (1 / 32)
+    assert state.stopped == "precise"
+    assert state.settled
+    assert len(state.windows) == RULE.min_windows
+    assert state.startup_s == 4 / 8
+    assert all(w.examples == 4 * 32 and w.seconds == 1 / 8 for w in state.windows)
+    assert all(w.wait_s / w.seconds == 3 / 4 for w in state.windows)
+    assert percentiles_ms(state.step_s) == (31.25, 31.25)
+    # The CPU clock runs at twice the speed, over counted windows only.
+    assert state.cpu_s == 2.0 * RULE.min_windows / 8
+
+
+def test_several_steps_to_an_execution_are_told_as_single_steps() -> None:
+    clock = FakeClock()
+    single = run(FakeFeed(clock, wait_s=lambda n, now: 3 / 128, step_s=1 / 128))
+    several = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 3 / 128, step_s=1 / 128, steps=4))
+
+    assert percentiles_ms(several.step_s) == percentiles_ms(single.step_s) == (31.25, 31.25)
+    assert mean_rate(several.windows) == mean_rate(single.windows) == 32 * 32
+    assert len(several.step_s) == sum(w.examples for w in several.windows) / 32
+    assert all(w.wait_s / w.seconds == 3 / 4 for w in several.windows)
+
+
+def test_examples_and_seconds_come_from_the_same_window() -> None:
+    # 0.03 s a step: a window of 0.1 s takes four steps and 0.12 s, and says so.
+    state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.03))
+
+    assert {w.examples for w in state.windows} == {4 * 32}
+    assert all(w.seconds == pytest.approx(0.12) for w in state.windows)
+
+
+def test_the_device_is_synchronised_once_a_window() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.02)
+
+    state = run(feed)
+
+    startup_windows = 5
+    assert feed.synchronised == startup_windows + len(state.windows)
+
+
+def test_a_step_longer_than_a_window_still_gives_enough_windows() -> None:
+    state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.0, step_s=1.0))
+
+    assert len(state.windows) == RULE.min_windows
+    assert mean_rate(state.windows) == pytest.approx(32.0)
+
+
+def test_batches_that_were_ready_at_the_start_are_not_counted() -> None:
+    # A full buffer of 40 batches, then 100 batches/s.
+    state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.001 if n < 40 else 0.01))
+
+    assert mean_rate(state.windows) == pytest.approx(3_200.0)
+
+
+def test_a_rate_that_decays_is_measured_until_it_does_not() -> None:
+    # The buffer lasts well past the start-up and into the counted windows.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.001 if now < 0.8 else 0.01)
+
+    state = run(feed)
+
+    assert mean_rate(state.windows) == pytest.approx(3_200.0, rel=0.01)
+    assert state.settled
+    assert state.startup_s > 0.5  # what was dropped counts as start-up
+
+
+def test_a_rate_that_never_settles_ends_and_says_so() -> None:
+    # Slower by a fifth every second, for ever.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01 * 1.2**now)
+
+    state = run(feed)
+
+    assert not state.settled
+    assert feed.clock.now < RULE.startup_s + 3 * RULE.max_s
+
+
+def test_noise_ends_by_time_with_its_interval() -> None:
+    rng = random.Random(1)
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: rng.choice([0.002, 0.018]))
+
+    state = run(feed)
+
+    assert state.stopped == "time"
+    found = interval(state.windows)
+    assert found.low < 3_200.0 < found.high
+
+
+def test_a_clearly_worse_trial_stops_early_with_what_it_measured() -> None:
+    state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01), best=10_000.0)
+
+    assert state.stopped == "pruned"
+    assert mean_rate(state.windows) == pytest.approx(3_200.0)
+
+
+def test_a_trial_near_the_best_is_not_pruned() -> None:
+    state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01), best=3_400.0)
+
+    assert state.stopped == "precise"
+
+
+def test_autotune_is_warmed_up_until_its_choices_have_stood() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
+    feed.choice = lambda now: ("buffer_size", min(int(now), 4))  # changes until second 4
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    # Unchanged since half of the time: 8 s is the first moment at which 4 s was the last change.
+    assert 7.9 < state.startup_s < 8.5
+
+
+def test_autotune_that_never_settles_is_measured_after_the_longest_warm_up() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
+    feed.choice = lambda now: now
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 9.0}))
+
+    assert state.startup_s == pytest.approx(9.0, abs=0.2)
+
+
+def test_autotune_gets_its_warm_up_even_if_it_never_changes_its_mind() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
+    feed.choice = lambda now: "as before"
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert state.startup_s == pytest.approx(3.0, abs=0.2)
+
+
+def test_autotune_that_cannot_be_read_is_warmed_up_until_its_rate_has_settled() -> None:
+    # Twice as fast from second 2 on: at 4 s that is all of the last half, and at 3.8 s all of it
+    # but so little that both its quarters are within the share.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.02 if now < 2.0 else 0.01)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert 3.7 < state.startup_s < 4.1
+    assert mean_rate(state.windows) == pytest.approx(3_200.0)
+
+
+def test_a_rate_that_stands_from_the_first_ends_the_warm_up_at_a_fifth() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert state.startup_s == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_rate_that_never_settles_is_measured_after_the_longest_warm_up() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01 * 0.9**now)
+    feed.choice = lambda now: UNREADABLE
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 9.0}))
+
+    assert state.startup_s >= 9.0
+
+
+def test_a_rate_settles_on_its_last_two_quarters() -> None:
+    def found(*rates: float) -> bool:
+        return rate_settled([window(rate, 1.0) for rate in rates], float(len(rates)))
+
+    assert found(500, 700, 900, 950, 1_000, 1_000, 1_000, 1_040)
+    assert not found(500, 700, 900, 950, 1_000, 1_000, 1_060, 1_060)
+    assert not found(500, 700, 900, 950, 1_000, 1_000, 940, 940)  # slower is no less unsettled
+    assert not found(1_000, 1_000, 1_000)  # too few to tell
+
+
+def test_settled_looks_back_over_half_of_the_time() -> None:
+    history = [(1.0, "a"), (2.0, "b"), (3.0, "b"), (4.0, "b")]
+
+    assert settled(history, 4.0)
+    assert not settled(history, 2.0)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = random.Random(7)
+    hits = 0
+    for _ in range(400):
+        found = interval([window(rng.gauss(10_000, 800)) for _ in range(12)])
+        hits += found.low <= 10_000 <= found.high
+
+    assert 0.92 <= hits / 400 <= 0.99
+
+
+def test_correlated_windows_carry_less_information() -> None:
+    rng = random.Random(3)
+    independent = [rng.gauss(0, 1) for _ in range(400)]
+    walk = [0.0]
+    for value in independent:
+        walk.append(0.8 * walk[-1] + value)
+
+    assert effective_count(independent) > 300
+    # The theory for a lag-1 correlation of 0.8 says a ninth.
+    assert effective_count(walk) == pytest.approx(400 / 9, rel=0.4)
+
+
+def test_one_window_proves_nothing() -> None:
+    assert interval([window(1_000)]).high == math.inf
+
+
+def test_a_drift_must_exceed_both_the_noise_and_three_percent() -> None:
+    rng = random.Random(5)
+    noisy = [window(rng.gauss(1_000, 200), 1.0) for _ in range(15)]
+    slight = [window(10_000 + 10 * i, 1.0) for i in range(15)]
+    falling = [window(10_000 - 100 * i, 1.0) for i in range(15)]
+
+    assert not drifts(noisy)
+    assert not drifts(slight)
+    assert drifts(falling)
+    assert drifts(falling[::-1])
+
+
+def test_pruning_needs_the_whole_interval_below_the_share() -> None:
+    rates = [900, 1_000, 1_100, 950, 1_050, 1_000]
+    windows = [window(rate, 1.0) for rate in rates]
+
+    assert interval(windows).high > 1_050
+    assert not prunable(windows, 1_100 / RULE.prune_share * 0.9, RULE)
+    assert prunable(windows, 2_000.0, RULE)
+    assert not prunable(windows, None, RULE)
+
+
+def test_mean_rate_weighs_windows_by_their_length() -> None:
+    windows = [window(1_000, 1.0), window(2_000, 3.0)]
+
+    assert mean_rate(windows) == pytest.approx(1_750.0)
+    assert statistics.fmean([w.rate for w in windows]) != pytest.approx(1_750.0)

@@ -1,0 +1,140 @@
+"""The step that takes its own batch, on real chains: what it waits, counts, trains and blames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+
+from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
+
+SPEC = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None,), tf.float32))
+SIZES = [8, 8, 8, 3]
+
+
+def batches(delay_s: float = 0.0) -> tf.data.Dataset:
+    def generate() -> Iterator[Any]:
+        for size in SIZES:
+            time.sleep(delay_s)
+            yield tf.ones((size, 4)), tf.zeros((size,))
+
+    return tf.data.Dataset.from_generator(generate, output_signature=SPEC)
+
+
+def model(*, run_eagerly: bool = False) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    made = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    made.compile(optimizer="sgd", loss="mse", jit_compile=False, run_eagerly=run_eagerly)
+    return made
+
+
+def started(dataset: tf.data.Dataset, trained: keras.Model) -> TrainingFeed:
+    feed = TrainingFeed(trained, dataset)
+    if not trained.run_eagerly:
+        feed.trace((tf.ones((8, 4)), tf.zeros((8,))))
+    feed.start()
+    return feed
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_every_batch_is_counted_as_what_it_holds(run_eagerly: bool) -> None:
+    feed = started(batches(), model(run_eagerly=run_eagerly))
+
+    assert [feed.advance().examples for _ in SIZES] == SIZES
+
+
+def test_the_wait_is_the_pipelines_and_not_the_steps() -> None:
+    feed = started(batches(delay_s=0.1), model())
+
+    begin = time.perf_counter()
+    taken = [feed.advance() for _ in SIZES]
+    seconds = time.perf_counter() - begin
+
+    assert all(t.wait_s > 0.09 for t in taken)
+    assert sum(t.wait_s for t in taken) <= seconds + 0.001
+
+
+def test_it_trains_like_a_step_on_batches_taken_in_python() -> None:
+    inside, outside = model(), model()
+    one, other = started(batches(), inside), started(batches(), outside)
+    for _ in SIZES:
+        one.advance()
+        other.step(other.next_batch())
+
+    assert one.loss == other.loss
+    assert one.loss < started(batches(), model()).loss
+    for a, b in zip(inside.get_weights(), outside.get_weights(), strict=True):
+        assert (a == b).all()
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_the_first_batches_are_trained_on_and_told_apart(run_eagerly: bool) -> None:
+    digested, plain = (model(run_eagerly=run_eagerly) for _ in range(2))
+    one, other = started(batches(), digested), started(batches(), plain)
+
+    digests = one.take_first(4)
+    for _ in SIZES:
+        other.advance()
+
+    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last is a short one
+    assert len(one.first_batches) == 2
+    assert one.loss == other.loss
+
+
+def test_what_the_pipeline_raises_is_not_blamed_on_the_step() -> None:
+    def odd(features: tf.Tensor, label: tf.Tensor) -> Any:
+        with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(label)[0], 8)]):
+            return tf.identity(features), label
+
+    feed = started(batches().map(odd), model())
+    for _ in SIZES[:3]:
+        feed.advance()
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        feed.advance()
+
+
+def test_what_the_step_raises_is_blamed_on_it() -> None:
+    class Picky(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def train_step(self, data: Any) -> Any:
+            tf.debugging.assert_equal(tf.shape(data[1])[0], 8)
+            return {"loss": tf.reduce_sum(data[0])}
+
+    picky = Picky()
+    picky.compile(jit_compile=False)
+    feed = started(batches(), picky)
+    for _ in SIZES[:3]:
+        feed.advance()
+
+    with pytest.raises(StepError, match="InvalidArgumentError"):
+        feed.advance()
+
+
+def test_a_chain_that_keeps_autotune_off_has_no_choices() -> None:
+    """Keras switches it off for a PyDataset with workers; asking for its choices would raise."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    found = [
+        TrainingFeed(model(), dataset, autotuned=True)
+        for dataset in (batches().prefetch(tf.data.AUTOTUNE), batches().with_options(options))
+    ]
+    for feed in found:
+        feed.trace(next(iter(batches())))
+        feed.start()
+        feed.advance()
+
+    assert found[0].choices() is not None
+    assert found[1].choices() is None
+
+
+def test_the_end_of_the_batches_is_told() -> None:
+    feed = started(batches(), model())
+    for _ in SIZES:
+        feed.advance()
+
+    with pytest.raises(tf.errors.OutOfRangeError):
+        feed.advance()

@@ -1,0 +1,265 @@
+"""A trial that runs out of the GPU's memory: what it is called, and what the search makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+import tensorflow as tf
+from optuna.trial import TrialState
+
+from prefetch_tuning.experiments.report.conclusion import result_of, study_record
+from prefetch_tuning.experiments.report.document import html, markdown
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import Record, all_failed
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.studies import RANDOM_TRIALS
+from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.study.pipeline_study import DEVICE_CONSTRAINT, PipelineStudy
+from prefetch_tuning.objectives.loop.training import StepError
+from prefetch_tuning.objectives.machine.device_memory import device_memory_line
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.process.worker import Trial
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.study.test_study import SETTINGS, Bench
+from tests.support.fakes import INFO, FakeRunner, FakeTracker, measurement
+
+OOM = (
+    "OOM when allocating tensor with shape[512,4096] and type float on "
+    "/job:localhost/replica:0/task:0/device:GPU:0 by allocator GPU_0_bfc"
+)
+LACKING = TrialFailure(kind="device_oom", detail=f"ResourceExhaustedError: {OOM}")
+SPEC = TrialSpec(
+    pipeline="tests.planted.pipelines:Planted",
+    config=PipelineConfig(batch_size=256, prefetch_buffer=1, map_parallelism=1),
+)
+SIZES = [64, 128, 256, 512]
+# From here on the GPU lacks memory.
+TOO_LARGE = 256
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"{OOM} [Op:MatMul]",
+        OOM.replace("GPU_0_bfc", "gpu_async_0"),
+        "failed to allocate memory [Op:AddV2]",
+        "Failed copying input tensor from /job:localhost/replica:0/task:0/device:CPU:0 to "
+        "/job:localhost/replica:0/task:0/device:GPU:0 in order to run _EagerConst: Dst tensor is "
+        "not initialized.",
+        "Out of memory while trying to allocate 68852648264 bytes.",
+        "Out of memory allocating 2147483648 bytes.",
+        "Failed to load in-memory CUBIN: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "cudaSetDevice() on GPU:0 failed. Status: out of memory",
+        "failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED",
+        "Failed to create cuBLAS handle: the resource allocation failed",
+        "Could not create cudnn handle: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDNN failed to allocate the scratch space for the runner",
+    ],
+)
+def test_the_words_for_it_are_found_on_whatever_line_they_stand(message: str) -> None:
+    whole = (
+        f"Graph execution error:\n\nDetected at node model/dense\n  {message}\n\t [[{{node x}}]]"
+    )
+
+    assert device_memory_line(message) == message
+    assert device_memory_line(whole) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        OOM.replace("device:GPU:0 by allocator GPU_0_bfc", "device:CPU:0 by allocator cpu"),
+        OOM.replace("GPU_0_bfc", "gpu_host_bfc"),  # pinned memory, which is the host's
+        "MemoryError: Unable to allocate 184. MiB for an array",
+        "Matrix size-incompatible: In[0]: [4,3], In[1]: [4,3]",
+        "CUDNN_STATUS_NOT_SUPPORTED",
+        "",
+    ],
+)
+def test_other_errors_are_not_about_the_gpus_memory(message: str) -> None:
+    assert device_memory_line(message) is None
+
+
+def failure(error: Exception, device: str = "gpu: NVIDIA H100") -> TrialFailure:
+    trial = Trial(SPEC)
+    trial.device = device
+    return trial.failure(error)
+
+
+def in_step(error: Exception) -> StepError:
+    found = StepError(str(error))
+    found.__cause__ = error
+    return found
+
+
+def test_a_step_that_lacks_the_gpus_memory_says_so_in_its_own_words() -> None:
+    message = f"Graph execution error:\n\nDetected at node dense\n{OOM}\n\t [[{{node dense}}]]"
+    exhausted = tf.errors.ResourceExhaustedError(None, None, message)
+    internal = tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+
+    assert failure(in_step(exhausted)) == LACKING
+    assert failure(exhausted) == LACKING  # a copy to the device, outside of the step
+    assert failure(internal).kind == "device_oom"
+
+
+def test_the_hosts_memory_is_the_hosts() -> None:
+    on_host = OOM.replace("device:GPU:0 by allocator GPU_0_bfc", "device:CPU:0 by allocator cpu")
+    xla = tf.errors.ResourceExhaustedError(None, None, "Out of memory allocating 9 bytes.")
+
+    on_gpu = failure(tf.errors.ResourceExhaustedError(None, None, on_host))
+    assert on_gpu.kind == "out_of_memory"
+    assert failure(MemoryError("no room")).kind == "out_of_memory"
+    assert failure(xla, "cpu").kind == "out_of_memory"
+    assert failure(xla).kind == "device_oom"
+
+
+def test_another_error_of_the_step_stays_the_models() -> None:
+    found = failure(in_step(tf.errors.InternalError(None, None, "no kernel image")))
+
+    assert (found.kind, found.detail) == ("model", "InternalError: no kernel image")
+
+
+def test_the_trial_is_infeasible_on_both_sides_and_has_no_value(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LACKING, measurement(1_000.0))
+
+    outcomes = [bench.study.run_trial() for _ in range(2)]
+
+    assert [(o.state, o.failure) for o in outcomes] == [("infeasible", LACKING), ("complete", None)]
+    assert [state for _, state in bench.tracker.logged] == ["infeasible", "complete"]
+    lacking, complete = bench.study.study.trials
+    assert (lacking.state, lacking.value, lacking.intermediate_values) == (
+        TrialState.PRUNED,
+        None,
+        {},
+    )
+    assert lacking.constraints == {DEVICE_CONSTRAINT: float(outcomes[0].config.batch_size)}
+    assert DEVICE_CONSTRAINT not in complete.constraints
+    assert bench.study.record.counts.infeasible == 1
+    assert bench.study.record.best is not None
+    assert bench.study.record.best.examples_per_s == 1_000.0
+
+
+def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LACKING, LACKING, LACKING)
+    for _ in range(3):
+        bench.study.run_trial()
+
+    assert all_failed(bench.study.record.finished) is None
+
+
+def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LACKING)
+
+    assert bench.study.run_candidate("autotune", PipelineConfig.autotune(8), 0) == LACKING
+    assert [state for _, state in bench.tracker.logged] == ["failed"]
+
+
+class SmallGpu(FakeRunner):
+    """Lacks memory for large batches, and is the faster the larger they are."""
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
+        self.specs.append(spec)
+        if spec.config.batch_size >= TOO_LARGE:
+            return LACKING
+        return measurement(1_000.0 + spec.config.batch_size)
+
+
+def searched(seed: int, trials: int) -> tuple[PipelineStudy, list[int]]:
+    """A study in memory, and the batch sizes that its trials had."""
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
+    kept = optuna.create_study(direction="maximize", sampler=sampler)
+    runner = SmallGpu([])
+    info = INFO.model_copy(update={"batch_sizes": SIZES})
+    study = PipelineStudy(kept, info, SETTINGS, runner, FakeTracker(), {})
+    study.begin()
+    for _ in range(trials):
+        study.run_trial()
+    return study, [spec.config.batch_size for spec in runner.specs]
+
+
+def test_the_sampler_learns_to_leave_such_batch_sizes_alone() -> None:
+    """Half of the sizes are too large. Told as failed, they got 67 % of the trials."""
+    chosen = [size for seed in range(6) for size in searched(seed, 32)[1][RANDOM_TRIALS:]]
+
+    assert len(chosen) == 6 * 24
+    assert sum(size >= TOO_LARGE for size in chosen) < 0.35 * len(chosen)
+
+
+def test_the_corrected_prediction_leaves_larger_batches_out() -> None:
+    study, sizes = searched(0, 12)
+    space = study.offer.space
+
+    assert study.record.lacking_device_memory == min(s for s in sizes if s >= TOO_LARGE)
+    fitting = space.below(TOO_LARGE)
+    assert fitting is not None
+    assert (fitting.batch_sizes, fitting.axes) == ((64, 128), space.axes)
+    assert space.below(None) is space
+    assert space.below(64) is None
+
+
+def recorded(study: PipelineStudy) -> StudyRecord:
+    return study_record(study.study, result_of(study.record, 1.0, 2.0))
+
+
+def test_a_report_has_such_trials_without_a_rate() -> None:
+    study, sizes = searched(0, 12)
+    lacking = sum(size >= TOO_LARGE for size in sizes)
+
+    record = recorded(study)
+
+    assert 0 < lacking < 12
+    assert f"{lacking} short of memory" in markdown(record)
+    assert html(record).count("by allocator GPU_0_bfc") >= lacking
+
+
+def test_a_study_knows_when_not_even_the_smallest_batch_fits(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *[LACKING] * 8)
+    smallest = min(bench.study.offer.space.batch_sizes)
+    for _ in range(8):
+        outcome = bench.study.run_trial()
+        if outcome.config.batch_size == smallest:
+            break
+        assert not bench.study.nothing_fits
+
+    assert outcome.config.batch_size == smallest
+    assert bench.study.nothing_fits
+
+
+def test_a_report_of_nothing_but_such_trials_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *[LACKING] * 4)
+    for _ in range(4):
+        bench.study.run_trial()
+
+    record = recorded(bench.study)
+
+    assert record.result.best is None
+    assert "4 short of memory" in markdown(record)
+    assert "by allocator GPU_0_bfc" in html(record)
+
+
+def test_its_run_says_infeasible_and_quotes_the_error(tmp_path: Path) -> None:
+    store = Store.choose(tmp_path, None, None)
+    store.create()
+    tracker = Tracker(store)
+    parent = tracker.start_study("simple", "a study", {})
+
+    run_id = tracker.log_trial(parent, "#00", SPEC, LACKING, "infeasible", {}, 1_700_000_000.0)
+
+    run = tracker.read(run_id)
+    assert (run.status, run.tags["state"]) == ("FINISHED", "infeasible")
+    assert run.tags["failure.kind"] == "device_oom"
+    assert OOM in run.tags["failure.detail"]
+    assert "needs more memory than the GPU has" in run.tags["mlflow.note.content"]
+    assert run.metrics == {}
+
+
+def test_a_resumed_study_still_knows_them(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LACKING)
+    bench.study.run_trial()
+
+    row = Record(bench.open().study).rows[0]
+
+    assert (row.state, row.failure, row.measured) == ("infeasible", LACKING, None)

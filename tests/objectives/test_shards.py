@@ -1,0 +1,35 @@
+"""A generator is run in processes only where its shards are together what it is as a whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefetch_tuning.objectives.shards import why_not_split
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
+from tests.planted import pipelines as planted
+
+
+@pytest.mark.parametrize("name", [n for n in catalog.names() if n != "keras_sequence"])
+def test_every_built_in_that_takes_shards_can_be_split(name: str) -> None:
+    pipeline = catalog.load(catalog.resolve(name))
+    assert isinstance(pipeline, GeneratorPipeline)
+
+    assert why_not_split(pipeline, 3, 4) is None
+
+
+def test_copies_are_no_shards() -> None:
+    """Seen: thirty-two copies of the same data were recommended as 32x AUTOTUNE."""
+    assert is_shardable(planted.CopiedShards())
+    found = why_not_split(planted.CopiedShards(), 0, 4)
+
+    assert found is not None
+    assert found.startswith("its shards together are other data than the whole generator's")
+
+
+def test_what_never_repeats_itself_cannot_be_compared() -> None:
+    assert why_not_split(planted.Unseeded(), 0, 4) is None
+
+
+def test_what_takes_no_shards_is_not_asked() -> None:
+    assert why_not_split(planted.Planted(), 0, 4) is None

@@ -1,0 +1,81 @@
+"""The line that names a pipeline: put together, taken apart, and kept by records."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.target import TARGET, compose, without_model_options
+
+EVERYTHING = "my.rows:rows,map=m:f,model=m:g,step=5ms,precision=bfloat16,jit=true"
+
+
+def test_everything_that_belongs_to_a_pipeline_is_in_one_line() -> None:
+    line = compose("my.rows:rows", "m:f", "m:g", 5.0, precision="bfloat16", jit=True)
+
+    assert line == EVERYTHING
+    assert catalog.resolve(line) == line
+
+
+def test_nothing_said_leaves_a_target_as_it_is() -> None:
+    for target in ("m:Mine", EVERYTHING, catalog.resolve("keras_sequence")):
+        assert compose(target) == target
+
+
+def test_options_come_on_top_of_options_in_the_order_that_is_understood() -> None:
+    of_the_model = compose("m:f", precision="float16", jit=True)
+
+    assert compose(of_the_model, None, "m:g") == "m:f,model=m:g,precision=float16,jit=true"
+    assert compose(of_the_model, precision="bfloat16") == "m:f,precision=bfloat16,jit=true"
+    built_in = compose(catalog.resolve("keras_sequence"), jit=True)
+    assert built_in == catalog.resolve("keras_sequence") + ",jit=true"
+    assert catalog.resolve(built_in) == built_in
+
+
+@pytest.mark.parametrize(
+    ("target", "part", "value"),
+    [
+        (EVERYTHING, "main", "my.rows:rows"),
+        (EVERYTHING, "precision", "bfloat16"),
+        (EVERYTHING, "jit", "true"),
+        ("m:Mine,precision=float16", "precision", "float16"),
+        ("m:Mine,precision=float16", "jit", None),
+        ("m:Mine", "precision", None),
+    ],
+)
+def test_it_is_taken_apart_again(target: str, part: str, value: str | None) -> None:
+    found = re.fullmatch(TARGET, target)
+
+    assert found is not None
+    assert found[part] == value
+
+
+@pytest.mark.parametrize("wrong", ["m:Mine,jit=false", "m:Mine,jit=true,precision=float16"])
+def test_what_is_no_target(wrong: str) -> None:
+    with pytest.raises(PipelineError, match="not of the form"):
+        catalog.resolve(wrong)
+
+
+def test_a_wrong_value_is_one_line() -> None:
+    with pytest.raises(PipelineError, match=r"^mixed precision must be .*, not 'float8'$"):
+        compose("m:f", precision="float8")
+    with pytest.raises(PipelineError, match=r"--model 'g' is not of the form module:attribute"):
+        compose("m:f", None, "g")
+
+
+def test_a_logged_spec_keeps_it() -> None:
+    config = PipelineConfig.no_prefetch(4)
+
+    spec = TrialSpec(pipeline="m:Mine,precision=bfloat16,jit=true", config=config)
+
+    assert TrialSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_the_code_behind_it_is_the_same() -> None:
+    assert without_model_options("m:f,model=m:g,precision=float16,jit=true") == "m:f,model=m:g"
+    assert without_model_options("m:Mine") == "m:Mine"

@@ -1,0 +1,363 @@
+"""Pipelines with known faults and known speeds, imported by real trial processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from prefetch_tuning.pipelines.source import GeneratorPipeline
+
+
+class Planted(GeneratorPipeline):
+    """Pairs of a vector of four and a number, into one dense layer. The others differ from it."""
+
+    name = "planted"
+    element_spec = (tf.TensorSpec((4,), tf.float32), tf.TensorSpec((), tf.float32))
+    batch_sizes: Any = (4, 8)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        rng = np.random.default_rng(seed)
+        while True:
+            features = rng.random(4, dtype=np.float32)
+            yield features, float(features.sum())
+
+    def build_model(self) -> Any:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Slow(Planted):
+    """Five milliseconds an element: just under 200 elements/s however much is prefetched."""
+
+    name = "slow"
+    batch_sizes = (4,)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(0.005)
+            yield element
+
+
+class Faulty(Planted):
+    """Good for fifty elements, then `fail` happens inside the generator."""
+
+    name = "faulty"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for index, element in enumerate(super().generate(seed)):
+            if index >= 50:
+                self.fail()
+            yield element
+
+    def fail(self) -> None:
+        raise KeyError("lost sample 50")
+
+
+class Crashing(Faulty):
+    name = "crashing"
+
+    def fail(self) -> None:
+        print("about to crash", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Hanging(Faulty):
+    name = "hanging"
+
+    def fail(self) -> None:
+        time.sleep(3_600)
+
+
+class Hungry(Faulty):
+    """Takes 50 MiB with every element after the fiftieth."""
+
+    name = "hungry"
+
+    def __init__(self) -> None:
+        self.hoard: list[bytes] = []
+
+    def fail(self) -> None:
+        self.hoard.append(os.urandom(1024) * 1024 * 50)
+        time.sleep(0.05)
+
+
+class Exhausted(Faulty):
+    name = "exhausted"
+
+    def fail(self) -> None:
+        raise MemoryError("no room for sample 50")
+
+
+class Exploding(Planted):
+    """Features of 1e30 make the squared error infinite."""
+
+    name = "exploding"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for features, label in super().generate(seed):
+            yield features * np.float32(1e30), label
+
+
+class Finite(Planted):
+    """Ten elements, so that it starts over again and again."""
+
+    name = "finite"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for index in range(10):
+            yield np.full(4, index, np.float32), float(index)
+
+
+class Empty(Planted):
+    name = "empty"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        return iter(())
+
+
+class Ragged(Planted):
+    """Sequences of one to seven numbers: an unknown dimension, hence padded batches."""
+
+    name = "ragged"
+    element_spec = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        rng = np.random.default_rng(seed)
+        while True:
+            yield rng.random((int(rng.integers(1, 8)), 4), dtype=np.float32), 1.0
+
+    def build_model(self) -> Any:
+        layers = [keras.Input((None, 4)), keras.layers.GlobalAveragePooling1D()]
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class SlowRagged(Ragged):
+    """Sequences of different lengths, five milliseconds each."""
+
+    name = "slow_ragged"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for element in super().generate(seed):
+            time.sleep(0.005)
+            yield element
+
+
+class Lists(Planted):
+    """Plain Python lists, which tf.data takes for tensors."""
+
+    name = "lists"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for features, label in super().generate(seed):
+            yield features.tolist(), label
+
+
+class Orphaning(Faulty):
+    """Starts a child that would outlive it, then is killed."""
+
+    name = "orphaning"
+
+    def fail(self) -> None:
+        if os.fork() == 0:
+            time.sleep(3_600)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Sharded(Planted):
+    """Each element by its number, so that a shard makes its own only."""
+
+    name = "sharded"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for number in count(shard_index, shard_count):
+            features = np.random.default_rng((seed, number)).random(4, dtype=np.float32)
+            yield features, float(number)
+
+
+class CopiedShards(Sharded):
+    """Takes a shard and ignores it: every process makes the whole stream."""
+
+    name = "copied_shards"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        return super().generate(seed)
+
+
+class Unseeded(Sharded):
+    """Draws other elements in every run, whatever the seed."""
+
+    name = "unseeded"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        return super().generate(int.from_bytes(os.urandom(4)), shard_index, shard_count)
+
+
+class Stateful(Planted):
+    """Yields how often the class was made in this process."""
+
+    name = "stateful"
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        while True:
+            yield np.full(4, self.made, np.float32), 1.0
+
+
+class WithChild(Planted):
+    """Has a child that takes 100 MiB of its own, beside what it shares with its parent."""
+
+    name = "with_child"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        if (child := os.fork()) == 0:
+            hoard = os.urandom(1024) * 1024 * 100
+            time.sleep(3_600 + len(hoard))
+        try:
+            for element in super().generate(seed):
+                time.sleep(0.002)
+                yield element
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+class Leaving(Planted):
+    """Its module's author calls sys.exit."""
+
+    name = "leaving"
+
+    def __init__(self) -> None:
+        raise SystemExit(3)
+
+
+class Mapped(Planted):
+    """Doubles the features in a map."""
+
+    name = "mapped"
+
+    def transform(self, *element: Any) -> Any:
+        features, label = element
+        return 2.0 * features, label
+
+
+class OwnStep(Planted):
+    """A model whose own `train_step` reports a loss of its own."""
+
+    name = "own_step"
+
+    def build_model(self) -> Any:
+        class Model(keras.Model):  # type: ignore[misc]  # keras has no types
+            def __init__(self) -> None:
+                super().__init__()
+                self.dense = keras.layers.Dense(1)
+
+            def call(self, inputs: Any) -> Any:
+                return self.dense(inputs)
+
+            def train_step(self, data: Any) -> Any:
+                return {**super().train_step(data), "loss": tf.constant(42.0)}
+
+        model = Model()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class Adversarial(Planted):
+    """A model of two networks: no `call`, two losses, none named "loss"."""
+
+    name = "adversarial"
+
+    def build_model(self) -> Any:
+        class Model(keras.Model):  # type: ignore[misc]  # keras has no types
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = keras.layers.Dense(1)
+                self.second = keras.layers.Dense(1)
+
+            def train_step(self, data: Any) -> Any:
+                features, label = data
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((self.second(self.first(features))[:, 0] - label) ** 2)
+                self.optimizer.apply(
+                    tape.gradient(loss, self.trainable_variables), self.trainable_variables
+                )
+                return {"d_loss": loss, "g_loss": loss}
+
+        model = Model()
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class WrongModel(Planted):
+    """A model for five features; the elements have four."""
+
+    name = "wrong_model"
+
+    def build_model(self) -> Any:
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class WrongShape(Planted):
+    name = "wrong_shape"
+    element_spec = (tf.TensorSpec((5,), tf.float32), tf.TensorSpec((), tf.float32))
+
+
+class WrongStructure(Planted):
+    name = "wrong_structure"
+    element_spec = tf.TensorSpec((4,), tf.float32)
+
+
+class WrongType(Planted):
+    name = "wrong_type"
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        yield "four numbers", 1.0
+
+
+class BrokenMap(Planted):
+    name = "broken_map"
+
+    def transform(self, *element: Any) -> Any:
+        raise RuntimeError("no such augmentation")
+
+
+class Uncompiled(Planted):
+    name = "uncompiled"
+
+    def build_model(self) -> Any:
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+class NoModel(Planted):
+    name = "no_model"
+
+    def build_model(self) -> Any:
+        return None
+
+
+class ZeroBatch(Planted):
+    name = "zero_batch"
+    batch_sizes = (0, 4)
+
+
+class NoBatches(Planted):
+    name = "no_batches"
+    batch_sizes = ()
+
+
+not_a_pipeline = object()

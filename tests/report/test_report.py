@@ -1,0 +1,272 @@
+"""A report says what its record says, in words that survive HTML and Markdown."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.report import document as report
+from prefetch_tuning.experiments.report.tables import confirmation_table
+from prefetch_tuning.experiments.report.text import (
+    between,
+    changes,
+    findings,
+    gain_words,
+    of_the_limit,
+    rate,
+    settings,
+    tone,
+    verdict,
+)
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
+from prefetch_tuning.experiments.verdict.limit import Fraction
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.experiments.verdict.ratio import Ratio
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.support import report_records
+
+FIGURES = ("confirmation", "memory", "stages", "batch-sizes", "axes", "trials", "importance")
+SECTIONS = (*FIGURES, "failures", "snippet", "environment")
+HOSTILE = "</script><img src=x onerror=alert(1)>\n| a | `b` **c** & \"d\" 'e'"
+
+
+def with_speedup(ratio: float, low: float, high: float) -> StudyRecord:
+    record = report_records.full()
+    interval = Interval(low=low, high=high)
+    said = "faster" if low > 1 else "slower" if high < 1 else "no significant difference"
+    plain = Ratio.model_validate({"ratio": ratio, "ci": interval, "verdict": said})
+    speedup = Speedup(**dict(plain), candidate="trial-17", baseline=AUTOTUNE)
+    autotune = next(c for c in record.result.confirmation if c.candidate == AUTOTUNE)
+    recommended = record.result.recommended
+    assert recommended is not None
+    if said != "faster":
+        recommended = recommended.model_copy(
+            update={"candidate": AUTOTUNE, "config": autotune.config}
+        )
+    result = record.result.model_copy(update={"speedup": speedup, "recommended": recommended})
+    return record.model_copy(update={"result": result})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (
+            (1.07, 1.03, 1.11),
+            "faster than AUTOTUNE by 7 % (95 % interval +3 % to +11 %) at batch size 128.",
+        ),
+        (
+            (1.012, 1.004, 1.02),
+            "faster than AUTOTUNE by 1.2 % (95 % interval +0.4 % to +2.0 %) at batch size 128.",
+        ),
+        (
+            (1.01, 0.97, 1.05),
+            "no significant difference from AUTOTUNE at batch size 128 "
+            "(ratio 1.01, 95 % interval 0.97 to 1.05): keep AUTOTUNE.",
+        ),
+        (
+            (0.95, 0.91, 0.97),
+            "slower than AUTOTUNE by 5 % (95 % interval -9 % to -3 %) at batch size 128: "
+            "keep AUTOTUNE.",
+        ),
+        (
+            (1.3, 0.0, float("inf")),
+            "a single round says nothing about AUTOTUNE at batch size 128 (ratio 1.30): "
+            "keep AUTOTUNE.",
+        ),
+    ],
+)
+def test_the_verdict_has_its_uncertainty(numbers: tuple[float, float, float], said: str) -> None:
+    assert verdict(with_speedup(*numbers)) == f"image: {said}"
+
+
+def test_without_a_confirmation_the_best_is_called_lucky() -> None:
+    text = report.markdown(report_records.unconfirmed())
+
+    assert "unconfirmed. The best is the luckiest of 15 noisy trials" in text
+    assert "fastest of 15 complete trials, not confirmed" in text
+    assert tone(report_records.unconfirmed().result) == "unsure"
+
+
+def test_a_recommendation_without_a_comparison_gives_its_reason() -> None:
+    record = report_records.full()
+    result = record.result.model_copy(update={"speedup": None})
+
+    assert verdict(record.model_copy(update={"result": result})) == (
+        "image: use batch 128, prefetch 3, map 3: as fast as the fastest, with 73% of its memory."
+    )
+
+
+def test_without_a_result_the_report_says_so_everywhere() -> None:
+    page, text = (make(report_records.nothing()) for make in (report.html, report.markdown))
+
+    for document in (page, text):
+        assert "lost: no result; none of 3 trials completed." in document
+        assert "The costs of the stages were not measured." in document
+        assert "there is nothing to paste" in document
+        assert "ended by signal 11 (SIGSEGV)" in document
+    assert "plotly-graph-div" not in page
+
+
+def test_a_step_bound_pipeline_keeps_autotune_and_says_why() -> None:
+    text = report.markdown(report_records.step_bound())
+
+    assert ": keep AUTOTUNE." in text
+    assert "Limited by: the training step; the data is ready before it" in text
+    assert "num_parallel_calls=tf.data.AUTOTUNE" in text
+
+
+def test_one_page_has_every_section_once_and_plotly_once() -> None:
+    page = report.html(report_records.full())
+
+    for section in SECTIONS:
+        assert page.count(f'<section id="{section}">') == 1
+        assert page.count(f'href="#{section}"') == 1
+    assert page.count("* plotly.js v") == 1
+    assert len(page.encode()) < 6_000_000
+    assert 'name="viewport"' in page
+    own = page.replace(get_plotlyjs(), "")
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", own)
+
+
+def test_a_persons_words_cannot_leave_their_place_in_html() -> None:
+    page = report.html(report_records.hostile(HOSTILE))
+    own = page.replace(get_plotlyjs(), "")
+
+    assert "<img" not in own
+    assert "alert(1)&gt;" in own
+    # Ours: plotly's configuration, plotly, a call for each of the nine figures, the copy button.
+    assert own.count("</script>") == own.count("<script") == 12
+
+
+def test_a_persons_words_cannot_leave_their_cell_in_markdown() -> None:
+    text = report.markdown(report_records.hostile(HOSTILE)).split("## Code")[0]
+    failures = text.split("## What failed")[1]
+    rows = [line for line in failures.splitlines() if line.startswith("|")]
+
+    assert len(rows) == 2 + 9
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert not re.search(r"(?<!\\)<img", text)
+
+
+def test_a_map_that_is_not_there_is_not_spoken_of() -> None:
+    info = report_records.INFO.model_copy(update={"has_transform": False})
+    config = PipelineConfig(batch_size=8, prefetch_buffer=0, map_parallelism=1)
+
+    assert settings(config, info) == "batch 8, no prefetch"
+    assert settings(config, report_records.INFO) == "batch 8, no prefetch, sequential map"
+
+
+def test_numbers_keep_the_digits_that_tell_them_apart() -> None:
+    assert (rate(12_345.6), rate(12.34)) == ("12,346", "12.3")
+    assert between(Interval(low=0.0, high=float("inf"))) == "no interval"
+    assert changes(0.3, 0.1) == ["+30 %", "+10 %"]
+    assert changes(0.3, -0.004) == ["+30.0 %", "-0.4 %"]
+
+
+def test_files_are_written_and_no_others(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "image"
+    written = report.write_report(report_records.full(), folder)
+
+    assert [path.name for path in written] == ["report.html", "report.md", "snippet.py"]
+    assert sorted(folder.iterdir()) == sorted(written)
+    assert report.write_report(report_records.nothing(), tmp_path) == [
+        tmp_path / "report.html",
+        tmp_path / "report.md",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write the report into .*file.*Not a directory"):
+        report.write_report(report_records.nothing(), tmp_path / "file" / "folder")
+
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UsageError, match="choose another folder"):
+        report.write_report(report_records.nothing(), tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_report_needs_neither_tensorflow_nor_mlflow_nor_optuna() -> None:
+    code = (
+        "import sys, prefetch_tuning.experiments.report\n"
+        "sys.exit(' '.join({'tensorflow', 'keras', 'mlflow', 'optuna'} & {*sys.modules}) or None)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_gain_says_what_is_structure_and_what_is_settings() -> None:
+    def speedup(ratio: float, low: float, high: float) -> Speedup:
+        return Speedup(
+            ratio=ratio,
+            ci=Interval(low=low, high=high),
+            verdict="faster",
+            candidate="tuned-1",
+            baseline=AUTOTUNE,
+        )
+
+    gain = Gain(structure=speedup(70.2, 62.0, 78.9), settings=speedup(1.034, 0.98, 1.07))
+
+    assert gain_words(gain) == (
+        "the structure: 70x (62x to 79x) with AUTOTUNE on it; by fixed settings instead of "
+        "AUTOTUNE on that structure: 1.03x (0.98x to 1.07x)"
+    )
+    result = report_records.full().result.model_copy(update={"gain": gain})
+    assert ("Gained by", gain_words(gain)) in findings(result)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "every candidate's first batches are the plain chain's, bit for bit, in every round"),
+        (
+            {"data_batches": 47},
+            "every candidate's first batches (up to 47) are the plain chain's, bit for bit, in "
+            "every round",
+        ),
+        ({"other_data": ["tuned-1"]}, "out for other data than the plain chain's: tuned-1"),
+        (
+            {"data_checked": False},
+            "not compared: two runs of the plain chain, one of them with AUTOTUNE, differ "
+            "already, or could not be read",
+        ),
+    ],
+)
+def test_the_report_says_whether_the_data_were_compared(
+    changes: dict[str, object], said: str
+) -> None:
+    result = report_records.full().result.model_copy(update=changes)
+
+    assert ("Data", said) in findings(result)
+
+
+def test_more_than_the_whole_limit_is_called_wrong() -> None:
+    result = report_records.full().result
+    assert result.limit is not None
+    beyond = Fraction(share=1.2, ci=Interval(low=1.05, high=1.3))
+
+    assert of_the_limit(result.limit, beyond).endswith(
+        "; more than all cannot be, so one of the two was measured wrong"
+    )
+
+
+def test_who_left_early_is_not_judged() -> None:
+    record = report_records.full()
+    first, *others = record.result.confirmation
+    left = first.model_copy(update={"rounds": 2})
+    result = record.result.model_copy(update={"confirmation": [left, *others]})
+
+    rows = confirmation_table(record.model_copy(update={"result": result})).rows
+
+    assert [row[4] for row in rows if row[4]].count("left early") == 1
+    assert rows[0][4] == "left early"

@@ -1,0 +1,170 @@
+"""What is tried first, and what a trial that disagrees with its prediction teaches."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.search.correction import Correction, disagrees, lessons
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
+from prefetch_tuning.experiments.search.first_trials import (
+    LEAST_FIRST,
+    LOOK_AHEAD,
+    MOST_FIRST,
+    candidates,
+    first_trials,
+    kind,
+    switched_on,
+)
+from prefetch_tuning.experiments.search.prediction import predict
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.measurement import WAITING_CALLS
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from tests.search.test_space import ABLE
+from tests.support.fakes import COSTS, INFO, cost
+
+CORES = 2
+BLOCKING = COSTS.model_copy(
+    update={
+        "map": cost(4_000.0, cpu_us=40.0),
+        "map_is_python": True,
+        "map_speedup": 1.2,
+        "waiting_speedup": 12.0,
+        "waiting_calls": 32,
+    }
+)
+
+
+def searched(diagnosis: Diagnosis) -> SearchSpace:
+    return offer(ABLE, Options(), diagnosis).space
+
+
+def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> None:
+    diagnosis = diagnose(COSTS, CORES)
+    space = offer(INFO, Options(), diagnosis).space
+    found = first_trials(diagnosis, space, CORES)
+
+    assert len(found) == LEAST_FIRST
+    assert len({kind(config, CORES) for config in found}) == len(found)
+    best = max(predict(COSTS, config, CORES) for config in space.grid())
+    assert predict(COSTS, found[0], CORES) > 0.95 * best
+    # Of equal ones the leanest that has calls to spare: half of them would do.
+    assert int(found[0].map_parallelism) == 4
+    assert {config.prefetch_buffer for config in found} <= set(LOOK_AHEAD)
+
+
+def test_a_map_that_waits_is_tried_with_threads_first() -> None:
+    diagnosis = diagnose(BLOCKING, CORES)
+    found = first_trials(diagnosis, searched(diagnosis), CORES)
+
+    assert (diagnosis.bottleneck, diagnosis.stage) == ("blocking", "map")
+    assert found[0].thread_pool_size != 0
+    assert int(found[0].map_parallelism) >= 12
+    assert {config.thread_pool_size == UNBOUNDED for config in found[:2]} == {True, False}
+
+
+def test_calls_go_far_beyond_the_cores_where_the_map_waits() -> None:
+    waiting, busy = (
+        next(a for a in offer(ABLE, Options(), diagnosis).space.axes if a.name == "map_parallelism")
+        for diagnosis in (diagnose(BLOCKING, CORES), diagnose(COSTS, CORES))
+    )
+
+    assert waiting.high >= WAITING_CALLS == 64
+    assert busy.high < WAITING_CALLS
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        COSTS,
+        BLOCKING,
+        COSTS.model_copy(update={"generator": cost(4_000.0, cpu_us=40.0)}),
+        COSTS.model_copy(update={"generator": cost(4_000.0)}),
+        COSTS.model_copy(update={"map": cost(4_000.0)}),
+        COSTS.model_copy(update={"step": cost(400.0, cpu_us=750.0)}),
+    ],
+    ids=lambda costs: diagnose(costs, CORES).bottleneck,
+)
+def test_whatever_the_space_offers_has_a_place_and_so_has_the_plain_chain(costs: object) -> None:
+    diagnosis = diagnose(costs, CORES)  # type: ignore[arg-type]
+    space = searched(diagnosis)
+    found = first_trials(diagnosis, space, CORES)
+
+    assert len(found) <= MOST_FIRST
+    assert len(set(found)) == len(found)
+    offered = {switch for config in candidates(space) for switch in switched_on(config)}
+    assert offered
+    assert {switch for config in found for switch in switched_on(config)} == offered
+    assert any(not config.structure for config in found)
+    assert all(space.params(config) for config in found)
+
+
+def test_a_trial_that_reaches_half_of_its_prediction_teaches_something() -> None:
+    assert disagrees(1_000.0, 500.0)
+    assert disagrees(1_000.0, 2_000.0)
+    assert not disagrees(1_000.0, 900.0)
+
+
+def made(calls: int, threads: int | str) -> PipelineConfig:
+    return PipelineConfig.model_validate(
+        {
+            "batch_size": 8,
+            "prefetch_buffer": 4,
+            "map_parallelism": calls,
+            "thread_pool_size": threads,
+        }
+    )
+
+
+def test_what_one_of_a_kind_teaches_holds_for_its_kind_alone() -> None:
+    unbounded, pool, plain = made(16, UNBOUNDED), made(16, 16), made(4, 0)
+    seen = [
+        (unbounded, 0.4 * predict(BLOCKING, unbounded, CORES)),
+        (plain, predict(BLOCKING, plain, CORES)),
+    ]
+    corrected = Correction(BLOCKING, CORES, seen)
+
+    other = made(32, UNBOUNDED)
+    assert corrected.predict(other) == pytest.approx(0.4 * predict(BLOCKING, other, CORES))
+    assert corrected.predict(plain) == pytest.approx(predict(BLOCKING, plain, CORES))
+    # Nothing was seen of pools; the plain chain is the nearest.
+    assert corrected.predict(pool) == pytest.approx(predict(BLOCKING, pool, CORES))
+
+
+def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
+    """Threads without a bound fail their promise here, so a pool is tried next."""
+    space = searched(diagnose(BLOCKING, CORES))
+    unbounded = made(16, UNBOUNDED)
+    seen = [
+        (unbounded, 0.2 * predict(BLOCKING, unbounded, CORES)),
+        (made(4, 0), predict(BLOCKING, made(4, 0), CORES)),
+    ]
+
+    found = Correction(BLOCKING, CORES, seen).best_untried(space, set(), 0.0)
+
+    assert found is not None
+    assert found.thread_pool_size not in (0, UNBOUNDED)
+    assert lessons(BLOCKING, CORES, seen) == 2  # what was wrong, and that it was the threads alone
+    agreeing = [(config, predict(BLOCKING, config, CORES)) for config, _ in seen]
+    assert lessons(BLOCKING, CORES, agreeing) == 0
+
+
+def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -> None:
+    space = searched(diagnose(BLOCKING, CORES))
+
+    best = max(candidates(space), key=lambda config: predict(BLOCKING, config, CORES))
+    seen = [(best, predict(BLOCKING, best, CORES))]
+
+    assert Correction(BLOCKING, CORES, seen).best_untried(space, {best}, seen[0][1]) is None
+
+
+def test_what_failed_is_not_tried_again() -> None:
+    space = searched(diagnose(BLOCKING, CORES))
+    seen = [(made(4, 0), predict(BLOCKING, made(4, 0), CORES))]
+    learnt = Correction(BLOCKING, CORES, seen)
+
+    failed = learnt.best_untried(space, set(), 0.0)
+    assert failed is not None
+    other = learnt.best_untried(space, {failed}, 0.0)
+    assert other not in (None, failed)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from prefetch_tuning.experiments.search.axes import CHUNK_BYTES, offer
+from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.search.space import Axis, SearchSpace
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.measurement import StageCosts
+from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
+from tests.support.fakes import COSTS, INFO, cost
+
+# A pipeline that can take everything a CPU has to offer.
+ABLE = INFO.model_copy(
+    update={
+        "axes": ["map_parallelism", *STRUCTURE[:-1]],
+        "not_offered": {"device_prefetch": "there is no GPU"},
+    }
+)
+
+
+def study() -> optuna.Study:
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def offered(costs: dict[str, object] | None = None, options: Options | None = None) -> set[str]:
+    diagnosis = diagnose(COSTS.model_copy(update=costs), 2) if costs else None
+    found = offer(ABLE, options or Options(), diagnosis)
+    names = {axis.name for axis in found.space.axes}
+    assert not names & found.left_out.keys()
+    assert names | found.left_out.keys() >= set(STRUCTURE)
+    return names
+
+
+def test_suggestions_stay_inside_and_reach_the_ends() -> None:
+    axes = (
+        Axis.range("prefetch_buffer", 4),
+        Axis.range("map_parallelism", 3),
+        Axis.of("vectorized_map", False, True),
+    )
+    space = SearchSpace(batch_sizes=(4, 8), axes=axes)
+    created = study()
+
+    configs = {space.suggest(created.ask()) for _ in range(400)}
+
+    assert {c.batch_size for c in configs} == {4, 8}
+    assert {c.prefetch_buffer for c in configs} == {1, 2, 3, 4}
+    assert {c.map_parallelism for c in configs} == {1, 2, 3}
+    assert {c.vectorized_map for c in configs} == {False, True}
+    assert {c.generator_chunk for c in configs} == {1}
+
+
+def test_a_configuration_and_its_parameters_are_the_same() -> None:
+    space = offer(ABLE, Options(), None).space
+    created = study()
+    config = space.suggest(created.ask())
+
+    created.enqueue_trial(space.params(config))
+
+    assert space.suggest(created.ask()) == config
+
+
+def test_the_plain_chain_is_a_part_of_the_space() -> None:
+    space = offer(ABLE, Options(), None).space
+    created = study()
+    created.enqueue_trial(space.plain)
+
+    assert space.suggest(created.ask()).structure == {}
+    assert offer(ABLE, Options(axes="basic"), None).space.plain == {}
+
+
+def test_a_pipeline_without_a_map_has_no_such_axis() -> None:
+    space = offer(INFO.model_copy(update={"axes": []}), Options(), None).space
+    trial = study().ask()
+
+    assert space.suggest(trial).map_parallelism == 1
+    assert "map_parallelism" not in trial.params
+
+
+def test_a_fixed_batch_size_is_no_axis() -> None:
+    space = offer(INFO, Options(batch_size=48), None).space
+    trial = study().ask()
+
+    assert space.suggest(trial).batch_size == 48
+    assert "batch_size" not in trial.params
+
+
+def test_the_map_may_have_more_calls_in_flight_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefetch_tuning.experiments.search.axes.whole_cores", lambda: 16)
+
+    found = {axis.name: axis for axis in offer(ABLE, Options(), None).space.axes}
+
+    assert found["map_parallelism"].high == 64
+
+
+def test_the_grid_has_powers_of_two() -> None:
+    axes = (Axis.range("prefetch_buffer", 5), Axis.range("map_parallelism", 2))
+
+    assert list(SearchSpace(batch_sizes=(4,), axes=axes).grid()) == [
+        PipelineConfig(batch_size=4, prefetch_buffer=buffer, map_parallelism=calls)
+        for buffer in (1, 2, 4)
+        for calls in (1, 2)
+    ]
+
+
+def test_basic_axes_are_all_there_is_if_asked_for() -> None:
+    assert offered(options=Options(axes="basic")) == {"prefetch_buffer", "map_parallelism"}
+
+
+def test_without_a_diagnosis_everything_possible_is_offered() -> None:
+    assert offered() == {"prefetch_buffer", "map_parallelism", *STRUCTURE[:-1]}
+
+
+def test_what_the_pipeline_cannot_take_is_left_out_with_its_reason() -> None:
+    unable = ABLE.model_copy(update={"not_offered": {"vectorized_map": "it looks at one row"}})
+
+    found = offer(unable, Options(), None)
+
+    assert found.left_out == {"vectorized_map": "it looks at one row"}
+
+
+@pytest.mark.parametrize(
+    ("costs", "name", "is_offered"),
+    [
+        ({"from_generator": cost(200.0)}, "generator_chunk", True),
+        ({"from_generator": cost(1.0)}, "generator_chunk", False),
+        ({"map": cost(100.0)}, "vectorized_map", True),
+        ({"map": cost(1.0)}, "vectorized_map", False),
+        ({"generator": cost(100.0)}, "generator_workers", True),
+        ({"generator": cost(10.0)}, "generator_workers", False),
+        ({"map": cost(100.0, cpu_us=10.0)}, "thread_pool_size", True),
+        ({"map": cost(100.0)}, "thread_pool_size", False),
+        ({"step": cost(1_000.0)}, "generator_chunk", False),
+    ],
+    ids=str,
+)
+def test_the_diagnosis_decides_what_is_worth_an_axis(
+    costs: dict[str, object], name: str, is_offered: bool
+) -> None:
+    assert (name in offered(costs)) == is_offered
+
+
+@pytest.mark.parametrize(
+    ("costs", "is_offered"),
+    [
+        ({"device_copy": cost(20.0)}, True),
+        ({"device_copy": cost(2.0)}, False),
+        # The step takes the time, but it waits for the copy before each of its batches.
+        ({"device_copy": cost(80.0), "step": cost(1_000.0)}, True),
+        ({"device_copy": cost(20.0), "step": cost(1_000.0)}, False),
+    ],
+    ids=str,
+)
+def test_copying_ahead_is_worth_what_the_copy_takes_beside_the_step(
+    costs: dict[str, object], is_offered: bool
+) -> None:
+    on_gpu = INFO.model_copy(update={"axes": ["map_parallelism", *STRUCTURE], "not_offered": {}})
+
+    found = offer(on_gpu, Options(), diagnose(COSTS.model_copy(update=costs), 2))
+
+    assert ("device_prefetch" in {axis.name for axis in found.space.axes}) == is_offered
+    assert ("device_prefetch" in found.left_out) != is_offered
+
+
+def test_a_waiting_generator_gets_more_processes_than_there_are_cores() -> None:
+    def most(costs: StageCosts) -> object:
+        found = offer(ABLE, Options(), diagnose(costs, 2)).space.axes
+        return max(a.choices for a in found if a.name == "generator_workers")[-1]
+
+    waiting = COSTS.model_copy(update={"generator": cost(5_000.0, cpu_us=50.0)})
+    computing = COSTS.model_copy(update={"generator": cost(5_000.0)})
+
+    assert most(waiting) == 32
+    assert most(computing) != 32
+
+
+def test_chunks_of_large_elements_are_bounded_by_their_bytes() -> None:
+    large = ABLE.model_copy(update={"element_bytes": CHUNK_BYTES // 8})
+    axes = {axis.name: axis for axis in offer(large, Options(), None).space.axes}
+
+    assert axes["generator_chunk"].high == 8
+
+
+def test_batch_sizes_that_do_not_fit_on_the_device_are_not_searched() -> None:
+    """The diagnosis could step on the smaller of two sizes only."""
+    found = diagnose(COSTS.model_copy(update={"step_s": {4: 300e-6}, "batch_size": 4}), 2)
+
+    assert offer(INFO, Options(), found).space.batch_sizes == (4,)
+    assert offer(INFO, Options(), diagnose(COSTS, 2)).space.batch_sizes == (4, 8)
+    assert offer(INFO, Options(), None).space.batch_sizes == (4, 8)
+    # What was asked for is tried.
+    assert offer(INFO, Options(batch_size=8), found).space.batch_sizes == (8,)

@@ -1,0 +1,95 @@
+"""Digests of the first batches, out of real processes: what they tell of shards and of seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import StopRule, TrialSpec
+from prefetch_tuning.pipelines.chain.blocks import batches_to_check
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+PLAIN = PipelineConfig.no_prefetch(4)
+FOUR = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=1, generator_workers=4)
+QUICK = StopRule(window_s=0.02, startup_s=0.05, min_windows=4, max_s=0.2, target_half_width=0.2)
+MOST_S = 20.0
+
+
+def spec(name: str, config: PipelineConfig, count: int) -> TrialSpec:
+    target = f"tests.planted.pipelines:{name}"
+    return TrialSpec(pipeline=target, config=config, device="cpu", stop=QUICK, digest_batches=count)
+
+
+def read(runner: TrialRunner, name: str, count: int, most_s: float = MOST_S) -> list[str]:
+    found = runner.read_data(spec(name, PLAIN, count), most_s)
+    assert isinstance(found, list), found
+    return found
+
+
+def measured(runner: TrialRunner, trial: TrialSpec) -> Measurement:
+    found = runner.measure(trial)
+    assert isinstance(found, Measurement), found
+    return found
+
+
+@pytest.mark.parametrize("config", [FOUR, FOUR.model_copy(update={"generator_chunk": 64})])
+@pytest.mark.parametrize(("name", "expected"), [("Sharded", True), ("CopiedShards", False)])
+def test_copies_of_one_shard_are_other_data(
+    runner: TrialRunner, name: str, config: PipelineConfig, expected: bool
+) -> None:
+    count = batches_to_check(config)
+    plain = reference(read(runner, name, count), read(runner, name, count))
+    assert plain is not None
+
+    parallel = measured(runner, spec(name, config, count)).digest.each_batch
+
+    assert len(plain) == len(parallel) == count
+    assert same(plain, parallel) is expected
+
+
+def test_what_differs_in_every_run_is_no_reference(runner: TrialRunner) -> None:
+    assert reference(read(runner, "Unseeded", 4), read(runner, "Unseeded", 4)) is None
+
+
+def test_a_trial_sees_the_batches_that_are_read_and_the_first_two_as_ever(
+    runner: TrialRunner,
+) -> None:
+    few, many = (measured(runner, spec("Mapped", PLAIN, count)) for count in (2, 20))
+
+    assert many.digest.each_batch == read(runner, "Mapped", 20)
+    assert few.digest.each_batch == many.digest.each_batch[:2]
+    assert few.digest.agrees_with(many.digest)
+    assert len({*many.digest.each_batch}) == 20
+    assert {len(each) for each in many.digest.each_batch} == {16}
+
+
+def test_batches_that_are_only_checked_are_start_up(runner: TrialRunner) -> None:
+    # Five milliseconds per element: twenty batches of four are at least 0.4 s before any window.
+    found = measured(runner, spec("Slow", PLAIN, 20))
+
+    assert found.startup_s > 0.4 + QUICK.startup_s
+    assert found.measured_s > found.startup_s
+
+
+def test_reading_ends_with_its_time(runner: TrialRunner) -> None:
+    found = read(runner, "Slow", 1_000, most_s=0.5)
+
+    assert 1 <= len(found) <= 26  # 20 ms for each, and one that had begun
+
+
+def test_what_fails_while_it_is_read_has_its_kind(runner: TrialRunner) -> None:
+    found = runner.read_data(spec("Faulty", PLAIN, 100), MOST_S)
+
+    assert isinstance(found, TrialFailure)
+    assert (found.kind, found.detail) == ("generator", "KeyError: 'lost sample 50'")
+
+
+def test_a_batch_that_never_comes_ends_at_the_deadline(runner: TrialRunner) -> None:
+    trial = spec("Hanging", PLAIN, 100).model_copy(update={"deadline_s": 2.0})
+
+    found = runner.read_data(trial, 1.0)
+
+    assert isinstance(found, TrialFailure)
+    assert found.kind == "timeout"

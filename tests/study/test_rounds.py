@@ -1,0 +1,372 @@
+"""Who is confirmed, and in which rounds, with a fake runner and real Optuna."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.results import MeasuredConfig
+from prefetch_tuning.experiments.study.candidates import candidates_of
+from prefetch_tuning.experiments.study.progress import Steps
+from prefetch_tuning.experiments.study.rounds import Confirmer
+from prefetch_tuning.objectives.gpu_readings import GpuReadings
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.study.test_study import FAILURE, SETTINGS, Bench
+from tests.support.fakes import INFO, LIMIT_TERMS, FakeRunner, measurement
+
+
+def complete(rate: float, batch_size: int, buffer: int) -> MeasuredConfig:
+    config = PipelineConfig(batch_size=batch_size, prefetch_buffer=buffer, map_parallelism=1)
+    return MeasuredConfig.of(config, measurement(rate), "run")
+
+
+def test_the_best_three_at_the_best_batch_size_meet_the_baselines_at_it() -> None:
+    found = candidates_of(
+        [complete(1_000 + buffer, 8, buffer) for buffer in (1, 2, 4, 8)] + [complete(900, 4, 1)]
+    )
+
+    assert list(found) == ["tuned-1", "tuned-2", "tuned-3", "autotune", "no_prefetch"]
+    assert [found[f"tuned-{rank}"].prefetch_buffer for rank in (1, 2, 3)] == [8, 4, 2]
+    assert found["autotune"] == PipelineConfig.autotune(8)
+    assert found["no_prefetch"] == PipelineConfig.no_prefetch(8)
+
+
+def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
+    lucky = [complete(1_300, 4, 1), complete(700, 4, 2), complete(700, 4, 4)]
+    steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]
+
+    assert candidates_of(lucky + steady)["autotune"].batch_size == 8
+
+
+def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:
+    found = candidates_of(
+        [complete(rate, 8, 1) for rate in (2_000, 900, 900)] + [complete(1_000, 8, 2)]
+    )
+
+    assert [found[f"tuned-{rank}"].prefetch_buffer for rank in (1, 2)] == [2, 1]
+    assert "tuned-3" not in found
+
+
+def test_settings_of_another_batch_size_fill_the_places() -> None:
+    found = candidates_of([complete(1_000, 8, 1), complete(900, 4, 2), complete(800, 4, 1)])
+
+    tuned = [config for name, config in found.items() if name.startswith("tuned")]
+    assert [(c.batch_size, c.prefetch_buffer) for c in tuned] == [(8, 1), (8, 2)]
+
+
+def test_the_best_without_structure_takes_the_place_of_the_third() -> None:
+    def in_blocks(rate: float, chunk: int) -> MeasuredConfig:
+        found = complete(rate, 8, 1)
+        config = found.config.model_copy(update={"generator_chunk": chunk})
+        return found.model_copy(update={"config": config})
+
+    plain = [complete(800, 8, 4), complete(900, 8, 2)]
+    found = candidates_of([*plain, *(in_blocks(9_000 + chunk, chunk) for chunk in (2, 4, 8))])
+
+    names = ["tuned-1", "tuned-2", "basic", "structure_autotune", "autotune", "no_prefetch"]
+    assert list(found) == names
+    assert [found[f"tuned-{rank}"].generator_chunk for rank in (1, 2)] == [8, 4]
+    assert found["structure_autotune"] == PipelineConfig.autotune(8, generator_chunk=8)
+    assert found["basic"] == plain[1].config
+
+
+def test_basic_is_the_best_plain_chain_at_whatever_batch_size_it_was_measured() -> None:
+    """Seen: prefetch 55 with a sequential map, the only plain trial at that batch size."""
+    chunked = complete(9_000, 8, 1)
+    config = chunked.config.model_copy(update={"generator_chunk": 8})
+    structured = chunked.model_copy(update={"config": config})
+
+    found = candidates_of([structured, complete(4_325, 8, 55), complete(4_974, 4, 2)])
+
+    assert found["basic"] == PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)
+
+
+def test_autotune_keeps_what_a_sequence_was_made_with() -> None:
+    found = candidates_of([complete(900, 8, 2)], {"workers": 3})
+
+    assert found["autotune"] == PipelineConfig.autotune(8, workers=3)
+
+
+def test_nothing_complete_nominates_nothing() -> None:
+    assert candidates_of([]) == {}
+
+
+CANDIDATES = {
+    "tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1),
+    "autotune": PipelineConfig.autotune(8),
+}
+
+
+NOISY = [500.0, 1_500.0, 900.0, 1_300.0, 700.0]
+
+
+class RatedRunner(FakeRunner):
+    """Measures the tuned configuration at 1,000 and AUTOTUNE in turn from a list."""
+
+    def __init__(self, autotune: list[float], failing: PipelineConfig | None = None) -> None:
+        super().__init__([])
+        self.autotune = autotune
+        self.failing = failing
+
+    def measure(self, spec: object) -> Measurement | TrialFailure:
+        self.specs.append(spec)  # type: ignore[arg-type]
+        config = self.specs[-1].config
+        if config == self.failing:
+            return FAILURE
+        if config.is_autotune:
+            return measurement(self.autotune[len(self.specs) % len(self.autotune)])
+        return measurement(1_000.0)
+
+
+def confirm(
+    folder: Path, runner: RatedRunner, more: int | None = None, budget_s: float = 1e9
+) -> tuple[Bench, Confirmer]:
+    bench = Bench(folder)
+    bench.study.settings = StudySettings(**{**SETTINGS.model_dump(), "confirm_budget_s": budget_s})
+    bench.study._runner = runner
+    bench.study.record.nominate(CANDIDATES)
+    confirmer = Confirmer(bench.study)
+    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), more)
+    return bench, confirmer
+
+
+def test_nine_rounds_are_the_least_and_enough_for_a_clear_ratio(tmp_path: Path) -> None:
+    runner = RatedRunner([900.0])
+    bench, _ = confirm(tmp_path, runner)
+
+    assert len(bench.study.record.rounds) == 9
+    orders = [
+        tuple(spec.config.is_autotune for spec in runner.specs[i : i + 2]) for i in range(0, 18, 2)
+    ]
+    assert set(orders) == {(True, False), (False, True)}
+    assert all(set(found) == set(CANDIDATES) for found in bench.study.record.rounds)
+    assert [spec.ceilings for spec in runner.specs] == [True] * 6 + [False] * 12
+
+
+def test_an_unclear_ratio_gets_no_more_rounds_than_the_budget_allows(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner(NOISY), budget_s=0.0)
+
+    assert len(bench.study.record.rounds) == 9
+
+
+def test_an_unclear_ratio_gets_rounds_until_it_is_clear(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([*NOISY * 3, *[1_000.0] * 300]))
+
+    assert 9 < len(bench.study.record.rounds) < 150
+
+
+def test_more_rounds_can_be_asked_for(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([900.0]), more=4)
+    assert len(bench.study.record.rounds) == 4
+
+    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), 3)
+    assert len(bench.study.record.rounds) == 7
+
+
+def test_a_candidate_that_fails_twice_is_left_out(tmp_path: Path) -> None:
+    runner = RatedRunner([900.0], failing=CANDIDATES["autotune"])
+    bench, confirmer = confirm(tmp_path, runner)
+
+    counts = Counter(spec.config.is_autotune for spec in runner.specs)
+    assert counts == {True: 2, False: 9}
+    assert confirmer.problems[0] == (
+        "mapped: autotune failed in round 0, generator: KeyError: 'lost'"
+    )
+    assert len(bench.study.record.rounds) == 9
+
+
+def test_without_a_tuned_candidate_there_is_nothing_to_confirm(tmp_path: Path) -> None:
+    bench, _ = confirm(tmp_path, RatedRunner([900.0], failing=CANDIDATES["tuned-1"]))
+
+    assert len(bench.study.record.rounds) == 2
+
+
+def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
+    class Interrupted(RatedRunner):
+        def measure(self, spec: object) -> Measurement | TrialFailure:
+            if len(self.specs) == 5:
+                raise KeyboardInterrupt
+            return super().measure(spec)
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm(tmp_path, Interrupted([900.0]))
+    bench, _ = confirm(tmp_path, RatedRunner([900.0]))
+
+    assert [len(found) for found in bench.study.record.rounds] == [2] * 9
+
+
+@pytest.mark.parametrize("name", ["autotune", "tuned-1"])
+def test_a_round_in_which_autotune_or_the_leader_failed_is_made_up_for(
+    tmp_path: Path, name: str
+) -> None:
+    """Nine rounds with eight of either would leave ten times AUTOTUNE's rate without a verdict."""
+
+    class FailsOnce(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            tried = [s.config for s in self.specs]
+            if spec.config == CANDIDATES[name] and spec.config not in tried:
+                self.specs.append(spec)
+                return FAILURE
+            return super().measure(spec)
+
+    bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
+
+    assert sum(name in found for found in bench.study.record.rounds) == 9
+    assert len(bench.study.record.rounds) == 10
+
+
+class OtherData(RatedRunner):
+    """The batches of some configurations are others than the plain chain's."""
+
+    def __init__(self, *others: PipelineConfig) -> None:
+        super().__init__([900.0])
+        self.others = others
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+        found = super().measure(spec)
+        assert isinstance(found, Measurement)
+        each = ["b" if spec.config in self.others else "a"] * spec.digest_batches
+        digest = found.digest.model_copy(update={"each_batch": each})
+        return found.model_copy(update={"digest": digest})
+
+
+def test_a_candidate_that_reads_other_data_is_out_at_once(tmp_path: Path) -> None:
+    runner = OtherData(CANDIDATES["tuned-1"])
+    bench, confirmer = confirm(tmp_path, runner)
+
+    assert bench.study.record.other_data == ["tuned-1"]
+    assert len(bench.study.record.rounds) == 1
+    assert "reads other data than the plain chain, so it is out" in confirmer.problems[0]
+    assert "the order in which threads run" in confirmer.problems[0]
+
+
+def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
+    bench, confirmer = confirm(tmp_path, OtherData(*CANDIDATES.values()))
+
+    assert bench.study.record.other_data == []
+    assert confirmer.problems[-1] == (
+        "mapped: the data are not checked: AUTOTUNE's differ from run to run"
+    )
+
+
+def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
+    """It cannot be recommended, so that the slower one that fits must stay to the end."""
+    candidates = {**CANDIDATES, "tuned-2": complete(900, 8, 1).config}
+
+    class Large(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            self.specs.append(spec)
+            if spec.config == candidates["tuned-1"]:
+                return measurement(1_000.0, peak_mib=102.0)
+            return measurement(600.0 if spec.config == candidates["tuned-2"] else 100.0)
+
+    bench = Bench(tmp_path)
+    bench.study._runner = Large([])
+    bench.study.record.nominate(candidates)
+    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), None)
+
+    assert sum("tuned-2" in found for found in bench.study.record.rounds) == 9
+
+
+HOT = GpuReadings(clock_events=["sw_power_cap", "sw_thermal_slowdown"])
+# Busy, and at the power cap, as a card is all day.
+NORMAL = GpuReadings(clock_events=["sw_power_cap"], utilisation=0.9)
+
+
+class Watched(RatedRunner):
+    """What a watch saw beside each measurement, candidates and limits alike, in their order."""
+
+    def __init__(self, *hot: int) -> None:
+        super().__init__([900.0])
+        self.hot = hot
+        self.measured = 0
+
+    def _seen(self) -> GpuReadings:
+        self.measured += 1
+        return HOT if self.measured - 1 in self.hot else NORMAL
+
+    def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+        found = super().measure(spec)
+        assert isinstance(found, Measurement)
+        return found.model_copy(update={"gpu": self._seen()})
+
+    def measure_limit(self, *arguments: object, **more: object) -> LimitTerms | TrialFailure:
+        return LIMIT_TERMS.model_copy(update={"gpu": self._seen()})
+
+
+def watched(
+    folder: Path, runner: TrialRunner, device: str = "gpu: H100"
+) -> tuple[Bench, Confirmer]:
+    """A confirmation on a GPU, of two candidates and the limit a round."""
+    bench = Bench(folder)
+    bench.study.info = INFO.model_copy(update={"device": device})
+    bench.study._runner = runner
+    bench.study.record.nominate(CANDIDATES)
+    confirmer = Confirmer(bench.study)
+    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), None)
+    return bench, confirmer
+
+
+def test_a_round_in_which_the_gpu_was_held_back_is_measured_again(tmp_path: Path) -> None:
+    runner = Watched(1, 9, 10, 11)  # one thing in the first round, all of the fourth
+    bench, confirmer = watched(tmp_path, runner)
+
+    record = bench.study.record
+    assert runner.measured == 3 * (9 + 2)
+    assert [len(found) for found in record.rounds] == [2] * 9
+    # Nothing of those rounds is known to the study any more, and their runs say why.
+    away = [f"run-{number}" for number in (1, 2, 3, 10, 11, 12)]
+    assert sorted(bench.tracker.throttled) == sorted(away)
+    assert set(map(tuple, bench.tracker.throttled.values())) == {("sw_thermal_slowdown",)}
+    assert not record.known_run_ids & set(away)
+    assert len(record.known_run_ids) == 3 * 9
+    assert confirmer.problems == []
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_whatever_of_a_round_it_was_counts(tmp_path: Path, first: int) -> None:
+    """Each of the two candidates and the limit, whatever their order."""
+    runner = Watched(first)
+    bench, _ = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * (9 + 1)
+    assert len(bench.tracker.throttled) == 3
+
+
+def test_a_gpu_that_is_always_held_back_is_confirmed_on_what_there_is(tmp_path: Path) -> None:
+    runner = Watched(*range(300))
+    bench, confirmer = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * (9 + 3)
+    assert len(bench.tracker.throttled) == 3 * 3
+    assert len(bench.study.record.rounds) == 9
+    assert confirmer.problems == [
+        "mapped: the GPU was held back (sw_thermal_slowdown) in 12 rounds: 3 were measured again, "
+        "9 count"
+    ]
+
+
+def test_the_power_cap_is_no_reason_to_measure_again(tmp_path: Path) -> None:
+    runner = Watched()
+    bench, confirmer = watched(tmp_path, runner)
+
+    assert runner.measured == 3 * 9
+    assert (bench.tracker.throttled, confirmer.problems) == ({}, [])
+
+
+def test_the_limit_of_a_cpu_is_not_a_matter_of_the_gpu_beside_it(tmp_path: Path) -> None:
+    class OnCpu(RatedRunner):
+        def measure_limit(self, *arguments: object, **more: object) -> LimitTerms | TrialFailure:
+            return LIMIT_TERMS.model_copy(update={"gpu": HOT})
+
+    bench, _ = watched(tmp_path, OnCpu([900.0]), device="cpu")
+
+    assert bench.tracker.throttled == {}
+    assert len(bench.study.record.rounds) == 9

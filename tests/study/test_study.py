@@ -1,0 +1,320 @@
+"""What becomes of a trial, with a fake runner and real Optuna."""
+
+from __future__ import annotations
+
+import io
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.search.first_trials import first_trials
+from prefetch_tuning.experiments.search.prediction import predict
+from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.record import MeasuredRound, Record, all_failed
+from prefetch_tuning.experiments.storage.results import TrialCounts
+from prefetch_tuning.experiments.storage.studies import load_study, open_study
+from prefetch_tuning.experiments.study import tuning
+from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
+from tests.support.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
+
+FAILURE = TrialFailure(kind="generator", detail="KeyError: 'lost'", output="Traceback ...")
+SETTINGS = StudySettings(
+    name="s", trials=10, memory_limit_mib=100.0, device="cpu", seed=3, trial_timeout_s=9.0
+)
+
+
+class Bench:
+    """A study on a database of its own; made again on the same database, it is a resumed one."""
+
+    def __init__(self, folder: Path, *answers: Measurement | TrialFailure | BaseException) -> None:
+        self.store = Store.choose(folder, None, None)
+        self.store.create()
+        self.runner = FakeRunner(list(answers))
+        self.tracker = FakeTracker()
+        self.study = self.open()
+
+    def open(self, settings: StudySettings = SETTINGS, info: PipelineInfo = INFO) -> PipelineStudy:
+        optuna_study = open_study(settings, info, self.store)
+        study = PipelineStudy(optuna_study, info, settings, self.runner, self.tracker, tags={})
+        study.begin()
+        return study
+
+
+def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path,
+        measurement(1_000.0),
+        measurement(9_000.0, peak_mib=100.5),
+        measurement(500.0, stopped="pruned"),
+        FAILURE,
+    )
+
+    states = [bench.study.run_trial().state for _ in range(4)]
+
+    assert states == ["complete", "infeasible", "pruned", "failed"]
+    assert [state for _, state in bench.tracker.logged] == states
+    assert [t.state for t in bench.study.study.trials] == [
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+    ]
+    assert bench.study.record.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
+    constraints = [list(t.constraints.values()) for t in bench.study.study.trials[:3]]
+    assert constraints == [[-50.0], [0.5], [-50.0]]
+
+
+def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(1_000.0), measurement(9_000.0, peak_mib=101.0))
+    bench.study.run_trial()
+    bench.study.run_trial()
+
+    best = bench.study.record.best
+
+    assert best is not None
+    assert best.examples_per_s == 1_000.0
+    assert best.config == bench.runner.specs[0].config
+
+
+def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(500.0, stopped="pruned"))
+    bench.study.run_trial()
+
+    assert bench.study.study.trials[0].value == 500.0
+    assert bench.study.record.best is None
+
+
+def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(800.0), measurement(1_000.0), measurement(900.0))
+    for _ in range(3):
+        bench.study.run_trial()
+
+    assert [s.best_examples_per_s for s in bench.runner.specs] == [None, 800.0, 1_000.0]
+
+
+def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, KeyboardInterrupt(), *[measurement()] * 20)
+    bench.study.record.diagnosis = diagnose(COSTS, usable_cores())
+    bench.study.enqueue_predicted()
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+    cut_off = bench.runner.specs[0].config
+
+    resumed = bench.open()
+    resumed.enqueue_predicted()
+    assert bench.study.record.cut_off == []  # it waits for its turn
+    resumed.enqueue_predicted()
+    while any(t.state is TrialState.WAITING for t in resumed.study.trials):
+        resumed.run_trial()
+
+    assert [spec.config for spec in bench.runner.specs].count(cut_off) == 2
+
+
+def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(), KeyboardInterrupt(), measurement())
+    bench.study.run_trial()
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+    bench.study.run_trial()
+
+    assert len(bench.study.record.finished) == 2
+    assert bench.study.record.counts == TrialCounts(complete=2)
+    assert len(bench.tracker.logged) == 2
+
+
+def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = Bench(tmp_path, measurement(800.0), FAILURE)
+    first.study.run_trial()
+    first.study.run_trial()
+
+    second = Bench(tmp_path, measurement(900.0))
+    second.study.run_trial()
+
+    assert second.study.run_id == "parent"
+    assert second.study.record.counts == TrialCounts(complete=2, failed=1)
+    assert second.runner.specs[0].best_examples_per_s == 800.0
+    # Not the first suggestion over again.
+    assert second.runner.specs[0].config != first.runner.specs[0].config
+
+
+def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path: Path) -> None:
+    first = Bench(tmp_path)
+    first.study.study.ask()  # and then the process is gone
+
+    second = Bench(tmp_path)
+
+    assert [t.state for t in second.study.study.trials] == [TrialState.FAIL]
+    assert second.study.record.finished == []
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "message"),
+    [
+        ({"source_digest": "d" * 64}, {}, "made with source_digest cccccccccccc"),
+        ({"device": "gpu: H200"}, {}, "made with device cpu, now it is gpu: H200"),
+        ({}, {"memory_limit_mib": None}, "made with memory_limit_mib 100.0, now it is null"),
+    ],
+)
+def test_a_study_is_not_continued_with_something_else(
+    tmp_path: Path, info: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    bench = Bench(tmp_path)
+    changed = SETTINGS.model_copy(update=settings)
+
+    with pytest.raises(StudyError, match=message):
+        bench.open(changed, INFO.model_copy(update=info))
+
+
+def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(5_000.0), measurement(700.0), FAILURE)
+    bench.study.run_trial()
+
+    config = PipelineConfig.autotune(8)
+    measured = bench.study.run_candidate("autotune", config, 2)
+    failed = bench.study.run_candidate("autotune", config, 3)
+
+    assert not isinstance(measured, TrialFailure)
+    assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
+    assert failed == FAILURE
+    assert bench.runner.specs[1].best_examples_per_s is None
+    assert [spec.ceilings for spec in bench.runner.specs] == [False, True, False]
+    title = "autotune: batch 8, prefetch auto, map auto"
+    assert bench.tracker.logged[1:] == [
+        (f"round 02 {title}", "complete"),
+        (f"round 03 {title}", "failed"),
+    ]
+
+
+def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    diagnosis, cores = diagnose(COSTS, 2), usable_cores()
+    bench.study.record.diagnosis = diagnosis
+    bench.study.enqueue_predicted()
+    expected = first_trials(diagnosis, bench.study.offer.space, cores)
+    bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
+    bench.runner.answers.append(measurement())
+    for _ in range(len(expected) + 1):
+        bench.study.run_trial()
+    bench.open().enqueue_predicted()
+
+    rows = Record(bench.study.study).rows
+    assert [row.config for row in rows if row.warm_start] == expected
+    assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
+    predicted = predict(COSTS, expected[0], usable_cores())
+    assert rows[0].predicted_examples_per_s == predicted
+    assert bench.tracker.more[0] == {
+        "prediction/examples_per_s": predicted,
+        "prediction/error": 0.0,
+    }
+    assert not [t for t in bench.study.study.trials if t.state is TrialState.WAITING]
+
+
+def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(900.0), measurement(800.0))
+    record = bench.study.record
+    tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
+    record.nominate(tuned)
+    measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0)
+    assert not isinstance(measured, TrialFailure)
+    record.add_round(MeasuredRound(measured={"tuned-1": measured}, seconds=2.5))
+
+    again = Record(load_study("s", bench.store))
+    assert again.candidates == tuned
+    assert again.rounds == [{"tuned-1": measured}]
+    assert again.rounds_s == 2.5
+    again.nominate(tuned)
+    assert len(again.rounds) == 1
+    again.nominate({"autotune": PipelineConfig.autotune(8)})
+    assert again.rounds == []
+    assert measured.mlflow_run_id in again.known_run_ids
+
+
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    with pytest.raises(StudyError, match=r"no study named 't' in .* \(there are: s\)"):
+        load_study("t", bench.store)
+
+
+def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, measurement())
+    log_trial = bench.tracker.log_trial
+
+    def interrupted(*arguments: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return log_trial(*arguments)
+
+    monkeypatch.setattr(bench.tracker, "log_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.study.run_trial()
+
+    assert bench.study.record.counts == TrialCounts(complete=1)
+    assert len(bench.tracker.logged) == 1
+
+
+def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FAILURE, FAILURE, FAILURE)
+    reasons = []
+    for _ in range(3):
+        bench.study.run_trial()
+        reasons.append(all_failed(bench.study.record.finished))
+
+    assert reasons == [None, None, "generator: KeyError: 'lost'"]
+
+
+def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> None:
+    able = INFO.model_copy(update={"not_offered": {}, "axes": ["map_parallelism", *STRUCTURE]})
+    bench = Bench(tmp_path, *(measurement(1_000.0 * (9 - number)) for number in range(8)))
+    study = bench.open(SETTINGS.model_copy(update={"name": "able"}), able)
+
+    for _ in range(8):
+        study.run_trial()
+
+    plain = [spec for spec in bench.runner.specs if not spec.config.structure]
+    structured = [spec for spec in bench.runner.specs if spec.config.structure]
+    assert len(plain) >= 2
+    # Rates fall from trial to trial, so that each kind's first one stays its best.
+    first = bench.runner.specs.index(plain[0])
+    assert [spec.best_examples_per_s for spec in plain] == [None] + [1_000.0 * (9 - first)] * (
+        len(plain) - 1
+    )
+    assert {spec.best_examples_per_s for spec in structured[1:]} == {9_000.0}
+
+
+class Searching(Tuning):
+    """A tuning without its own measuring: only the search is run."""
+
+    def search(self, study: PipelineStudy) -> None:
+        self._search(study)
+
+
+@pytest.mark.parametrize(("time_budget_s", "trials"), [(None, 4), (20.0, 1)])
+def test_the_default_time_holds_all_predicted_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_budget_s: float | None, trials: int
+) -> None:
+    """Each of four takes 13 s: time that was asked for ends the search, the default's does not."""
+    bench = Bench(tmp_path, *[measurement(1_000.0)] * 4)
+    settings = SETTINGS.model_copy(update={"time_budget_s": time_budget_s, "trials": None})
+    study = bench.open(settings)
+    for size in (4, 8, 4, 8):
+        study.study.enqueue_trial({"batch_size": size})
+    clock = iter(13.0 * count for count in range(100))
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    Searching(bench.store, bench.runner, Console(file=io.StringIO())).search(study)
+
+    assert len(study.record.finished) == trials

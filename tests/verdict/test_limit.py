@@ -1,0 +1,106 @@
+"""The limit of a pipeline, from terms that are made up: the same whatever is judged against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prefetch_tuning.experiments.verdict.limit import MOST_PROCESSES, LimitRounds, processes_for
+from prefetch_tuning.objectives.measurement import LimitTerms
+
+TERMS = LimitTerms(
+    step_examples_per_s=4_000.0,
+    step_cores=1.2,
+    generator_examples_per_s=1_000.0,
+    generator_cpu_s=1e-3,
+    map_cpu_s=2e-4,
+    step_cpu_s=3e-4,
+    measured_s=2.0,
+)
+HOST = (1.0, 0.7, 1.3, 0.9, 1.1, 0.8, 1.2, 0.75, 1.05)
+
+
+def terms(factor: float = 1.0, **changes: Any) -> LimitTerms:
+    """The terms on a host that is `factor` times as fast."""
+    changed = TERMS.model_copy(update=changes)
+    rates = {
+        name: rate * factor if rate is not None else None
+        for name in ("step_examples_per_s", "generator_examples_per_s")
+        for rate in [getattr(changed, name)]
+    }
+    cpu = {
+        name: getattr(changed, name) / factor
+        for name in ("generator_cpu_s", "map_cpu_s", "step_cpu_s")
+    }
+    return changed.model_copy(update={**rates, **cpu})
+
+
+@pytest.mark.parametrize(
+    ("changes", "splittable", "binding", "limit"),
+    [
+        ({}, False, "generator", 1_000.0),
+        # Two processes make twice as much, and two cores have 2 s for 1.5 ms an example.
+        ({}, True, "cpu", 2 / 1.5e-3),
+        ({"step_examples_per_s": 800.0}, True, "step", 800.0),
+        ({"generator_examples_per_s": None, "generator_cpu_s": 0.0}, False, "step", 4_000.0),
+        ({"generator_cpu_s": 1e-5}, True, "cpu", 2 / 5.1e-4),
+    ],
+)
+def test_the_limit_is_the_least_term(
+    changes: dict[str, Any], splittable: bool, binding: str, limit: float
+) -> None:
+    found = LimitRounds([terms(**changes)] * 3, 2.0, splittable=splittable).limit
+
+    assert found is not None
+    assert found.binding == binding
+    assert found.examples_per_s == pytest.approx(limit)
+
+
+def test_what_the_host_did_to_a_round_it_did_to_its_limit() -> None:
+    rounds = LimitRounds([terms(factor) for factor in HOST], 2.0, splittable=False)
+    fraction = rounds.fraction([800.0 * factor for factor in HOST])
+
+    assert fraction is not None
+    assert fraction.share == pytest.approx(0.8)
+    assert (fraction.ci.low, fraction.ci.high) == pytest.approx((0.8, 0.8))
+
+
+def test_a_candidate_that_wastes_the_processor_does_not_look_better() -> None:
+    """Seen: cores over the candidate's own CPU seconds put one that burnt them at its limit."""
+    rounds = LimitRounds([terms(factor) for factor in HOST], 2.0, splittable=False)
+    wasteful = rounds.fraction([400.0 * factor for factor in HOST])
+
+    assert wasteful is not None
+    assert wasteful.share == pytest.approx(0.4)
+
+
+def test_rounds_without_terms_or_without_the_candidate_do_not_count() -> None:
+    rounds = LimitRounds([terms(), None, terms(), terms()], 2.0, splittable=False)
+    fraction = rounds.fraction([500.0, 9_999.0, None, 700.0])
+
+    assert fraction is not None
+    assert fraction.share == pytest.approx(0.6)
+    assert LimitRounds([None, None], 2.0, splittable=False).limit is None
+    assert LimitRounds([None], 2.0, splittable=False).fraction([1.0]) is None
+
+
+def test_a_generator_that_waits_can_be_split_into_many_processes() -> None:
+    waiting = [terms(generator_cpu_s=1e-4)]
+
+    assert processes_for(waiting, 2.0, splittable=True) == 20
+    idle = [terms(generator_cpu_s=1e-6)]
+    assert processes_for(idle, 2.0, splittable=True) == MOST_PROCESSES
+    # 6 of 10 ms on a core: four of them on two cores, 3.3 of which the cores have room for.
+    some = [terms(generator_examples_per_s=100.0, generator_cpu_s=6e-3)]
+    assert processes_for(some, 2.0, splittable=True) == 4
+    assert processes_for([terms()], 2.0, splittable=True) == 2
+    assert processes_for([terms()], 1.5, splittable=True) == 2
+    assert processes_for(waiting, 2.0, splittable=False) == 1
+
+
+def test_it_says_what_sets_it() -> None:
+    found = LimitRounds([terms()], 2.0, splittable=False).limit
+
+    assert found is not None
+    assert found.in_words == "the bare generator, which makes no more with one worker"

@@ -1,0 +1,63 @@
+"""Which digests tell other data, and how many batches must be compared to see them."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.pipelines.chain.blocks import batches_to_check
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+
+def test_two_runs_of_the_plain_chain_agree_as_far_as_both_went() -> None:
+    assert reference(["a", "b", "c"], ["a", "b", "c"]) == ["a", "b", "c"]
+    assert reference(["a", "b", "c"], ["a", "b"]) == ["a", "b"]
+    assert reference(["a"], ["a", "b"]) == ["a"]
+    assert reference([], ["a"]) == []
+
+
+def test_a_plain_chain_that_does_not_repeat_itself_is_no_reference() -> None:
+    assert reference(["a", "b"], ["a", "x"]) is None
+    assert reference(["a", "b", "c"], ["x"]) is None
+
+
+@pytest.mark.parametrize(
+    ("each_batch", "expected"),
+    [
+        (["a", "b", "c"], True),
+        (["a", "b"], True),
+        (["a", "b", "c", "d"], True),
+        ([], True),
+        (["a", "a", "c"], False),
+        (["b"], False),
+        (["b", "a", "c"], False),
+    ],
+)
+def test_batches_are_compared_in_order_as_far_as_both_went(
+    each_batch: list[str], expected: bool
+) -> None:
+    assert same(["a", "b", "c"], each_batch) is expected
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "chunk", "workers", "expected"),
+    [
+        (32, 1, 0, 2),
+        (32, 64, 0, 4),
+        (32, 65, 0, 5),
+        (32, 1024, 0, 64),
+        (256, 1024, 2, 8),
+        (4, 1, 4, 16),
+        (32, 1, 32, 16),
+        (32, 48, 32, 2),
+        (7, 1, 1, 3),
+    ],
+)
+def test_two_blocks_of_every_shard_are_checked(
+    batch_size: int, chunk: int, workers: int, expected: int
+) -> None:
+    config = PipelineConfig.no_prefetch(batch_size).model_copy(
+        update={"generator_chunk": chunk, "generator_workers": workers}
+    )
+
+    assert batches_to_check(config) == expected
