@@ -1,4 +1,4 @@
-"""The same from Python, a notebook for example: `from experiments import tune`."""
+"""The same from Python, a notebook for example: `from prefetch_tuning import tune`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def tune(
         jit_compile: compiles the models' steps with XLA; False leaves them as they are.
         storage: of Optuna; by default `mlruns/optuna.db` of this directory.
         tracking_uri: of MLflow.
-        options: fields of `prefetch_tuning.experiments.settings.TuneRequest`, like `trials=12, seed=1`.
+        options: fields of `TuneRequest` in `experiments/settings.py`, like `trials=12, seed=1`.
 
     Raises:
         UsageError, PipelineError: something cannot be used; the message says what to do.

@@ -40,7 +40,7 @@ _HOMES = {
     "tune": "experiments.api",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - a test holds it to the imports above
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import experiments
+import prefetch_tuning
 from prefetch_tuning import tune
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.pipelines.source import PipelineError
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
     with pytest.raises(PipelineError, match="no pipeline named 'imgae'"):
         tune("imgae")
     with pytest.raises(AttributeError, match="has no attribute 'tuna'"):
-        _ = experiments.tuna
+        _ = prefetch_tuning.tuna
     assert list(folder.iterdir()) == []
 
 

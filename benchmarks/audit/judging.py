@@ -82,7 +82,7 @@ def interval_of(
 ) -> Interval:
     """Percentile bootstrap interval of a statistic of series of the same rounds.
 
-    Whole rounds are drawn, as in `prefetch_tuning.experiments.verdict.ratio`, whose confidence is fixed.
+    Whole rounds are drawn, as in `experiments/verdict/ratio.py`, whose confidence is fixed.
     """
     if len(series[0]) < 2:
         return UNKNOWN

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+from importlib.resources import files
 from pathlib import Path
 
-from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.commands.arguments import Commands, add_command
+from prefetch_tuning.experiments.errors import EXIT_OK, UsageError
 
-STARTER = Path(__file__).resolve().parent.parent / "pipelines" / "starter.py"
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = add_command(commands, "new", run, "write a commented pipeline to start from")
+    command.add_argument("file", type=Path, metavar="FILE", help="like my_pipeline.py")
+
+
+def run(options: argparse.Namespace) -> int:
+    selector = write_starter(options.file)
+    print(f"{options.file} is there; tune it with: prefetch-tune tune {selector}")  # noqa: T201
+    return EXIT_OK
 
 
 def write_starter(path: Path) -> str:
@@ -19,7 +31,7 @@ def write_starter(path: Path) -> str:
     if path.suffix != ".py" or not name.isidentifier():
         raise UsageError(f"{str(path)!r} is no module: give a name like my_pipeline.py")
     class_name = "".join(word.capitalize() for word in name.split("_")) or "Pipeline"
-    text = STARTER.read_text(encoding="utf-8")
+    text = files("prefetch_tuning.pipelines").joinpath("starter.py").read_text(encoding="utf-8")
     text = text.replace('name = "starter"', f'name = "{name}"')
     text = text.replace("class Starter(", f"class {class_name}(")
     try:

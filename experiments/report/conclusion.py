@@ -5,9 +5,12 @@ from __future__ import annotations
 import optuna
 from optuna.trial import TrialState
 
+from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.storage.studies import load_study
 from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
 from prefetch_tuning.experiments.verdict.limit import Fraction
 from prefetch_tuning.experiments.verdict.measurements import is_baseline
@@ -88,3 +91,16 @@ def _importance(study: optuna.Study) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(study))
     except (RuntimeError, ValueError):  # too few trials completed to tell
         return {}
+
+
+def kept_record(study: str, store: Store) -> StudyRecord:
+    """Everything that is kept of a study.
+
+    Raises:
+        StudyError: there is no such study, or something else made it.
+    """
+    found = load_study(study, store)
+    record = Record(found)
+    if not record.is_described:
+        raise StudyError(f"study {study!r} was not made by prefetch-tune; there is no report")
+    return study_record(found, result_of(record, *record.spent))

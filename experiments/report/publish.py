@@ -1,27 +1,43 @@
-"""Writes what a study found to its parent run: numbers, words and the report."""
+"""Writes what a study found to its parent run in MLflow: numbers, words and the report."""
 
 from __future__ import annotations
+
+import optuna
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import html, markdown, note
 from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.experiments.storage.load_config import CONFIG_FILE
 from prefetch_tuning.experiments.storage.metrics import result_metrics
+from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
-from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 
 # MLflow takes 8,000 characters a tag.
 NOTE_CHARACTERS = 7_900
 
 
 def close_study(
-    study: PipelineStudy, tracker: Tracker, wall_s: float, *, interrupted: bool
+    study: optuna.Study,
+    run_id: str,
+    tracker: Tracker,
+    spent: tuple[float, float],
+    *,
+    interrupted: bool,
 ) -> StudyRecord:
-    """Concludes from what the study keeps, logs it to the parent run and ends that."""
-    study.record.spent = (study.measured_s, wall_s)
-    result = result_of(study.record, study.measured_s, wall_s)
-    record = study_record(study.study, result)
+    """Concludes from what the study keeps, logs it to the parent run and ends that.
+
+    Args:
+        study: one that was described.
+        run_id: of its parent run.
+        tracker: where that is.
+        spent: seconds of measuring and in all, of this run.
+        interrupted: by Ctrl-C or an error, before the study was done.
+    """
+    kept = Record(study)
+    kept.spent = spent
+    result = result_of(kept, *spent)
+    record = study_record(study, result)
     tags = {"state": "interrupted" if interrupted else "complete"}
     tags[NOTE] = note(record)[:NOTE_CHARACTERS]
     texts = {"report.html": html(record), "report.md": markdown(record)}
@@ -31,24 +47,19 @@ def close_study(
     if result.recommended is not None:
         texts[CONFIG_FILE] = result.recommended.config.model_dump_json(indent=2)
     tracker.finish_study(
-        study.run_id,
+        run_id,
         interrupted=interrupted,
-        params=_params(study),
+        params={
+            "pipeline": record.info.target,
+            "device": kept.settings.device,
+            "seed": record.seed,
+            "space": "; ".join(record.searched),
+        },
         metrics=result_metrics(record),
         tags=tags | result_tags(result),
         texts=texts,
     )
     return record
-
-
-def _params(study: PipelineStudy) -> dict[str, object]:
-    space = study.offer.space
-    return {
-        "pipeline": study.info.target,
-        "device": study.settings.device,
-        "seed": study.settings.seed,
-        "space": "; ".join(space.described),
-    }
 
 
 def result_tags(result: StudyResult) -> dict[str, str]:

@@ -11,10 +11,10 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 def snippet(record: StudyRecord) -> str:
     """Python source with a function that builds the recommended dataset around a generator.
 
-    It is the chain of `prefetch_tuning.pipelines.chain.build`, settings and options included, and needs TensorFlow only;
-    where the chain takes more than fits on a screen (processes, blocks of nested or padded
-    elements) it is the call of this project that builds it. Without a confirmation it is the best
-    trial's; empty if there is no configuration at all.
+    It is the chain of `pipelines/chain/build.py`, settings and options included, and needs
+    TensorFlow only; where the chain takes more than fits on a screen (processes, blocks of nested
+    or padded elements) it is the call of this project that builds it. Without a confirmation it is
+    the best trial's; empty if there is no configuration at all.
     """
     result = record.result
     chosen = result.recommended or result.best

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 
 from rich.bar import Bar
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
 
-from prefetch_tuning.experiments.report.tables import confirmation_table
+from prefetch_tuning.experiments.report.console_table import console_table
 from prefetch_tuning.experiments.report.text import counts, gain_words, of_the_limit, verdict
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
-from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult, TrialCounts
-from prefetch_tuning.experiments.storage.tracking import LoggedRun
-from prefetch_tuning.experiments.study.rerun import Comparison
+from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
-from prefetch_tuning.objectives.measurement import Interval, PipelineInfo
+from prefetch_tuning.objectives.measurement import Interval
 
 BAR_WIDTH = 30
 HEADINGS = (
@@ -38,7 +33,7 @@ HEADINGS = (
 
 def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
     """Prints one row a pipeline, then the verdicts in words."""
-    table = _table("Recommended for each pipeline, in examples/s with their 95 % interval")
+    table = console_table("Recommended for each pipeline, in examples/s with their 95 % interval")
     table.add_column(HEADINGS[0])
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right")
@@ -56,7 +51,7 @@ def print_candidates(console: Console, record: StudyRecord) -> None:
     found = confirmation_table(record)
     if not found.rows:
         return
-    table = _table("Confirmation")
+    table = console_table("Confirmation")
     for heading, side in zip(found.headings, found.align, strict=True):
         table.add_column(heading, justify="right" if side == "r" else "left")
     for row in found.rows:
@@ -64,47 +59,11 @@ def print_candidates(console: Console, record: StudyRecord) -> None:
     console.print(table)
 
 
-def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
-    """Prints a line a study."""
-    table = _table("Studies")
-    for heading in ("study", "pipeline", "trials", "verdict", "recommended", "begun"):
-        table.add_column(heading)
-    for run in studies:
-        trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
-        table.add_row(
-            run.name,
-            run.tags.get("pipeline", "?"),
-            f"{trials:.0f}",
-            run.tags.get("verdict", "none"),
-            run.tags.get("recommended.config", "-"),
-            datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
-        )
-    console.print(table)
-
-
-def print_run(console: Console, run: LoggedRun) -> None:
-    """Prints the parameters, metrics and tags of one run."""
-    console.print(f"{run.name}: {run.status}, run {run.run_id}", highlight=False, markup=False)
-    tags = {key: value for key, value in run.tags.items() if not key.startswith("mlflow.")}
-    for title, found in (
-        ("parameters", run.params),
-        ("metrics", {key: f"{value:,.6g}" for key, value in run.metrics.items()}),
-        ("tags", tags),
-    ):
-        table = _table(title)
-        table.show_header = False
-        table.add_column()
-        table.add_column()
-        for key in sorted(found):
-            table.add_row(escape(key), escape(found[key]))
-        console.print(table)
-
-
 def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> None:
     """Prints a bar a stage, and one sentence on what to do."""
     costs = stages(diagnosis.costs)
     longest = max(cost.wall_s for cost in costs.values())
-    table = _table(f"{pipeline}: limited by {diagnosis.in_words}")
+    table = console_table(f"{pipeline}: limited by {diagnosis.in_words}")
     table.add_column("stage")
     table.add_column("wall µs", justify="right")
     table.add_column("CPU µs", justify="right")
@@ -116,54 +75,6 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
         )
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
-
-
-def print_comparison(console: Console, found: Comparison) -> None:
-    """Prints what a rerun showed: data, environment, rates, and whether they agree."""
-    data = "identical" if found.same_data else "DIFFERENT: other first elements or batches"
-    noise = "assumed, the study was not confirmed" if found.assumed_noise else "of its study"
-    inside = "inside" if found.inside else "OUTSIDE"
-    lines = [
-        f"data: {data}",
-        f"then: {found.then_examples_per_s:,.0f} examples/s, host speed "
-        f"{found.then_speed_index:.2f}",
-        f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed "
-        f"{found.now_speed_index:.2f}; ratio {found.ratio:.2f}",
-        f"corrected for the host's speed the ratio is {found.corrected_ratio:.2f}, {inside} the "
-        f"noise of ±{found.noise:.0%} ({noise})",
-    ]
-    lines += [
-        f"environment: {key} was {then}, is {now}" for key, (then, now) in found.differences.items()
-    ] or ["environment: no difference"]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def print_pipelines(
-    console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
-) -> None:
-    """Prints what there is to tune, and the names of what wants a GPU, which nothing looks at."""
-    table = _table("Pipelines")
-    for heading in ("name", "element", "batch sizes", "searched", "what it is"):
-        table.add_column(heading)
-    for info in infos:
-        axes = ["batch_size", "prefetch_buffer", *info.axes]
-        sizes = " ".join(str(size) for size in info.batch_sizes)
-        table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
-    console.print(table)
-    if heavy:
-        console.print(
-            f"Built in, too, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
-            f"where they are named; see prefetch-tune pipelines {heavy[0]}.",
-            highlight=False,
-        )
-
-
-def _table(title: str) -> Table:
-    # Little enough around the cells for 80 columns, the width of a log.
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
 
 
 def row(result: StudyResult) -> list[str]:

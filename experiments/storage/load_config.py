@@ -20,7 +20,7 @@ def load_config(
     pipeline: str | None = None,
     tracking_uri: str | None = None,
 ) -> PipelineConfig:
-    """The settings for `prefetch_tuning.pipelines.chain.build.build_dataset`, by run, by pipeline, or from a file.
+    """The settings for `build_dataset`, by run, by pipeline, or from a file.
 
     Args:
         source: `runs:/RUN_ID` of a study (what it recommends), a trial or a round; or the path of a

@@ -6,18 +6,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from pydantic import BaseModel
-from rich.console import Console
 
-from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
-from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.host.noise import host_warnings, steal_warning, stolen_s
-from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to, variation
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -143,59 +135,3 @@ def _pair(runner: TrialRunner, spec: TrialSpec, order: random.Random) -> tuple[f
             raise PipelineError(f"{spec.pipeline}: {result.kind}: {result.detail}")
         rates[side] = result.examples_per_s
     return rates["a"], rates["b"]
-
-
-def selftest_and_report(
-    request: SelfTestRequest, store: Store, runner: TrialRunner, json_file: Path | None
-) -> int:
-    """Runs the test, prints and logs it; returns 1 where the verdicts cannot be trusted."""
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    info = runner.describe(request.target, request.seed, request.device)
-    store.create()
-    tracker = Tracker(store)
-    steps = Steps(notes, f"{info.name} against itself", 0, request.comparisons)
-    with steps.shown():
-        found = self_test(
-            request, info, runner, lambda r: steps.advance(f"ratio {r.ratio:.3f}, {r.verdict}")
-        )
-    _log(found, tracker)
-    if json_file is not None:
-        write_json(found, json_file)
-    for line in lines(found):
-        Console(highlight=False, soft_wrap=True).print(line)
-    for warning in found.warnings:
-        notes.print(f"warning: {warning}", style="yellow", markup=False)
-    if len(found.ratios) < request.comparisons:
-        return EXIT_INTERRUPTED
-    return EXIT_OK if found.false_share <= EXPECTED_SHARE else EXIT_NO_RESULT
-
-
-def lines(found: SelfTest) -> list[str]:
-    """The result in words."""
-    count = len(found.ratios)
-    false = round(found.false_share * count)
-    return [
-        f"{found.pipeline}, {found.config}: {false} of {count} comparisons with itself came out "
-        f"faster or slower ({found.false_share:.1%}; up to {EXPECTED_SHARE:.0%} is expected), "
-        f"{found.rounds} rounds each",
-        f"the same configuration varies by {found.cv:.1%} from run to run (CV), by "
-        f"{found.round_cv:.1%} within a round",
-        f"so this host tells apart what differs by more than {found.half_width:.1%} "
-        f"(median half width of the intervals); {found.wall_s:.0f} s",
-    ]
-
-
-def _log(found: SelfTest, tracker: Tracker) -> None:
-    tracker.log_selftest(
-        f"{found.pipeline}, {len(found.ratios)} comparisons",
-        environment_tags(Path.cwd()),
-        {"pipeline": found.pipeline, **found.config.to_params(), "rounds": found.rounds},
-        {
-            "selftest/false_share": found.false_share,
-            "selftest/cv": found.cv,
-            "selftest/round_cv": found.round_cv,
-            "selftest/half_width": found.half_width,
-        },
-        [ratio.ratio for ratio in found.ratios],
-        found.model_dump_json(indent=2),
-    )

@@ -129,8 +129,9 @@ class Tuning:
             work()
             interrupted = False
         finally:
-            wall_s = time.monotonic() - began
-            self.records.append(close_study(study, tracker, wall_s, interrupted=interrupted))
+            spent = (study.measured_s, time.monotonic() - began)
+            closed = close_study(study.study, study.run_id, tracker, spent, interrupted=interrupted)
+            self.records.append(closed)
 
     def _tune(self, study: PipelineStudy) -> None:
         self._diagnose(study)

@@ -19,7 +19,9 @@ RULE = StopRule(window_s=0.05, startup_s=0.1, min_windows=4, max_s=0.4, warmup_m
 
 def measured(runner: TrialRunner, name: str, config: PipelineConfig) -> Measurement:
     result = runner.measure(
-        TrialSpec(pipeline=f"tests.{name}", config=config, device="cpu", stop=RULE, ceilings=True)
+        TrialSpec(
+            pipeline=f"tests.planted.{name}", config=config, device="cpu", stop=RULE, ceilings=True
+        )
     )
     assert isinstance(result, Measurement), result
     assert result.ceilings is not None
@@ -31,7 +33,7 @@ def config(batch_size: int, buffer: int) -> PipelineConfig:
 
 
 def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> None:
-    found = measured(runner, "planted:Slow", config(4, 2))
+    found = measured(runner, "pipelines:Slow", config(4, 2))
 
     assert found.ceilings is not None
     assert 70 < found.ceilings.producer_only <= 200
@@ -40,7 +42,7 @@ def test_a_slow_generator_is_what_the_producer_reaches(runner: TrialRunner) -> N
 
 
 def test_autotunes_chain_is_measured_like_any_other(runner: TrialRunner) -> None:
-    found = measured(runner, "planted:Slow", PipelineConfig.autotune(4))
+    found = measured(runner, "pipelines:Slow", PipelineConfig.autotune(4))
 
     assert found.autotune
     assert found.ceilings is not None
@@ -49,20 +51,22 @@ def test_autotunes_chain_is_measured_like_any_other(runner: TrialRunner) -> None
 
 def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
     """A buffer of 64 batches is full behind a heavy step; the generator makes 200 elements/s."""
-    found = measured(runner, "planted_costs:SlowHeavy", config(1, 64))
+    found = measured(runner, "costs:SlowHeavy", config(1, 64))
 
     assert found.ceilings is not None
     assert found.ceilings.producer_only <= 220
 
 
 def terms(runner: TrialRunner, name: str, batch_size: int, *, vectorized: bool) -> LimitTerms:
-    found = runner.measure_limit(f"tests.{name}", batch_size, 0, "cpu", vectorized=vectorized)
+    found = runner.measure_limit(
+        f"tests.planted.{name}", batch_size, 0, "cpu", vectorized=vectorized
+    )
     assert isinstance(found, LimitTerms), found
     return found
 
 
 def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
-    found = terms(runner, "planted:Slow", 4, vectorized=False)
+    found = terms(runner, "pipelines:Slow", 4, vectorized=False)
 
     assert found.generator_examples_per_s is not None
     assert 70 < found.generator_examples_per_s <= 200
@@ -73,8 +77,8 @@ def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
 
 def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> None:
     """A map that computes for half a millisecond, and the same on whole batches for nothing."""
-    one_by_one = terms(runner, "planted_costs:Wasteful", 32, vectorized=False)
-    in_batches = terms(runner, "planted_costs:Wasteful", 32, vectorized=True)
+    one_by_one = terms(runner, "costs:Wasteful", 32, vectorized=False)
+    in_batches = terms(runner, "costs:Wasteful", 32, vectorized=True)
 
     assert one_by_one.map_cpu_s > 2e-4
     assert in_batches.map_cpu_s < 1e-4
@@ -82,8 +86,8 @@ def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> N
 
 def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
     """Against a trial of the same step behind a generator of nothing."""
-    found = measured(runner, "planted_costs:HeavyModel", config(8, 4))
-    alone = terms(runner, "planted_costs:HeavyModel", 8, vectorized=False)
+    found = measured(runner, "costs:HeavyModel", config(8, 4))
+    alone = terms(runner, "costs:HeavyModel", 8, vectorized=False)
 
     assert alone.step_cpu_s > alone.generator_cpu_s
     assert 0.5 < found.examples_per_s / alone.step_examples_per_s < 1.5
@@ -93,7 +97,7 @@ def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
 def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) -> None:
     found = terms(
         runner,
-        "planted_chains:make_dataset,model=tests.planted.chains:make_model",
+        "chains:make_dataset,model=tests.planted.chains:make_model",
         8,
         vectorized=False,
     )

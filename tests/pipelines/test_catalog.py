@@ -85,13 +85,19 @@ def test_a_wrong_precision_is_what_the_error_is_about() -> None:
 
 
 def test_the_process_that_runs_a_study_does_not_import_tensorflow() -> None:
-    code = "import sys, prefetch_tuning.experiments.cli, prefetch_tuning.experiments.study.tuning; sys.exit('tensorflow' in sys.modules)"
+    code = (
+        "import sys, prefetch_tuning.experiments.cli, prefetch_tuning.experiments.study.tuning; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_trial_does_not_import_optuna_or_mlflow() -> None:
-    code = "import sys, prefetch_tuning.objectives.process.worker; sys.exit(not {'optuna', 'mlflow'}.isdisjoint(sys.modules))"
+    code = (
+        "import sys, prefetch_tuning.objectives.process.worker; "
+        "sys.exit(not {'optuna', 'mlflow'}.isdisjoint(sys.modules))"
+    )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
 

@@ -1,8 +1,8 @@
 """An object store in small: HTTP GETs, each answered after a wait, in a process of its own.
 
-`prefetch_tuning.pipelines.builtin.remote` starts it as a program: `object_server.py PARENT_PID LATENCY_MS`. It writes the
-port that it listens on to its standard output, as one line, and ends when the parent has ended. It
-needs nothing but the standard library, so that it starts in a few tens of ms; and it is a loop
+The pipeline `remote` starts it as a program: `object_server.py PARENT_PID LATENCY_MS`. It writes
+the port that it listens on to its standard output, as one line, and ends when the parent has ended.
+It needs nothing but the standard library, so that it starts in a few tens of ms; and it is a loop
 around select(2), because asyncio would take half as much CPU again from the training beside it.
 
 Protocol: `GET /objects/N` over HTTP/1.1, any number of them over one connection, without bodies.

@@ -1,8 +1,8 @@
-"""From a run to the terminal: runs it, prints what it found, and turns errors into exit codes."""
+"""Runs a tuning for `tune` and `confirm`, prints what it found, and returns the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
@@ -13,30 +13,19 @@ from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_RESULT,
     EXIT_OK,
-    EXIT_OTHER_DATA,
-    EXIT_OUTSIDE_NOISE,
     StoreError,
     first_line,
 )
-from prefetch_tuning.experiments.report.terminal import (
-    print_comparison,
-    print_diagnosis,
-    print_results,
-)
-from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
+from prefetch_tuning.experiments.report.terminal import print_results
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
-from prefetch_tuning.experiments.study.rerun import check_trust, compare, measure_again, original
-from prefetch_tuning.experiments.study.tuning import Tuning, study_tags
-from prefetch_tuning.objectives.machine.cores import usable_cores
-from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.experiments.storage.tracking import ui_command
+from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.objectives.spec import Device
-from prefetch_tuning.pipelines.source import PipelineError
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+# The checkout itself, where `make ui` is shorter.
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def tune_and_report(
@@ -67,58 +56,6 @@ def confirm_and_report(
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     tuning = Tuning(store, runner, notes)
     return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
-
-
-def diagnose_and_report(
-    targets: Sequence[str],
-    seed: int,
-    device: Device,
-    runner: TrialRunner,
-    json_file: Path | None,
-) -> int:
-    """Measures the stages of each pipeline and prints what limits it."""
-    found: dict[str, Diagnosis] = {}
-    for target in targets:
-        info = runner.describe(target, seed, device)
-        costs = runner.measure_stages(target, seed, device)
-        if isinstance(costs, TrialFailure):
-            raise PipelineError(costs.detail)
-        found[info.name] = diagnose(costs, usable_cores())
-        print_diagnosis(Console(), info.name, found[info.name])
-    if json_file is not None:
-        write_json(found, json_file)
-    return EXIT_OK
-
-
-def rerun_and_report(
-    run_id: str,
-    named: str | None,
-    rounds: int,
-    store: Store,
-    json_file: Path | None,
-    *,
-    trust: bool,
-) -> int:
-    """Measures a logged run again and prints then and now.
-
-    Nothing is started before the run was checked. Returns 0 for the same data and a rate inside the
-    noise, 3 for a rate outside of it, 4 for other data.
-    """
-    store.check_exists()
-    tracker = Tracker(store)
-    found = original(tracker, run_id)
-    check_trust(found, named, trust=trust)
-    with TrialRunner() as runner:
-        info = runner.describe(found.spec.pipeline, found.spec.seed, found.spec.device)
-        tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
-        measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
-    comparison = compare(found, measured, run_ids, tags)
-    print_comparison(Console(), comparison)
-    if json_file is not None:
-        write_json(comparison, json_file)
-    if not comparison.same_data:
-        return EXIT_OTHER_DATA
-    return EXIT_OK if comparison.inside else EXIT_OUTSIDE_NOISE
 
 
 def _run(

@@ -1,0 +1,47 @@
+"""`prefetch-tune pipelines`: list what there is to tune."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from prefetch_tuning.experiments.commands.arguments import Commands, add_command, add_pipelines
+from prefetch_tuning.experiments.errors import EXIT_OK
+from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines import catalog
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    add_pipelines(add_command(commands, "pipelines", run, "list what there is to tune"))
+
+
+def run(options: argparse.Namespace) -> int:
+    targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
+    with TrialRunner() as runner:
+        infos = [runner.describe(target, seed=0, device="auto") for target in targets]
+    print_pipelines(Console(), infos, () if options.pipelines else catalog.heavy_names())
+    return EXIT_OK
+
+
+def print_pipelines(
+    console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
+) -> None:
+    """Prints what there is to tune, and the names of what wants a GPU, which nothing looks at."""
+    table = console_table("Pipelines")
+    for heading in ("name", "element", "batch sizes", "searched", "what it is"):
+        table.add_column(heading)
+    for info in infos:
+        axes = ["batch_size", "prefetch_buffer", *info.axes]
+        sizes = " ".join(str(size) for size in info.batch_sizes)
+        table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
+    console.print(table)
+    if heavy:
+        console.print(
+            f"Built in, too, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
+            f"where they are named; see prefetch-tune pipelines {heavy[0]}.",
+            highlight=False,
+        )

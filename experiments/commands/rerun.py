@@ -1,0 +1,119 @@
+"""`prefetch-tune rerun`: measure a logged run again and compare."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from prefetch_tuning.experiments.commands.arguments import (
+    Commands,
+    add_command,
+    add_json,
+    add_store,
+    check_json_file,
+    store_of,
+)
+from prefetch_tuning.experiments.commands.values import number
+from prefetch_tuning.experiments.errors import EXIT_OK, EXIT_OTHER_DATA, EXIT_OUTSIDE_NOISE
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.objectives.process.runner import TrialRunner
+
+if TYPE_CHECKING:
+    from prefetch_tuning.experiments.study.rerun import Comparison
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = add_command(commands, "rerun", run, "measure a logged run again and compare")
+    command.add_argument("run", metavar="RUN_ID", help="of a trial, a round or a whole study")
+    command.add_argument(
+        "pipeline",
+        nargs="?",
+        metavar="PIPELINE",
+        help="the pipeline that it measured; needed for one that is not built in",
+    )
+    command.add_argument(
+        "--trust", action="store_true", help="run the code that the run names, whatever it is"
+    )
+    command.add_argument(
+        "--rounds",
+        type=number(int, 1, 10_000),
+        metavar="N",
+        help="measure so often, for more certainty; default: 1",
+    )
+    add_store(command)
+    add_json(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    check_json_file(options.json)
+    store = store_of(options)
+    rounds = options.rounds or 1
+    return rerun_and_report(
+        options.run, options.pipeline, rounds, store, options.json, trust=options.trust
+    )
+
+
+def rerun_and_report(
+    run_id: str,
+    named: str | None,
+    rounds: int,
+    store: Store,
+    json_file: Path | None,
+    *,
+    trust: bool,
+) -> int:
+    """Measures a logged run again and prints then and now.
+
+    Nothing is started before the run was checked. Returns 0 for the same data and a rate inside the
+    noise, 3 for a rate outside of it, 4 for other data.
+    """
+    store.check_exists()
+    # Optuna and MLflow take seconds to import.
+    from prefetch_tuning.experiments.storage.results import write_json
+    from prefetch_tuning.experiments.storage.tracking import Tracker
+    from prefetch_tuning.experiments.study.rerun import (
+        check_trust,
+        compare,
+        measure_again,
+        original,
+    )
+    from prefetch_tuning.experiments.study.tuning import study_tags
+
+    tracker = Tracker(store)
+    found = original(tracker, run_id)
+    check_trust(found, named, trust=trust)
+    with TrialRunner() as runner:
+        info = runner.describe(found.spec.pipeline, found.spec.seed, found.spec.device)
+        tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
+        measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
+    comparison = compare(found, measured, run_ids, tags)
+    print_comparison(Console(), comparison)
+    if json_file is not None:
+        write_json(comparison, json_file)
+    if not comparison.same_data:
+        return EXIT_OTHER_DATA
+    return EXIT_OK if comparison.inside else EXIT_OUTSIDE_NOISE
+
+
+def print_comparison(console: Console, found: Comparison) -> None:
+    """Prints what a rerun showed: data, environment, rates, and whether they agree."""
+    data = "identical" if found.same_data else "DIFFERENT: other first elements or batches"
+    noise = "assumed, the study was not confirmed" if found.assumed_noise else "of its study"
+    inside = "inside" if found.inside else "OUTSIDE"
+    lines = [
+        f"data: {data}",
+        f"then: {found.then_examples_per_s:,.0f} examples/s, host speed "
+        f"{found.then_speed_index:.2f}",
+        f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed "
+        f"{found.now_speed_index:.2f}; ratio {found.ratio:.2f}",
+        f"corrected for the host's speed the ratio is {found.corrected_ratio:.2f}, {inside} the "
+        f"noise of ±{found.noise:.0%} ({noise})",
+    ]
+    lines += [
+        f"environment: {key} was {then}, is {now}" for key, (then, now) in found.differences.items()
+    ] or ["environment: no difference"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,57 @@
+"""`prefetch-tune selftest`: compare a configuration with itself, many times over."""
+
+from __future__ import annotations
+
+import argparse
+
+from prefetch_tuning.experiments.commands.arguments import (
+    Commands,
+    add_command,
+    add_json,
+    add_measuring,
+    add_rounds,
+    add_store,
+    check_json_file,
+    store_of,
+)
+from prefetch_tuning.experiments.commands.values import number
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines import catalog
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    text = "compare a configuration with itself, many times over"
+    command = add_command(commands, "selftest", run, text)
+    command.add_argument(
+        "pipeline", nargs="?", default="simple", metavar="PIPELINE", help="default: simple"
+    )
+    command.add_argument(
+        "--comparisons",
+        type=number(int, 1, 10_000),
+        default=40,
+        metavar="N",
+        help="default: 40, some twenty minutes",
+    )
+    add_rounds(command)
+    add_measuring(command)
+    add_store(command)
+    add_json(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    target = catalog.resolve(options.pipeline)
+    check_json_file(options.json)
+    store = store_of(options)
+    with TrialRunner() as runner:
+        from prefetch_tuning.experiments.commands.selftest_output import selftest_and_report
+        from prefetch_tuning.experiments.study.selftest import SelfTestRequest
+
+        request = SelfTestRequest(
+            target=target,
+            comparisons=options.comparisons,
+            rounds=options.rounds or LEAST_ROUNDS,
+            seed=options.seed or 0,
+            device=options.device or "auto",
+        )
+        return selftest_and_report(request, store, runner, options.json)

@@ -1,0 +1,54 @@
+"""`prefetch-tune studies`: list the studies that there are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from prefetch_tuning.experiments.commands.arguments import (
+    Commands,
+    add_command,
+    add_store,
+    store_of,
+)
+from prefetch_tuning.experiments.errors import EXIT_OK
+from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.experiments.storage.results import TrialCounts
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    from prefetch_tuning.experiments.storage.tracking import LoggedRun
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    add_store(add_command(commands, "studies", run, "list the studies that there are"))
+
+
+def run(options: argparse.Namespace) -> int:
+    store = store_of(options)
+    store.check_exists()
+    from prefetch_tuning.experiments.storage.tracking import Tracker
+
+    print_studies(Console(), Tracker(store).studies())
+    return EXIT_OK
+
+
+def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
+    """Prints a line a study."""
+    table = console_table("Studies")
+    for heading in ("study", "pipeline", "trials", "verdict", "recommended", "begun"):
+        table.add_column(heading)
+    for run in studies:
+        trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
+        table.add_row(
+            run.name,
+            run.tags.get("pipeline", "?"),
+            f"{trials:.0f}",
+            run.tags.get("verdict", "none"),
+            run.tags.get("recommended.config", "-"),
+            datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
+        )
+    console.print(table)
