@@ -18,8 +18,8 @@ from pydantic import ValidationError
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import BRIEF, Bench, say
-from benchmarks.grid_result import in_words, table, truth_of
-from benchmarks.grid_run import Grid, GridSettings
+from benchmarks.grids.result import in_words, table, truth_of
+from benchmarks.grids.run import Grid, GridSettings
 from benchmarks.journal import Journal, JournalError, header_of
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, header_of
-from benchmarks.results_document import document
-from benchmarks.results_plot import plot
-from benchmarks.results_run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
+from benchmarks.result_parts.document import document
+from benchmarks.result_parts.plot import plot
+from benchmarks.result_parts.run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.storage.locations import Store

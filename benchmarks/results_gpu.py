@@ -21,8 +21,8 @@ from benchmarks.bench import say
 from benchmarks.gpu_check.document import machine
 from benchmarks.gpu_check.ground import CheckError, run_program
 from benchmarks.journal import Journal, JournalError, header_of
-from benchmarks.results_gpu_document import Row, document, utilisations
-from benchmarks.results_run import ROUNDS, kept_outcome, outcome_of, pair_of
+from benchmarks.result_parts.gpu_document import Row, document, utilisations
+from benchmarks.result_parts.run import ROUNDS, kept_outcome, outcome_of, pair_of
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_MISUSE,
@@ -41,7 +41,7 @@ FOLDER = Path("mlruns/results")
 # Those whose step is heavy enough for a GPU to be worth feeding.
 PIPELINES = ("jpeg-resnet", "image-resnet")
 MACHINE = "machine"
-SHOW_DEVICE = "benchmarks.gpu_check.show_device"
+SHOW_DEVICE = "benchmarks.gpu_check.programs.show_device"
 NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says more"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from benchmarks.grid_result import Truth
+from benchmarks.grids.result import Truth
 from benchmarks.journal import JournalError, read
 from prefetch_tuning.experiments.errors import EXIT_MISUSE, EXIT_OK
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.experiments.report.tables import confirmation_table
 from prefetch_tuning.experiments.report.text import counts, gain_words, of_the_limit, verdict
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult

@@ -11,20 +11,20 @@ import pytest
 
 from benchmarks.audit import __main__ as command
 from benchmarks.audit import judging
-from benchmarks.audit.access import Fraction as Reached
-from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError, run_study
-from benchmarks.audit.document import DocumentError, between_markers, rewrite, table
-from benchmarks.audit.ground import PLANTED, AuditBench
-from benchmarks.audit.judging import UNKNOWN, Estimate, Line, State, judge
-from benchmarks.audit.limits import (
+from benchmarks.audit.claims.access import Fraction as Reached
+from benchmarks.audit.claims.access import NotMeasuredError, Studied, UnavailableError, run_study
+from benchmarks.audit.claims.limits import (
     known_generator_lines,
     known_step_lines,
     wasted_fraction_line,
     wasteful_map_lines,
 )
+from benchmarks.audit.claims.searches import GUESSES, first_trials
+from benchmarks.audit.claims.studies import fractions_line, repeats_line
+from benchmarks.audit.document import DocumentError, between_markers, rewrite, table
+from benchmarks.audit.ground import PLANTED, AuditBench
+from benchmarks.audit.judging import UNKNOWN, Estimate, Line, State, judge
 from benchmarks.audit.parts import Part, part, run_parts
-from benchmarks.audit.searches import GUESSES, first_trials
-from benchmarks.audit.studies import fractions_line, repeats_line
 from benchmarks.audit.truths import PlantedTruth, collected, load_truths
 from benchmarks.bench import BRIEF
 from benchmarks.journal import Journal, JournalError
@@ -407,7 +407,7 @@ def test_studies_are_kept_under_an_absolute_address(
             pass
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.audit.access.Tuning", Nothing)
+    monkeypatch.setattr("benchmarks.audit.claims.access.Tuning", Nothing)
     with pytest.raises(NotMeasuredError, match="nothing"):
         run_study(AuditRunner(), Path("mlruns/audit"), "target", "name", 1)
 

@@ -13,11 +13,11 @@ import pytest
 
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check import __main__ as command
-from benchmarks.gpu_check import failures, memory, presence, timing
 from benchmarks.gpu_check.checks import CHECKS, Checked, check, run_checks
+from benchmarks.gpu_check.claims import failures, memory, presence, timing
+from benchmarks.gpu_check.claims.overlap import common, length, merged, overlap
 from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import CheckError, Ground, ProgramError, run_program
-from benchmarks.gpu_check.overlap import common, length, merged, overlap
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.machine.gpu import Gpu

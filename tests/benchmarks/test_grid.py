@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.bench import BRIEF, Bench
 from benchmarks.grid import costs_of
-from benchmarks.grid_points import reference, thinned
-from benchmarks.grid_result import table, truth_of
-from benchmarks.grid_run import AUTOTUNE, NOMINEES, POINTS, TEN, THREE, Grid, GridSettings
+from benchmarks.grids.points import reference, thinned
+from benchmarks.grids.result import table, truth_of
+from benchmarks.grids.run import AUTOTUNE, NOMINEES, POINTS, TEN, THREE, Grid, GridSettings
 from benchmarks.journal import Journal, JournalError, read
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks.bench import Rates
-from benchmarks.results_aims import aims
-from benchmarks.results_before import Before, before, smaller, smaller_rows
-from benchmarks.results_document import document, fresh_row, gain_row, limit_words, rates_row
-from benchmarks.results_plot import plot
-from benchmarks.results_run import RECOMMENDED, ROUNDS, Outcome, found, pair_of
+from benchmarks.result_parts.aims import aims
+from benchmarks.result_parts.before import Before, before, smaller, smaller_rows
+from benchmarks.result_parts.document import document, fresh_row, gain_row, limit_words, rates_row
+from benchmarks.result_parts.plot import plot
+from benchmarks.result_parts.run import RECOMMENDED, ROUNDS, Outcome, found, pair_of
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, BASIC, STRUCTURE_AUTOTUNE

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import results_gpu
-from benchmarks.results_gpu_document import document, utilisation
-from benchmarks.results_run import Outcome
+from benchmarks.result_parts.gpu_document import document, utilisation
+from benchmarks.result_parts.run import Outcome
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Round, RoundMeasurement
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
 from prefetch_tuning.objectives.machine.gpu import Gpu

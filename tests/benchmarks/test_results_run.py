@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from benchmarks import results, results_run
+from benchmarks import results
 from benchmarks.bench import kept_rounds
 from benchmarks.journal import Journal
-from benchmarks.results_run import RECOMMENDED, ROUNDS, outcome_of, pair_of, part_of
+from benchmarks.result_parts import run as results_run
+from benchmarks.result_parts.run import RECOMMENDED, ROUNDS, outcome_of, pair_of, part_of
 from prefetch_tuning.experiments.api import Tuned
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.storage.locations import Store

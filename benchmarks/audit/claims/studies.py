@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.audit import judging
-from benchmarks.audit.access import NotMeasuredError, Studied
+from benchmarks.audit.claims.access import NotMeasuredError, Studied
 from benchmarks.audit.ground import PLANTED, SHARED_CORES, AuditBench, Ground
 from benchmarks.audit.judging import Line, State, judge
 from benchmarks.audit.parts import part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.audit.access import NotMeasuredError
+from benchmarks.audit.claims.access import NotMeasuredError
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.audit.parts import part

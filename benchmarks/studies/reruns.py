@@ -1,6 +1,6 @@
 """Measures trials of finished studies again with `prefetch-tune rerun`, as a Markdown table.
 
-Run where the studies were made: .venv/bin/python benchmarks/reruns.py STUDY [STUDY ...]
+Run where the studies were made: .venv/bin/python benchmarks/studies/reruns.py STUDY [STUDY ...]
 It takes ten complete trials, the same number of each study, spread over its search.
 """
 

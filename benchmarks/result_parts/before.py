@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.results_run import Outcome
+from benchmarks.result_parts.run import Outcome
 from prefetch_tuning.experiments.report.text import share, times
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.ratio import Ratio, verdict

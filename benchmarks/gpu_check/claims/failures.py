@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.audit.judging import Line
 from benchmarks.gpu_check.checks import check, holds, line
+from benchmarks.gpu_check.claims.timing import BATCH, QUICK, STEADY, heavy
 from benchmarks.gpu_check.ground import PLANTED, SHORT, CheckError, Ground
 from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
-from benchmarks.gpu_check.timing import BATCH, QUICK, STEADY, heavy
 from prefetch_tuning.experiments.api import tune
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.objectives.measurement import TrialFailure

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 
-from benchmarks.results_aims import LEAST_SHARE, aims
-from benchmarks.results_before import smaller
-from benchmarks.results_run import Outcome, found
+from benchmarks.result_parts.aims import LEAST_SHARE, aims
+from benchmarks.result_parts.before import smaller
+from benchmarks.result_parts.run import Outcome, found
 from prefetch_tuning.experiments.report.text import (
     batch_time,
     between,

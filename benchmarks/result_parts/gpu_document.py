@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.results_document import (
+from benchmarks.result_parts.document import (
     NONE,
     fresh_row,
     gain_row,
@@ -15,7 +15,7 @@ from benchmarks.results_document import (
     row,
     won_by,
 )
-from benchmarks.results_run import Outcome, found
+from benchmarks.result_parts.run import Outcome, found
 from prefetch_tuning.experiments.report.text import between, rate, settings, share
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.storage.locations import Store

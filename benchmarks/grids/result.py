@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.bench import Rates, paired
-from benchmarks.grid_run import AUTOTUNE, GridFound, best_of
+from benchmarks.grids.run import AUTOTUNE, GridFound, best_of
 from prefetch_tuning.experiments.verdict.ratio import Ratio, interval_of, ratio_to
 from prefetch_tuning.objectives.measurement import Interval
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -19,7 +19,8 @@ def overlap(ground: Ground) -> list[Line]:
     by its rate, like that of every other setting.
     """
     found = {
-        ahead: ground.program("benchmarks.gpu_check.trace_steps", str(ahead)) for ahead in (0, 2)
+        ahead: ground.program("benchmarks.gpu_check.programs.trace_steps", str(ahead))
+        for ahead in (0, 2)
     }
     words = "; ".join(
         f"device_prefetch {ahead}: {1e3 * trace['copy_s']:.1f} ms of copies per step, "

@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks.gpu_check.overlap import Span, common, length, merged
+from benchmarks.gpu_check.claims.overlap import Span, common, length, merged
 from benchmarks.gpu_check.planted import Images
 from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.machine.device import select_device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.audit import judging
-from benchmarks.audit.access import limit_of
+from benchmarks.audit.claims.access import limit_of
 from benchmarks.audit.ground import AuditBench, MeasureLimit
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part

@@ -1,6 +1,6 @@
 """How well the diagnosis chose the first trials of finished studies, as a Markdown table.
 
-Run where the studies were made: .venv/bin/python benchmarks/warm_start.py STUDY [STUDY ...]
+Run where the studies were made: .venv/bin/python benchmarks/studies/warm_start.py STUDY [STUDY ...]
 """
 
 from __future__ import annotations

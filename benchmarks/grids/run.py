@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from benchmarks.bench import BRIEF, Bench, Rates, paired, say
-from benchmarks.grid_points import reference, thinned
+from benchmarks.grids.points import reference, thinned
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.pipelines.config import PipelineConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from benchmarks.results_run import Outcome, found
+from benchmarks.result_parts.run import Outcome, found
 from prefetch_tuning.experiments.report.text import share, times
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 

@@ -1,6 +1,6 @@
 """What a recommendation is worth in `model.fit` itself, beside AUTOTUNE, as a Markdown table.
 
-Run where the studies were made: .venv/bin/python benchmarks/in_fit.py STUDY [STUDY ...]
+Run where the studies were made: .venv/bin/python benchmarks/studies/in_fit.py STUDY [STUDY ...]
 Each recommendation trains in fresh processes, in turn with AUTOTUNE at the same batch size; the
 second epoch is timed, with all that fit does around a step. Nothing is logged.
 """

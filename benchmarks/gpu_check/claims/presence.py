@@ -24,7 +24,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 @check("seen")
 def seen(ground: Ground) -> list[Line]:
     """A product on the device, against the same product in NumPy."""
-    found = ground.program("benchmarks.gpu_check.show_device")
+    found = ground.program("benchmarks.gpu_check.programs.show_device")
     ground.facts |= {key: str(value) for key, value in found.items() if key != "error"}
     words = (
         f"{found['gpus']} GPU ({found['name']}); a product of 512x512 matrices differs from "

@@ -33,7 +33,7 @@ def heavy(rows: str) -> str:
 @check("windows")
 def windows(ground: Ground) -> list[Line]:
     """The heavy step in a trial, against steps that are each waited for."""
-    truth = ground.program("benchmarks.gpu_check.time_steps")
+    truth = ground.program("benchmarks.gpu_check.programs.time_steps")
     rate = ground.trial(heavy(QUICK), batch_size=BATCH, stop=STEADY).examples_per_s
     step_s = BATCH / rate
     words = (

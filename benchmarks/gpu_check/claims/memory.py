@@ -110,7 +110,7 @@ def context_only() -> Iterator[None]:
     Raises:
         CheckError: it ended before it had one.
     """
-    program = [sys.executable, "-m", "benchmarks.gpu_check.hold_context"]
+    program = [sys.executable, "-m", "benchmarks.gpu_check.programs.hold_context"]
     with subprocess.Popen(
         program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

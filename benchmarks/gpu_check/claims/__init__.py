@@ -1,0 +1,1 @@
+"""What is checked on a GPU, one kind per file."""

@@ -1,0 +1,1 @@
+"""What `make results` and `make results-gpu` are made of."""

@@ -1,0 +1,1 @@
+"""What finished studies are worth: their first trials, their reruns, their settings in `fit`."""
