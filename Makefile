@@ -58,7 +58,7 @@ audit: setup  ## hold claims against what was planted, at most 15 minutes: ARGS=
 audit-full: setup  ## the same with whole studies, over an hour; goes on where it was cut off
 	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
 
-test: setup  ## run the tests: TESTS=tests/test_steady_state.py for some
+test: setup  ## run the tests: TESTS=tests/loop/test_steady_state.py for some
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else

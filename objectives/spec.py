@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
-from prefetch_tuning.pipelines.target import TARGET
+from prefetch_tuning.pipelines.target import Target
 
 Device = Literal["auto", "cpu", "gpu"]
-Target = Annotated[str, Field(pattern=f"^{TARGET}$")]
+# As one line: a record keeps it, and a trial's process takes it apart.
+TargetLine = Annotated[str, AfterValidator(lambda line: str(Target.parse(line)))]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -65,7 +66,7 @@ class TrialSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pipeline: Target
+    pipeline: TargetLine
     config: PipelineConfig
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     device: Device = "auto"
@@ -99,20 +100,17 @@ class TrialSpec(BaseModel):
     def from_params(cls, params: Mapping[str, object]) -> TrialSpec:
         """Rebuilds a spec from logged parameters, whose values may be strings.
 
-        They come from a server, so they are data: checked by this schema, never evaluated.
+        They come from a server, so they are data: checked by this schema, never evaluated. What an
+        older version did not log yet has its default.
 
         Raises:
-            SpecError: a parameter is missing, unknown or out of range.
+            SpecError: a parameter without a default is missing, or one is unknown or out of range.
         """
-        expected = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
-        for problem, names in (
-            ("missing", sorted(expected - params.keys())),
-            ("unknown", sorted(params.keys() - expected)),
-        ):
-            if names:
-                raise SpecError(f"{problem} parameter: {', '.join(map(repr, names))}")
-        document = {name: params[name] for name in ("pipeline", "seed", "device")}
-        config = {name: params[name] for name in PipelineConfig.model_fields}
+        known = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
+        if unknown := sorted(params.keys() - known):
+            raise SpecError(f"unknown parameter: {', '.join(map(repr, unknown))}")
+        document = {name: params[name] for name in ("pipeline", "seed", "device") if name in params}
+        config = {name: params[name] for name in PipelineConfig.model_fields if name in params}
         rule = {
             name.removeprefix(STOP_PREFIX): value
             for name, value in params.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import re
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from prefetch_tuning.pipelines.source import (
     Pipeline,
     PipelineError,
 )
-from prefetch_tuning.pipelines.target import TARGET, check_precision
+from prefetch_tuning.pipelines.target import Target
 
 # Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
 _BUILT_IN: dict[str, str] = {}
@@ -51,11 +50,11 @@ register(
 # Their step takes seconds on a CPU.
 register(
     "image-resnet",
-    "prefetch_tuning.pipelines.builtin.support.resnet:ImageResnetPipeline",
+    "prefetch_tuning.pipelines.builtin.heavy.resnet:ImageResnetPipeline",
     heavy=True,
 )
 register(
-    "jpeg-resnet", "prefetch_tuning.pipelines.builtin.support.resnet:JpegResnetPipeline", heavy=True
+    "jpeg-resnet", "prefetch_tuning.pipelines.builtin.heavy.resnet:JpegResnetPipeline", heavy=True
 )
 
 
@@ -75,68 +74,64 @@ def built_in_name(target: str) -> str | None:
 
 
 def resolve(selector: str) -> str:
-    """Turns a built-in's name or `module:attribute` into `module:attribute`, importing nothing.
+    """The target that a user names: a built-in's name, `module:attribute` or `file.py:attribute`.
+
+    Nothing is imported.
 
     Raises:
         PipelineError: no such name; the message suggests the nearest one.
     """
     if selector in _BUILT_IN:
         return _BUILT_IN[selector]
-    if re.fullmatch(TARGET, selector):
-        return selector
-    if found := re.search(r",precision=([^,]*)", selector):
-        check_precision(found[1])
     if ":" in selector:
-        raise PipelineError(f"{selector!r} is not of the form module:attribute, as in data:Shards")
+        return str(Target.parse(selector))
     nearest = difflib.get_close_matches(selector, _BUILT_IN, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "give your own as module:attribute"
     there = ", ".join([*names(), *heavy_names()])
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {there})")
 
 
-def load(target: str) -> Pipeline:
-    """Imports `module:attribute` and returns the pipeline, calling a class for an instance.
+def load(selector: str) -> Pipeline:
+    """Imports what `resolve` takes, or what a record names, and calls a class for an instance.
 
-    A plain function or a PyDataset is made into one, with the map, model and step time of `target`.
-    The model of any gets the target's precision and jit. The current directory is importable. This
-    imports TensorFlow, so only a trial's process does it.
+    A plain function or a PyDataset is made into a pipeline, with the map, model and step time that
+    belong to it. The model of any gets its precision and jit. The current directory is importable.
+    This imports TensorFlow, so only a trial's process does it.
 
     Raises:
-        PipelineError: the module does not import, or what it holds is not a pipeline.
+        PipelineError: there is no such pipeline, its module does not import, or what that holds is
+            not a pipeline.
     """
-    parts = re.fullmatch(TARGET, target)
-    if parts is None:
-        raise PipelineError(f"{target!r} is not of the form module:attribute")
-    options = parts["precision"], bool(parts["jit"])
-    if options == (None, False):
-        return _load(parts)
-    if parts["step"]:
+    target = Target.parse(resolve(selector))
+    if target.precision is None and not target.jit:
+        return _load(target)
+    if target.step_ms is not None:
         raise PipelineError(
-            f"{parts['main']}: a step that sleeps has no model for --mixed-precision or "
+            f"{target.main}: a step that sleeps has no model for --mixed-precision or "
             "--jit-compile; leave out --step-time or those"
         )
     from prefetch_tuning.pipelines.adapters.model_options import with_model_options
 
-    return with_model_options(_load(parts), options[0], jit=options[1])
+    return with_model_options(_load(target), target.precision, jit=target.jit)
 
 
-def _load(parts: re.Match[str]) -> Pipeline:
-    found = _attribute(parts["main"])
+def _load(target: Target) -> Pipeline:
+    found = _attribute(target.main)
     if inspect.isroutine(found):
-        return _from_functions(found, parts)
+        return _from_functions(found, target)
     if inspect.isclass(found):
         try:
             found = found()
         except Exception as error:
             raise PipelineError(
-                f"{parts['main']}: making an instance failed: {_quote(error)}; what needs "
+                f"{target.main}: making an instance failed: {_quote(error)}; what needs "
                 "arguments can be named as an instance, module:instance"
             ) from error
     if _is_sequence(found):
-        return _from_sequence(found, parts)
-    if any(parts[key] for key in ("map", "model", "step")):
+        return _from_sequence(found, target)
+    if (target.map, target.model, target.step_ms) != (None, None, None):
         raise PipelineError(
-            f"{parts['main']} is no plain function: it brings its own map and model, so leave out "
+            f"{target.main} is no plain function: it brings its own map and model, so leave out "
             "--map, --model and --step-time"
         )
     if isinstance(found, BatchesPipeline):
@@ -144,8 +139,8 @@ def _load(parts: re.Match[str]) -> Pipeline:
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(found, member)]
     if missing:
         raise PipelineError(
-            f"{parts['main']} is not a pipeline: it has no {', '.join(missing)}; "
-            "subclass prefetch_tuning.pipelines.source.GeneratorPipeline"
+            f"{target.main} is not a pipeline: it has no {', '.join(missing)}; "
+            "subclass prefetch_tuning.GeneratorPipeline"
         )
     return cast("GeneratorPipeline", found)
 
@@ -153,20 +148,20 @@ def _load(parts: re.Match[str]) -> Pipeline:
 # What follows needs TensorFlow, which listing the names must not import.
 
 
-def _from_functions(function: Any, parts: re.Match[str]) -> Pipeline:
+def _from_functions(function: Any, target: Target) -> Pipeline:
     from prefetch_tuning.pipelines.adapters.dataset_function import DatasetFunction, builds_dataset
     from prefetch_tuning.pipelines.adapters.functions import (
         FunctionPipeline,
         MappedFunctionPipeline,
     )
 
-    transform, model = _named(parts, "map"), _named(parts, "model")
+    transform, model = _named(target.map), _named(target.model)
     if builds_dataset(function):
-        _refuse_map(parts, "a function that builds a dataset")
-        return DatasetFunction(function, model, _step_ms(parts))
+        _refuse_map(target, "a function that builds a dataset")
+        return DatasetFunction(function, model, target.step_ms)
     if transform is None:
-        return FunctionPipeline(function, model, _step_ms(parts))
-    return MappedFunctionPipeline(function, model, _step_ms(parts), transform)
+        return FunctionPipeline(function, model, target.step_ms)
+    return MappedFunctionPipeline(function, model, target.step_ms, transform)
 
 
 def _is_sequence(found: object) -> bool:
@@ -174,24 +169,20 @@ def _is_sequence(found: object) -> bool:
     return keras is not None and isinstance(found, keras.utils.PyDataset)
 
 
-def _from_sequence(sequence: Any, parts: re.Match[str]) -> Pipeline:
+def _from_sequence(sequence: Any, target: Target) -> Pipeline:
     from prefetch_tuning.pipelines.adapters.sequence import SequencePipeline
 
-    _refuse_map(parts, "a PyDataset")
-    return SequencePipeline(sequence, _named(parts, "model"), _step_ms(parts))
+    _refuse_map(target, "a PyDataset")
+    return SequencePipeline(sequence, _named(target.model), target.step_ms)
 
 
-def _refuse_map(parts: re.Match[str], what: str) -> None:
-    if parts["map"]:
-        raise PipelineError(f"{parts['main']} is {what}: it maps by itself, so leave out --map")
+def _refuse_map(target: Target, what: str) -> None:
+    if target.map:
+        raise PipelineError(f"{target.main} is {what}: it maps by itself, so leave out --map")
 
 
-def _named(parts: re.Match[str], key: str) -> Any:
-    return _attribute(parts[key]) if parts[key] else None
-
-
-def _step_ms(parts: re.Match[str]) -> float | None:
-    return float(parts["step"]) if parts["step"] else None
+def _named(name: str | None) -> Any:
+    return None if name is None else _attribute(name)
 
 
 def _attribute(target: str) -> object:

@@ -77,7 +77,7 @@ def chosen(full: bool, names: Sequence[str] | None) -> list[Part]:
         UsageError: it has no part of that name.
     """
     for module in MODULES:
-        importlib.import_module(f"benchmarks.audit.{module}")
+        importlib.import_module(f"benchmarks.audit.claims.{module}")
     parts = {name: part for name, part in PARTS.items() if part.full == full}
     for name in names or []:
         if name not in parts:
@@ -96,7 +96,7 @@ def journal_of(full: bool) -> Journal:
 def sources_digest(root: Path) -> str:
     """Twelve hex digits that change with whatever is measured, and not with how it is judged."""
     total = hashlib.sha256()
-    planted = [root / "benchmarks" / "audit" / name for name in ("planted.py", "known.py")]
+    planted = [root / "benchmarks" / "audit" / name for name in ("planted.py", "claims/known.py")]
     floors = [root / name for name in ("experiments", "objectives", "pipelines")]
     for file in [*planted, *(file for floor in floors for file in sorted(floor.rglob("*.py")))]:
         total.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())

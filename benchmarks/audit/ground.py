@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.audit.claims.access import (
+from benchmarks.audit.access import (
     NotMeasuredError,
     Studied,
     UnavailableError,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.audit.claims.access import NotMeasuredError, UnavailableError
+from benchmarks.audit.access import NotMeasuredError, UnavailableError
 from benchmarks.audit.ground import AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.bench import say

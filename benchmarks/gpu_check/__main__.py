@@ -36,7 +36,7 @@ NO_GPU = (
 def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
     """Returns the exit code; `gpu` takes the place of the device that NVML finds."""
     for module in MODULES:
-        importlib.import_module(f"benchmarks.gpu_check.{module}")
+        importlib.import_module(f"benchmarks.gpu_check.claims.{module}")
     options = arguments(given)
     try:
         if unknown := [name for name in options.only or [] if name not in CHECKS]:

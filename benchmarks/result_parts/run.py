@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from prefetch_tuning.experiments.commands.browsing import kept_record
-
 from benchmarks.bench import Bench, Rates, kept_rounds, paired, say
 from benchmarks.journal import Journal
 from prefetch_tuning.experiments.api import tune
+from prefetch_tuning.experiments.report.conclusion import kept_record
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed

@@ -12,8 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefetch_tuning.experiments.commands.browsing import kept_record
-
+from prefetch_tuning.experiments.report.conclusion import kept_record
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.pipelines.config import PipelineConfig

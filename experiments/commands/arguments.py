@@ -17,7 +17,7 @@ from prefetch_tuning.pipelines.target import PRECISIONS, compose
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 Handler = Callable[[argparse.Namespace], int]
-PIPELINES_HELP = "built-in names, or module:attribute of your own; default: all built-in ones"
+PIPELINES_HELP = "built-in names, or your own as file.py:name; default: all built-in ones"
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,12 +45,12 @@ def add_functions(command: argparse.ArgumentParser) -> None:
     """What belongs to a pipeline that is a plain generator function."""
     command.add_argument(
         "--map",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE:FUNCTION",
         help="the map of a plain generator function, in TensorFlow ops",
     )
     command.add_argument(
         "--model",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE:FUNCTION",
         help="returns the compiled Keras model that a plain generator function feeds",
     )
     command.add_argument(

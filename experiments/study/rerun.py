@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.storage.tracking import PARENT, LoggedRun, Tracker
+from prefetch_tuning.experiments.study.older_runs import params_of
 from prefetch_tuning.experiments.verdict.ratio import variation
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import SpecError, TrialSpec
 from prefetch_tuning.pipelines import catalog
-from prefetch_tuning.pipelines.target import without_model_options
+from prefetch_tuning.pipelines.target import Target
 
 # Run-to-run noise (CV) that is assumed where a study was not confirmed: that of a shared machine.
 ASSUMED_CV = 0.1
@@ -96,7 +97,7 @@ def original(tracker: Tracker, run_id: str) -> Original:
         why = first.tags.get("failure.kind", "not finished")
         raise StudyError(f"run {run_id!r} measured nothing ({why}), so there is nothing to compare")
     try:
-        spec = TrialSpec.from_params(first.params)
+        spec = TrialSpec.from_params(params_of(first))
     except SpecError as error:
         raise StudyError(f"run {first.run_id!r} cannot be rebuilt: {error}") from None
     return Original(
@@ -123,7 +124,11 @@ def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
     target = found.spec.pipeline
     if named is not None and catalog.resolve(named) != target:
         raise UsageError(f"run {found.run_id!r} measured {target!r}, not {named!r}")
-    if named is not None or trust or catalog.built_in_name(without_model_options(target)):
+    if (
+        named is not None
+        or trust
+        or catalog.built_in_name(str(Target.parse(target).without_model_options))
+    ):
         return
     raise UsageError(
         f"run {found.run_id!r} names the code {target!r}: name it again to run it, "

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.audit import __main__ as command
 from benchmarks.audit import judging
-from benchmarks.audit.claims.access import Fraction as Reached
-from benchmarks.audit.claims.access import NotMeasuredError, Studied, UnavailableError, run_study
+from benchmarks.audit.access import Fraction as Reached
+from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError, run_study
 from benchmarks.audit.claims.limits import (
     known_generator_lines,
     known_step_lines,
@@ -407,7 +407,7 @@ def test_studies_are_kept_under_an_absolute_address(
             pass
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.audit.claims.access.Tuning", Nothing)
+    monkeypatch.setattr("benchmarks.audit.access.Tuning", Nothing)
     with pytest.raises(NotMeasuredError, match="nothing"):
         run_study(AuditRunner(), Path("mlruns/audit"), "target", "name", 1)
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from prefetch_tuning.pipelines.builtin import image
-from prefetch_tuning.pipelines.builtin.support.resnet import (
+from prefetch_tuning.pipelines.builtin.heavy.resnet import (
     SIDE,
     ImageResnetPipeline,
     JpegResnetPipeline,

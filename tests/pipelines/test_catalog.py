@@ -58,7 +58,7 @@ def test_heavy_pipelines_are_there_by_name_only() -> None:
     assert not set(catalog.heavy_names()) & set(catalog.names())
     assert (
         catalog.resolve("jpeg-resnet")
-        == "prefetch_tuning.pipelines.builtin.support.resnet:JpegResnetPipeline"
+        == "prefetch_tuning.pipelines.builtin.heavy.resnet:JpegResnetPipeline"
     )
     with pytest.raises(PipelineError, match="did you mean 'jpeg-resnet'"):
         catalog.resolve("jpeg-resnt")
@@ -67,9 +67,7 @@ def test_heavy_pipelines_are_there_by_name_only() -> None:
 def test_a_target_that_is_built_in_has_a_name() -> None:
     assert catalog.built_in_name(catalog.resolve("image")) == "image"
     assert (
-        catalog.built_in_name(
-            "prefetch_tuning.pipelines.builtin.support.resnet:ImageResnetPipeline"
-        )
+        catalog.built_in_name("prefetch_tuning.pipelines.builtin.heavy.resnet:ImageResnetPipeline")
         == "image-resnet"
     )
     assert (

@@ -16,7 +16,7 @@ from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
-# The other one makes its batches itself: tests/test_sequence.py.
+# The other one makes its batches itself: tests/adapters/test_own_chains.py.
 GENERATORS = [name for name in catalog.names() if name != "keras_sequence"]
 GENERATORS += catalog.heavy_names()
 # Examples of a batch, and a network, for those whose step would take half a minute on a CPU.

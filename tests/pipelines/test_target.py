@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +10,7 @@ from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError
-from prefetch_tuning.pipelines.target import TARGET, compose, without_model_options
+from prefetch_tuning.pipelines.target import Target, compose
 
 EVERYTHING = "my.rows:rows,map=m:f,model=m:g,step=5ms,precision=bfloat16,jit=true"
 
@@ -42,20 +42,34 @@ def test_options_come_on_top_of_options_in_the_order_that_is_understood() -> Non
     [
         (EVERYTHING, "main", "my.rows:rows"),
         (EVERYTHING, "precision", "bfloat16"),
-        (EVERYTHING, "jit", "true"),
+        (EVERYTHING, "jit", True),
+        (EVERYTHING, "step_ms", 5.0),
         ("m:Mine,precision=float16", "precision", "float16"),
-        ("m:Mine,precision=float16", "jit", None),
+        ("m:Mine,precision=float16", "jit", False),
         ("m:Mine", "precision", None),
     ],
 )
-def test_it_is_taken_apart_again(target: str, part: str, value: str | None) -> None:
-    found = re.fullmatch(TARGET, target)
+def test_it_is_taken_apart_again(target: str, part: str, value: object) -> None:
+    found = Target.parse(target)
 
-    assert found is not None
-    assert found[part] == value
+    assert getattr(found, part) == value
+    assert str(found) == target
 
 
-@pytest.mark.parametrize("wrong", ["m:Mine,jit=false", "m:Mine,jit=true,precision=float16"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "m:Mine,jit=false",
+        "m:Mine,jit=true,precision=float16",
+        "m:f,step=5ms,step=6ms",
+        "m:f,step=fastms",
+        "m:f,shell=m:g",
+        "m:f,model",
+        "m:f,",
+        ":f",
+        "m:os.system('true')",
+    ],
+)
 def test_what_is_no_target(wrong: str) -> None:
     with pytest.raises(PipelineError, match="not of the form"):
         catalog.resolve(wrong)
@@ -77,5 +91,39 @@ def test_a_logged_spec_keeps_it() -> None:
 
 
 def test_the_code_behind_it_is_the_same() -> None:
-    assert without_model_options("m:f,model=m:g,precision=float16,jit=true") == "m:f,model=m:g"
-    assert without_model_options("m:Mine") == "m:Mine"
+    target = Target.parse("m:f,model=m:g,precision=float16,jit=true")
+
+    assert str(target.without_model_options) == "m:f,model=m:g"
+
+
+def test_a_file_stands_for_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("rows.py", "inner/more.py"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert catalog.resolve("rows.py:rows") == "rows:rows"
+    assert catalog.resolve("./inner/more.py:Shards.of") == "inner.more:Shards.of"
+    assert catalog.resolve(f"{tmp_path}/rows.py:rows") == "rows:rows"
+    assert compose("rows:rows", "rows.py:augment") == "rows:rows,map=rows:augment"
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        ("row.py:rows", r"there is no file 'row\.py' in .*here$"),
+        ("../out.py:rows", r"'\.\./out\.py' lies outside of .*; run this in its folder"),
+        ("my-rows.py:rows", r"'my-rows\.py' cannot be imported: its path has a part"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, message: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "out.py").touch()
+    (here / "my-rows.py").touch()
+    monkeypatch.chdir(here)
+
+    with pytest.raises(PipelineError, match=message):
+        catalog.resolve(selector)

@@ -128,7 +128,7 @@ def test_what_needs_this_project_calls_it(
     code = snippet(record_of(pipeline, config))
     pasted = tmp_path / "pasted.py"
     pasted.write_text(code, encoding="utf-8")
-    # Starting processes out of a test's main module is tests/test_processes.py's affair.
+    # Starting processes out of a test's main module is tests/chain/test_processes.py's affair.
     made: list[PipelineConfig] = []
     monkeypatch.setattr(
         "prefetch_tuning.pipelines.chain.build.build_dataset", lambda _, config: made.append(config)

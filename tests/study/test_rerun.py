@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from prefetch_tuning.experiments.commands import reporting
+from prefetch_tuning.experiments.commands import rerun as command
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -186,8 +186,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory, runner: TrialRunner) -> Log
         ({"batch_size": "0"}, "batch_size: Input should be greater than or equal to 1"),
         ({"shell": "rm -rf /"}, "unknown parameter: 'shell'"),
         ({"seed": "__import__('os').system('true')"}, "seed: Input should be a valid integer"),
-        ({"pipeline": "os:system('true')"}, "pipeline: String should match pattern"),
-        ({"map_parallelism": None}, "missing parameter: 'map_parallelism'"),
+        ({"pipeline": "os:system('true')"}, "is not of the form module:attribute"),
+        ({"map_parallelism": None}, "map_parallelism: Field required"),
     ],
 )
 def test_a_tampered_run_is_refused_and_starts_no_process(
@@ -196,11 +196,11 @@ def test_a_tampered_run_is_refused_and_starts_no_process(
     def no_process() -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(reporting, "TrialRunner", no_process)
+    monkeypatch.setattr(command, "TrialRunner", no_process)
     run_id = logged.tampered(**changes)
 
     with pytest.raises(StudyError) as caught:
-        reporting.rerun_and_report(run_id, None, 1, logged.store, None, trust=True)
+        command.rerun_and_report(run_id, None, 1, logged.store, None, trust=True)
 
     assert str(caught.value).startswith(f"run {run_id!r} cannot be rebuilt: ")
     assert message in str(caught.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.audit.claims.access import NotMeasuredError
+from benchmarks.audit.access import NotMeasuredError
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.audit.parts import part
@@ -12,7 +12,7 @@ from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-COPIED_SHARDS = "benchmarks.audit.known:CopiedShards"
+COPIED_SHARDS = "benchmarks.audit.claims.known:CopiedShards"
 PROCESSES, READ_S = 4, 20.0
 
 

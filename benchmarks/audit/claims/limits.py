@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.audit import judging
-from benchmarks.audit.claims.access import limit_of
+from benchmarks.audit.access import limit_of
 from benchmarks.audit.ground import AuditBench, MeasureLimit
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part
@@ -11,9 +11,9 @@ from benchmarks.bench import paired
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-KNOWN_STEP = "benchmarks.audit.known:KnownStep"
-KNOWN_GENERATOR = "benchmarks.audit.known:KnownGenerator"
-WASTEFUL_MAP = "benchmarks.audit.known:WastefulMap"
+KNOWN_STEP = "benchmarks.audit.claims.known:KnownStep"
+KNOWN_GENERATOR = "benchmarks.audit.claims.known:KnownGenerator"
+WASTEFUL_MAP = "benchmarks.audit.claims.known:WastefulMap"
 # As they are planted; written out, because reading them there would import TensorFlow here.
 BATCH_SIZE = 32
 STEP_S, ELEMENT_S, WASTED_S = 0.030, 0.005, 0.0002

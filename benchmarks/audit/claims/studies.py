@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.audit import judging
-from benchmarks.audit.claims.access import NotMeasuredError, Studied
+from benchmarks.audit.access import NotMeasuredError, Studied
 from benchmarks.audit.ground import PLANTED, SHARED_CORES, AuditBench, Ground
 from benchmarks.audit.judging import Line, State, judge
 from benchmarks.audit.parts import part
@@ -16,7 +16,7 @@ STUDIES, ROUNDS = 3, 15
 NEAR = 0.9
 # What a recommendation must be proven to reach over AUTOTUNE, where that much is planted.
 GAINS = {"blocking_map": 5.0, "shared_cores": 1.25}
-COPIED_SHARDS = "benchmarks.audit.known:CopiedShards"
+COPIED_SHARDS = "benchmarks.audit.claims.known:CopiedShards"
 REPEATED, REPEATS, MOST_CV = "blocking_map", 5, 0.10
 
 TARGETS = {**PLANTED, "shared_cores": SHARED_CORES}

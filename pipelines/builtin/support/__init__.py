@@ -1,1 +1,1 @@
-"""What several built-in pipelines are made of: files, an object server, a network."""
+"""What several built-in pipelines are made of: files that are made once, an object server."""

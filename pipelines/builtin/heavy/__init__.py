@@ -1,0 +1,1 @@
+"""Built-in pipelines whose step wants a GPU; they run only where they are named."""
