@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 
@@ -254,7 +254,7 @@ class StageCosts(BaseModel):
             example; None where elements cannot be put together.
         batch_map: the map on whole batches; None where it does not take them.
         measured_s: seconds that measuring all of it took.
-        sequence: they are a PyDataset's, which makes and hands over whole batches.
+        py_dataset: they are a PyDataset's, which makes and hands over whole batches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -279,7 +279,8 @@ class StageCosts(BaseModel):
     batch_map: StageCost | None = None
     device_copy: StageCost | None = None
     measured_s: float = 0.0
-    sequence: bool = False
+    # Version 0.1 kept it as `sequence`.
+    py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))
 
 
 class TrialFailure(BaseModel):

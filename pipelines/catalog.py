@@ -36,26 +36,21 @@ def register(name: str, target: str, *, heavy: bool = False) -> None:
         _HEAVY.add(name)
 
 
-register("simple", "prefetch_tuning.pipelines.builtin.simple:SimplePipeline")
-register("noisy", "prefetch_tuning.pipelines.builtin.noisy:NoisyPipeline")
-register("image", "prefetch_tuning.pipelines.builtin.image:ImagePipeline")
-register("jpeg", "prefetch_tuning.pipelines.builtin.jpeg:JpegPipeline")
-register("text", "prefetch_tuning.pipelines.builtin.text:TextPipeline")
-register("remote", "prefetch_tuning.pipelines.builtin.remote:RemotePipeline")
-register("tabular", "prefetch_tuning.pipelines.builtin.tabular:TabularPipeline")
+_HERE = "prefetch_tuning.pipelines.builtin"
+register("simple", f"{_HERE}.simple:SimplePipeline")
+register("noisy", f"{_HERE}.noisy:NoisyPipeline")
+register("image", f"{_HERE}.image:ImagePipeline")
+register("jpeg", f"{_HERE}.jpeg:JpegPipeline")
+register("text", f"{_HERE}.text:TextPipeline")
+register("remote", f"{_HERE}.remote:RemotePipeline")
+register("tabular", f"{_HERE}.tabular:TabularPipeline")
 register(
     "keras_sequence",
-    "prefetch_tuning.pipelines.builtin.keras_sequence:Batches,model=prefetch_tuning.pipelines.builtin.keras_sequence:build_model",
+    f"{_HERE}.keras_sequence:Batches,model={_HERE}.keras_sequence:build_model",
 )
 # Their step takes seconds on a CPU.
-register(
-    "image-resnet",
-    "prefetch_tuning.pipelines.builtin.heavy.resnet:ImageResnetPipeline",
-    heavy=True,
-)
-register(
-    "jpeg-resnet", "prefetch_tuning.pipelines.builtin.heavy.resnet:JpegResnetPipeline", heavy=True
-)
+register("image-resnet", f"{_HERE}.heavy.resnet:ImageResnetPipeline", heavy=True)
+register("jpeg-resnet", f"{_HERE}.heavy.resnet:JpegResnetPipeline", heavy=True)
 
 
 def names() -> list[str]:
@@ -127,8 +122,8 @@ def _load(target: Target) -> Pipeline:
                 f"{target.main}: making an instance failed: {_quote(error)}; what needs "
                 "arguments can be named as an instance, module:instance"
             ) from error
-    if _is_sequence(found):
-        return _from_sequence(found, target)
+    if _is_py_dataset(found):
+        return _from_py_dataset(found, target)
     if (target.map, target.model, target.step_ms) != (None, None, None):
         raise PipelineError(
             f"{target.main} is no plain function: it brings its own map and model, so leave out "
@@ -164,16 +159,16 @@ def _from_functions(function: Any, target: Target) -> Pipeline:
     return MappedFunctionPipeline(function, model, target.step_ms, transform)
 
 
-def _is_sequence(found: object) -> bool:
+def _is_py_dataset(found: object) -> bool:
     keras = sys.modules.get("keras")  # whoever made a PyDataset has imported it
     return keras is not None and isinstance(found, keras.utils.PyDataset)
 
 
-def _from_sequence(sequence: Any, target: Target) -> Pipeline:
-    from prefetch_tuning.pipelines.adapters.sequence import SequencePipeline
+def _from_py_dataset(dataset: Any, target: Target) -> Pipeline:
+    from prefetch_tuning.pipelines.adapters.py_dataset import PyDatasetPipeline
 
     _refuse_map(target, "a PyDataset")
-    return SequencePipeline(sequence, _named(target.model), target.step_ms)
+    return PyDatasetPipeline(dataset, _named(target.model), target.step_ms)
 
 
 def _refuse_map(target: Target, what: str) -> None:

@@ -49,7 +49,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
         axes.append(Axis.range("map_parallelism", _most_calls(diagnosis)))
-    axes += [axis for axis in _of_a_sequence(diagnosis) if axis.name in info.axes]
+    axes += [axis for axis in _of_a_py_dataset(diagnosis) if axis.name in info.axes]
     left_out: dict[str, str] = {}
     for name in STRUCTURE:
         reason = _why_not(name, info, options, diagnosis)
@@ -62,7 +62,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> 
 
 def _fitting(info: PipelineInfo, diagnosis: Diagnosis | None) -> tuple[int, ...]:
     """The batch sizes without those whose step the device had not enough memory for."""
-    if diagnosis is None or diagnosis.costs.sequence:  # whose batch size is its own
+    if diagnosis is None or diagnosis.costs.py_dataset:  # whose batch size is its own
         return tuple(info.batch_sizes)
     largest = max(diagnosis.costs.step_s)
     return tuple(size for size in info.batch_sizes if size <= largest) or tuple(info.batch_sizes)
@@ -152,7 +152,7 @@ def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
 
 
-def _of_a_sequence(diagnosis: Diagnosis | None) -> list[Axis]:
+def _of_a_py_dataset(diagnosis: Diagnosis | None) -> list[Axis]:
     """The axes of a PyDataset."""
     return [
         Axis.of("workers", *_workers(diagnosis)),

@@ -75,12 +75,12 @@ ADVICE: dict[Bottleneck, str] = {
     ),
 }
 # Of a PyDataset, where it is to be said otherwise: Keras's arguments are what there is to set.
-SEQUENCE_IN_WORDS: dict[Bottleneck, str] = {
+PY_DATASET_IN_WORDS: dict[Bottleneck, str] = {
     "generator-gil": "the Python of __getitem__, under the GIL",
     "element-overhead": "handing each batch from Python to tf.data",
     "blocking": "waiting in __getitem__, with the processor idle",
 }
-SEQUENCE_ADVICE: dict[Bottleneck, str] = {
+PY_DATASET_ADVICE: dict[Bottleneck, str] = {
     "generator-gil": (
         "Threads take turns at Python: make the PyDataset with use_multiprocessing=True and about "
         "as many workers as there are cores, or let NumPy do more of the work."
@@ -123,7 +123,7 @@ class Diagnosis(BaseModel):
     @property
     def in_words(self) -> str:
         """The bottleneck as the end of a sentence that begins with "limited by"."""
-        words = IN_WORDS | SEQUENCE_IN_WORDS if self.costs.sequence else IN_WORDS
+        words = IN_WORDS | PY_DATASET_IN_WORDS if self.costs.py_dataset else IN_WORDS
         return words[self.bottleneck].format(stage=self.stage)
 
 
@@ -133,7 +133,7 @@ def stages(costs: StageCosts) -> dict[StageName, StageCost]:
         "generator": costs.generator,
         "from_generator": costs.from_generator,
         "map": costs.map,
-        "batch": None if costs.sequence else costs.batch,
+        "batch": None if costs.py_dataset else costs.batch,
         "device_copy": costs.device_copy,
         "step": costs.step,
     }
@@ -199,5 +199,5 @@ def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck
 
 
 def _diagnosis(bottleneck: Bottleneck, stage: StageName, costs: StageCosts) -> Diagnosis:
-    advice = ADVICE | SEQUENCE_ADVICE if costs.sequence else ADVICE
+    advice = ADVICE | PY_DATASET_ADVICE if costs.py_dataset else ADVICE
     return Diagnosis(bottleneck=bottleneck, stage=stage, advice=advice[bottleneck], costs=costs)

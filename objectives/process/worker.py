@@ -42,7 +42,7 @@ from prefetch_tuning.objectives.measurement import (
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.objectives.stages.generator_stages import Stages
 from prefetch_tuning.objectives.stages.limit_terms import measure_limit_terms
-from prefetch_tuning.objectives.stages.sequence_stages import SequenceStages
+from prefetch_tuning.objectives.stages.py_dataset_stages import PyDatasetStages
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
@@ -247,7 +247,7 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
         if isinstance(pipeline, BatchesPipeline):
-            return "stages", SequenceStages(pipeline, job["seed"]).measure()
+            return "stages", PyDatasetStages(pipeline, job["seed"]).measure()
         return "stages", Stages(pipeline, job["seed"]).measure()
     except Exception as error:
         traceback.print_exc()

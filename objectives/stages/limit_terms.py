@@ -22,7 +22,7 @@ from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus
 from prefetch_tuning.objectives.stages.device_copy import accelerator, ready_on_device
 from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS
-from prefetch_tuning.objectives.stages.sequence_stages import BareBatches
+from prefetch_tuning.objectives.stages.py_dataset_stages import BareBatches
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.structure import calls_python
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig

@@ -86,7 +86,7 @@ def test_what_cannot_be_tuned_says_why(target: str, message: str) -> None:
         inspect_pipeline(target, 0, "cpu")
 
 
-def test_a_sequence_has_kerass_own_axes_and_keeps_what_it_was_made_with() -> None:
+def test_a_py_dataset_has_kerass_own_axes_and_keeps_what_it_was_made_with() -> None:
     info = inspect_pipeline("tests.planted.chains:made,step=1ms", 0, "cpu")
 
     assert info.axes == ["workers", "use_multiprocessing", "max_queue_size"]
@@ -111,7 +111,7 @@ def test_a_sequence_has_kerass_own_axes_and_keeps_what_it_was_made_with() -> Non
     ],
     ids=str,
 )
-def test_a_sequence_gives_its_batches_in_order_epoch_after_epoch(config: PipelineConfig) -> None:
+def test_a_py_dataset_gives_its_batches_in_order_epoch_after_epoch(config: PipelineConfig) -> None:
     dataset = build_dataset(load(WAITING), config)
 
     count = Waiting.BATCHES
@@ -132,7 +132,7 @@ def test_autotune_on_kerass_own_queue_is_measured(runner: TrialRunner) -> None:
 
 
 @pytest.mark.timing
-def test_workers_hide_the_waiting_of_a_sequence(runner: TrialRunner) -> None:
+def test_workers_hide_the_waiting_of_a_py_dataset(runner: TrialRunner) -> None:
     plain = PipelineConfig(batch_size=8, prefetch_buffer=1, map_parallelism=1)
     one = measured(runner, WAITING_LONG, plain)
     four = measured(runner, WAITING_LONG, plain.model_copy(update={"workers": 4}))
@@ -141,7 +141,7 @@ def test_workers_hide_the_waiting_of_a_sequence(runner: TrialRunner) -> None:
     assert four.examples_per_s / one.examples_per_s > 2
 
 
-def test_a_sequence_is_tuned_by_one_command(tmp_path: Path) -> None:
+def test_a_py_dataset_is_tuned_by_one_command(tmp_path: Path) -> None:
     mine = "from tests.planted.chains import Waiting\n"
     (tmp_path / "mine.py").write_text(mine, encoding="utf-8")
     options = ["--step-time", "1ms", "--trials", "2", "--no-confirm", "--json", "result.json"]

@@ -89,7 +89,7 @@ def test_the_copy_is_a_stage_between_batch_and_step_only_where_it_was_measured()
 
 
 def test_a_pydataset_is_not_advised_to_copy_ahead() -> None:
-    found = diagnose(costs(device_copy=cost(400), sequence=True), 2)
+    found = diagnose(costs(device_copy=cost(400), py_dataset=True), 2)
 
     assert found.bottleneck == "device-copy"
     assert "device_prefetch" not in found.advice

@@ -38,7 +38,7 @@ INFO_OF_A_SEQUENCE = INFO.model_copy(
 NONE = {"map": None, "batch": cost(0.0), "batch_size": SIZE, "step_s": {SIZE: SIZE * 50e-6}}
 WAITS = COSTS.model_copy(
     update={**NONE, "generator": cost(2_500.0, cpu_us=20.0), "from_generator": cost(30.0)}
-    | {"sequence": True}
+    | {"py_dataset": True}
 )
 COMPUTES = WAITS.model_copy(update={"generator": cost(2_500.0)})
 

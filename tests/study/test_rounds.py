@@ -88,7 +88,7 @@ def test_basic_is_the_best_plain_chain_at_whatever_batch_size_it_was_measured() 
     assert found["basic"] == PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)
 
 
-def test_autotune_keeps_what_a_sequence_was_made_with() -> None:
+def test_autotune_keeps_what_a_py_dataset_was_made_with() -> None:
     found = candidates_of([complete(900, 8, 2)], {"workers": 3})
 
     assert found["autotune"] == PipelineConfig.autotune(8, workers=3)

@@ -36,7 +36,7 @@ from tests.support.fakes import cost
         ),
     ],
 )
-def test_the_words_are_those_of_a_sequence(
+def test_the_words_are_those_of_a_py_dataset(
     changes: dict[str, Any], bottleneck: str, stage: str
 ) -> None:
     found = diagnose(WAITS.model_copy(update=changes), CORES)
@@ -68,7 +68,7 @@ def test_a_function_that_builds_its_own_dataset_has_no_stages(runner: TrialRunne
 
 @pytest.mark.timing
 @pytest.mark.parametrize("target", [WAITING, WAITING_LONG])
-def test_a_sequence_that_waits_is_found_to(runner: TrialRunner, target: str) -> None:
+def test_a_py_dataset_that_waits_is_found_to(runner: TrialRunner, target: str) -> None:
     costs = runner.measure_stages(target, 0, "cpu")
 
     assert isinstance(costs, StageCosts), costs
@@ -82,7 +82,7 @@ def test_a_sequence_that_waits_is_found_to(runner: TrialRunner, target: str) -> 
 
 
 @pytest.mark.timing
-def test_the_limit_of_a_sequence_is_its_own_rate_times_its_workers(runner: TrialRunner) -> None:
+def test_the_limit_of_a_py_dataset_is_its_own_rate_times_its_workers(runner: TrialRunner) -> None:
     terms = runner.measure_limit(WAITING_LONG, SIZE, 0, "cpu", vectorized=False)
 
     assert isinstance(terms, LimitTerms), terms

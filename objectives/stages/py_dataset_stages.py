@@ -48,7 +48,7 @@ class BareBatches:
         return None
 
 
-class SequenceStages:
+class PyDatasetStages:
     """Measures the stages of one PyDataset in this process, with a single worker."""
 
     def __init__(self, pipeline: BatchesPipeline, seed: int) -> None:
@@ -91,7 +91,7 @@ class SequenceStages:
             loops=[] if slow else [self._loop()],
             device_copy=self._device_copy(),
             measured_s=self._measured_s,
-            sequence=True,
+            py_dataset=True,
         )
 
     def _bare(self) -> StageCost:

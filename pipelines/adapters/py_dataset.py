@@ -20,7 +20,7 @@ from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
 AXES = ("workers", "use_multiprocessing", "max_queue_size")
 
 
-class SequencePipeline(BatchesPipeline):
+class PyDatasetPipeline(BatchesPipeline):
     """A PyDataset and what else was named on the command line.
 
     Attributes:
@@ -31,7 +31,7 @@ class SequencePipeline(BatchesPipeline):
 
     def __init__(
         self,
-        sequence: keras.utils.PyDataset,
+        dataset: keras.utils.PyDataset,
         model: Callable[[], Any] | None,
         step_ms: float | None,
     ) -> None:
@@ -40,17 +40,17 @@ class SequencePipeline(BatchesPipeline):
         Raises:
             PipelineError: it holds no batch, or batches that Keras cannot take.
         """
-        kind = type(sequence)
-        self._sequence = sequence
+        kind = type(dataset)
+        self._dataset = dataset
         self.functions = [f for f in (kind, model) if f is not None]
         given = getattr(kind, "name", None)
         self.name = given if isinstance(given, str) else kind.__name__
         self.__doc__ = inspect.getdoc(kind) or f"The batches of {kind.__name__}."
         self.build_model_of, self.stand_in = step_model(kind.__name__, model, step_ms)
-        self.own = {name: getattr(sequence, name) for name in AXES}
+        self.own = {name: getattr(dataset, name) for name in AXES}
         try:
-            self.element_spec = PyDatasetAdapter(sequence).get_tf_dataset().element_spec
-            first = tf.nest.flatten(sequence[0])
+            self.element_spec = PyDatasetAdapter(dataset).get_tf_dataset().element_spec
+            first = tf.nest.flatten(dataset[0])
         except Exception as error:
             raise PipelineError(
                 f"{self.name}: Keras cannot take its batches, {type(error).__name__}: {error}"
@@ -61,12 +61,12 @@ class SequencePipeline(BatchesPipeline):
         """What `model.fit` reads, for epoch after epoch.
 
         With more than one worker or with processes Keras starts its queue; otherwise this process
-        makes each batch when it is asked for. What is drawn is the sequence's own affair.
+        makes each batch when it is asked for. What is drawn is the PyDataset's own affair.
         """
         del seed
         for name in AXES:
-            setattr(self._sequence, name, getattr(config, name))
-        adapter = PyDatasetAdapter(self._sequence)
+            setattr(self._dataset, name, getattr(config, name))
+        adapter = PyDatasetAdapter(self._dataset)
         dataset = tf.data.Dataset.from_generator(
             lambda: _epochs(adapter), output_signature=self.element_spec
         )
@@ -81,8 +81,8 @@ class SequencePipeline(BatchesPipeline):
     def bare_batches(self, seed: int) -> Iterator[Any]:
         """`__getitem__` of 0, 1, ... in this thread, epoch after epoch; no queue, no tf.data."""
         del seed
-        self._sequence.workers, self._sequence.use_multiprocessing = 1, False
-        return _epochs(PyDatasetAdapter(self._sequence))
+        self._dataset.workers, self._dataset.use_multiprocessing = 1, False
+        return _epochs(PyDatasetAdapter(self._dataset))
 
     def build_model(self) -> keras.Model:
         return self.build_model_of()
