@@ -85,14 +85,14 @@ def _why_not(
         )
     if diagnosis.bottleneck == "step-bound":
         return "the training step is what takes the time"
-    return _not_worth(name, diagnosis.costs)
+    return _not_worth(name, diagnosis.costs, splittable="generator_workers" in info.axes)
 
 
-def _not_worth(name: str, costs: StageCosts) -> str | None:
+def _not_worth(name: str, costs: StageCosts, *, splittable: bool) -> str | None:
     if name == "generator_chunk":
         # By what it computes, too: beside a slow generator the wall time drowns in the noise.
         cost = costs.from_generator
-        part = max(cost.wall_s, cost.cpu_s) / producer_s(costs)
+        part = max(cost.wall_s, cost.cpu_s) / _working_s(costs, splittable=splittable)
         return None if part >= WORTH else f"handing elements over takes {part:.0%} of the time"
     if name == "generator_workers":
         part = _leaves_this_process(costs)
@@ -112,6 +112,17 @@ def map_waits(costs: StageCosts) -> bool:
     return costs.map is not None and costs.map.waits
 
 
+def _working_s(costs: StageCosts, *, splittable: bool) -> float:
+    """Seconds per example up to the batch, without waiting that other axes hide.
+
+    Beside a map that waits for 4 ms, handing over an element is nothing; once 64 calls wait at
+    once, it is what takes the time. Threads hide a map's waiting, processes a generator's.
+    """
+    hidden = (costs.map, costs.generator if splittable else None)
+    waited_s = sum(cost.wall_s - cost.cpu_s for cost in hidden if cost and cost.waits)
+    return producer_s(costs) - waited_s
+
+
 def _most_calls(diagnosis: Diagnosis | None) -> int:
     calls = max(CALLS_PER_CORE * whole_cores(), LEAST_CALLS)
     if diagnosis is None or map_waits(diagnosis.costs):
@@ -124,7 +135,9 @@ def _leaves_this_process(costs: StageCosts) -> float:
     handed = costs.from_generator if costs.chunked is None else costs.chunked
     mapped = costs.batch_map or costs.map
     elsewhere = costs.generator.wall_s + (0.0 if costs.chunked is None else handed.wall_s)
-    here = costs.step.wall_s + (mapped.wall_s if mapped else 0.0)
+    # Threads hide what a map waits for.
+    mapped_s = 0.0 if mapped is None else mapped.cpu_s if mapped.waits else mapped.wall_s
+    here = costs.step.wall_s + mapped_s
     here += handed.wall_s if costs.chunked is None else 0.0
     return elsewhere / max(elsewhere + here, 1e-12)
 
