@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
     path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
     costs = costs_of(path) or diagnosed(runner, info, options.seed)
     diagnosis = diagnose(costs, usable_cores()) if costs else None
-    space = offer(info, Options(batch_size=size), diagnosis).space
+    space = offer(info, Options(batch_size=size), diagnosis, usable_cores()).space
     settings = GridSettings.model_validate({**vars(options), "batch_size": size})
     pinned: dict[str, Any] = {
         "target": info.target,

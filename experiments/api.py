@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.console import Console
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import HEADINGS, print_results, row
 from prefetch_tuning.experiments.report.text import verdict
-from prefetch_tuning.experiments.settings import TuneRequest
+from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
@@ -70,7 +70,7 @@ def tune(
     jit_compile: bool = False,
     storage: str | None = None,
     tracking_uri: str | None = None,
-    **options: Any,
+    **options: Unpack[TuneOptions],
 ) -> Tuned:
     """Tunes pipelines as `prefetch-tune tune` does; progress goes to stderr.
 
@@ -85,7 +85,7 @@ def tune(
         jit_compile: compiles the models' steps with XLA; False leaves them as they are.
         storage: of Optuna; by default `mlruns/optuna.db` of this directory.
         tracking_uri: of MLflow.
-        options: fields of `TuneRequest` in `experiments/settings.py`, like `trials=12, seed=1`.
+        options: as the options of the command, like `trials=12, seed=1`; `TuneOptions` lists them.
 
     Raises:
         UsageError, PipelineError: something cannot be used; the message says what to do.

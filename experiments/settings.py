@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from prefetch_tuning.objectives.spec import Device, StopRule
+from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
+from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE
 
 # Together with the confirmation these keep the default run of the three built-in pipelines well
 # under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.
@@ -18,8 +19,23 @@ DEFAULT_CONFIRM_BUDGET_S = 110.0
 LEAST_ROUNDS = 9
 
 
+# The values of options, with their bounds, for the command line and for Python alike.
+Trials = Annotated[int, Field(ge=1)]
+TimeBudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
+MemoryMib = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+TrialTimeoutS = Annotated[float, Field(ge=0.1, le=86_400)]
+Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=10_000)]
+ConfirmBudgetS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(ge=0, le=0.5)]
+# Of a self-test, and of a rerun.
+Comparisons = Annotated[int, Field(ge=1, le=10_000)]
+Reruns = Annotated[int, Field(ge=1, le=10_000)]
+
+
 class Options(BaseModel):
-    """How pipelines are searched and confirmed.
+    """How pipelines are searched and confirmed. Every bound and default stands here, and only here.
 
     Attributes:
         trials: how many in total, those of an earlier run included; None for the default number
@@ -36,23 +52,23 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trials: int | None = None
-    time_budget_s: float | None = None
+    trials: Trials | None = None
+    time_budget_s: TimeBudgetS | None = None
     axes: Literal["basic", "all"] = "all"
-    batch_size: int | None = None
-    memory_limit_mib: float | None = None
+    batch_size: BatchSize | None = None
+    memory_limit_mib: MemoryMib | None = None
     device: Device = "auto"
-    seed: int = 0
-    trial_timeout_s: float = 90.0
+    seed: Seed = 0
+    trial_timeout_s: TrialTimeoutS = 90.0
     stop: StopRule = StopRule()
-    rounds: int = LEAST_ROUNDS
-    confirm_budget_s: float = DEFAULT_CONFIRM_BUDGET_S
-    tolerance: float = 0.02
+    rounds: Rounds | Literal[0] = LEAST_ROUNDS
+    confirm_budget_s: ConfirmBudgetS = DEFAULT_CONFIRM_BUDGET_S
+    tolerance: Tolerance = 0.02
 
     @property
     def most_trials(self) -> int:
         """The number of trials that ends the search."""
-        return self.trials or DEFAULT_TRIALS
+        return DEFAULT_TRIALS if self.trials is None else self.trials
 
     @property
     def search_budget_s(self) -> float | None:
@@ -72,6 +88,24 @@ class TuneRequest(Options):
 
     pipelines: Sequence[str] = ()
     study: str | None = None
+
+
+class TuneOptions(TypedDict, total=False):
+    """The fields of `TuneRequest` as keywords of `tune()`; what is left out has its default."""
+
+    trials: int | None
+    time_budget_s: float | None
+    axes: Literal["basic", "all"]
+    batch_size: int | None
+    memory_limit_mib: float | None
+    device: Device
+    seed: int
+    trial_timeout_s: float
+    stop: StopRule
+    rounds: int
+    confirm_budget_s: float
+    tolerance: float
+    study: str | None
 
 
 class StudySettings(Options):

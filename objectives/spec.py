@@ -16,6 +16,8 @@ TargetLine = Annotated[str, AfterValidator(lambda line: str(Target.parse(line)))
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+# TensorFlow takes 32 bits with a sign.
+MAX_SEED = 2**31 - 1
 STOP_PREFIX = "stop."
 PARAMS = ("pipeline", "seed", "device", *PipelineConfig.model_fields)
 
@@ -68,7 +70,7 @@ class TrialSpec(BaseModel):
 
     pipeline: TargetLine
     config: PipelineConfig
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     device: Device = "auto"
     stop: StopRule = StopRule()
     best_examples_per_s: float | None = Field(default=None, gt=0)

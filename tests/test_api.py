@@ -10,6 +10,7 @@ import pytest
 import prefetch_tuning
 from prefetch_tuning import tune
 from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.pipelines.source import PipelineError
 from tests.conftest import ROOT
 from tests.planted import functions as planted_functions
@@ -56,9 +57,11 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
     with pytest.raises(UsageError, match="belong to one generator function"):
         tune("simple", "image", step_time_ms=5.0)
     with pytest.raises(UsageError, match=r"rounds: Input should be a valid integer"):
-        tune("simple", rounds="many")
+        tune("simple", rounds="many")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"trials: Input should be greater than or equal to 1"):
+        tune("simple", trials=-3)
     with pytest.raises(UsageError, match=r"speed: Extra inputs are not permitted"):
-        tune("simple", speed="high")
+        tune("simple", speed="high")  # type: ignore[call-arg]
     with pytest.raises(PipelineError, match="must be float16 or bfloat16, not 'half'"):
         tune("simple", mixed_precision="half")  # type: ignore[arg-type]
     with pytest.raises(PipelineError, match="no pipeline named 'imgae'"):
@@ -66,6 +69,10 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'tuna'"):
         _ = prefetch_tuning.tuna
     assert list(folder.iterdir()) == []
+
+
+def test_the_keywords_are_the_options_that_there_are() -> None:
+    assert TuneOptions.__annotations__.keys() == TuneRequest.model_fields.keys() - {"pipelines"}
 
 
 def test_the_starter_is_a_pipeline_under_its_own_name(folder: Path) -> None:

@@ -71,7 +71,7 @@ def diagnosis_of(costs: StageCosts) -> Diagnosis:
 
 def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
     """The space of a default study."""
-    return offer(info, Options(), diagnosis).space
+    return offer(info, Options(), diagnosis, usable_cores()).space
 
 
 def first_guesses(diagnosis: Diagnosis, space: SearchSpace) -> list[PipelineConfig]:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from prefetch_tuning.experiments.commands.values import milliseconds, number, precision
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Rounds, Seed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.target import PRECISIONS, compose
@@ -83,7 +83,7 @@ def add_rounds(command: argparse.ArgumentParser) -> None:
     """How long a confirmation is."""
     command.add_argument(
         "--rounds",
-        type=number(int, LEAST_ROUNDS, 10_000),
+        type=number(Rounds),
         metavar="N",
         help=f"rounds of the confirmation, at least {LEAST_ROUNDS}, which is the default",
     )
@@ -98,7 +98,7 @@ def add_measuring(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--seed",
-        type=number(int, 0, 2**31 - 1),
+        type=number(Seed),
         metavar="N",
         help="of generator, model and sampler; default: 0",
     )

@@ -18,6 +18,7 @@ from prefetch_tuning.experiments.commands.arguments import (
 )
 from prefetch_tuning.experiments.commands.values import number
 from prefetch_tuning.experiments.errors import EXIT_OK, EXIT_OTHER_DATA, EXIT_OUTSIDE_NOISE
+from prefetch_tuning.experiments.settings import Reruns
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
@@ -39,7 +40,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--rounds",
-        type=number(int, 1, 10_000),
+        type=number(Reruns),
         metavar="N",
         help="measure so often, for more certainty; default: 1",
     )

@@ -15,7 +15,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     store_of,
 )
 from prefetch_tuning.experiments.commands.values import number
-from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Comparisons
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 
@@ -28,7 +28,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--comparisons",
-        type=number(int, 1, 10_000),
+        type=number(Comparisons),
         default=40,
         metavar="N",
         help="default: 40, some twenty minutes",

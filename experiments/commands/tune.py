@@ -20,9 +20,16 @@ from prefetch_tuning.experiments.commands.arguments import (
     targets_of,
 )
 from prefetch_tuning.experiments.commands.values import memory_mib, number
-from prefetch_tuning.experiments.settings import TuneRequest
+from prefetch_tuning.experiments.settings import (
+    BatchSize,
+    ConfirmBudgetS,
+    TimeBudgetS,
+    Tolerance,
+    Trials,
+    TrialTimeoutS,
+    TuneRequest,
+)
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -52,7 +59,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add(
         "--trials",
-        type=number(int, 1),
+        type=number(Trials),
         metavar="N",
         help="trials a pipeline, those of a resumed study included; default: 24, or as many "
         "as fit into 20 s; those that the diagnosis predicts are always run",
@@ -60,7 +67,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add(
         "--time-budget",
         dest="time_budget_s",
-        type=number(float, 0.0, above=True),
+        type=number(TimeBudgetS),
         metavar="SECONDS",
         help="longest search a pipeline, without diagnosis and confirmation",
     )
@@ -72,7 +79,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--batch-size",
-        type=number(int, 1, MAX_BATCH_SIZE),
+        type=number(BatchSize),
         metavar="N",
         help="search at this batch size only",
     )
@@ -94,13 +101,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add(
         "--confirm-budget",
         dest="confirm_budget_s",
-        type=number(float, 0.0),
+        type=number(ConfirmBudgetS),
         metavar="SECONDS",
         help="rounds beyond the least number begin only within this time; default: 110",
     )
     add(
         "--tolerance",
-        type=number(float, 0.0, 0.5),
+        type=number(Tolerance),
         metavar="SHARE",
         help="of the best rate that may be given up for less memory; default: 0.02",
     )
@@ -109,7 +116,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add(
         "--trial-timeout",
         dest="trial_timeout_s",
-        type=number(float, 0.1, 86_400.0),
+        type=number(TrialTimeoutS),
         metavar="SECONDS",
         help="a trial that takes longer is killed; default: 90",
     )

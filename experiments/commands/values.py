@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from prefetch_tuning.pipelines.target import PRECISIONS
 
@@ -14,30 +16,37 @@ UNITS_MIB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
 TIME_UNITS_MS = {"ms": 1.0, "s": 1_000.0}
 MAX_STEP_MS = 10_000.0
-N = TypeVar("N", int, float)
 
 
-def number(
-    kind: type[N], low: N, high: N | None = None, *, above: bool = False
-) -> Callable[[str], N]:
-    """An argument type: a number from `low` to `high`, or greater than `low` where `above`."""
+def number(kind: Any) -> Callable[[str], Any]:
+    """An argument type: a number of `kind`, like `Annotated[int, Field(ge=1)]`, in its bounds."""
+    of, field = get_args(kind)
+    bounds = {
+        name: getattr(rule, name)
+        for rule in field.metadata
+        for name in ("gt", "ge", "le")
+        if getattr(rule, name, None) is not None
+    }
+    checked = TypeAdapter(kind)
 
-    def convert(text: str) -> N:
+    def convert(text: str) -> Any:
         try:
-            value = kind(text)
+            value = of(text)
         except ValueError:
-            what = "a whole number" if kind is int else "a number"
+            what = "a whole number" if of is int else "a number"
             raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}") from None
-        bound = f"above {low:g}" if above else f"at least {low:g}"
-        if high is not None:
-            bound = f"from {low} to {high}"
-        # Written so that NaN fails, too.
-        inside = (value > low if above else value >= low) and (high is None or value <= high)
-        if not inside:
-            raise argparse.ArgumentTypeError(f"must be {bound}, not {text}")
-        return value
+        try:
+            return checked.validate_python(value)
+        except ValidationError:
+            raise argparse.ArgumentTypeError(f"must be {_in_words(bounds)}, not {text}") from None
 
     return convert
+
+
+def _in_words(bounds: Mapping[str, float]) -> str:
+    if "le" in bounds:
+        return f"from {bounds['ge']} to {bounds['le']}"
+    return f"above {bounds['gt']}" if "gt" in bounds else f"at least {bounds['ge']}"
 
 
 def milliseconds(text: str) -> float:

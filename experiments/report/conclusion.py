@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record
+from prefetch_tuning.experiments.storage.record import Offered, Record
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.studies import load_study
 from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
@@ -63,7 +63,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
 def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
     """All that a report needs, the importance of the axes included."""
     record = Record(study)
-    offered = offer(record.info, record.settings, record.diagnosis)
+    offered = record.offered or _offered_now(record)
     return StudyRecord(
         result=result,
         info=record.info,
@@ -72,9 +72,15 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
         seed=record.settings.seed,
         trials=record.rows,
         importance=_importance(study),
-        searched=offered.space.described,
+        searched=offered.searched,
         left_out=offered.left_out,
     )
+
+
+def _offered_now(record: Record) -> Offered:
+    """For a study that did not keep it, or has not begun to search."""
+    found = offer(record.info, record.settings, record.diagnosis, record.cores)
+    return Offered(searched=found.space.described, left_out=found.left_out)
 
 
 def _fraction(confirmation: Confirmation) -> Fraction | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.machine.cores import whole_cores
 from prefetch_tuning.objectives.measurement import WAITING_CALLS, PipelineInfo, StageCosts
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
@@ -38,23 +37,28 @@ class Offer:
     left_out: dict[str, str]
 
 
-def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None) -> Offer:
+def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cores: float) -> Offer:
     """The axes that a pipeline can take and that its diagnosis finds worth searching.
 
-    Without a diagnosis everything that it can take is offered.
+    Args:
+        info: the pipeline.
+        options: whether structure is searched, and a batch size that is given.
+        diagnosis: None offers everything that the pipeline can take.
+        cores: of the machine that measures.
     """
+    whole = max(1, int(cores))
     sizes = _fitting(info, diagnosis)
     if options.batch_size is not None:
         sizes = (options.batch_size,)
     axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
     if "map_parallelism" in info.axes:
-        axes.append(Axis.range("map_parallelism", _most_calls(diagnosis)))
-    axes += [axis for axis in _of_a_py_dataset(diagnosis) if axis.name in info.axes]
+        axes.append(Axis.range("map_parallelism", _most_calls(diagnosis, whole)))
+    axes += [axis for axis in _of_a_py_dataset(diagnosis, whole) if axis.name in info.axes]
     left_out: dict[str, str] = {}
     for name in STRUCTURE:
         reason = _why_not(name, info, options, diagnosis)
         if reason is None:
-            axes.append(_structural(name, info, diagnosis))
+            axes.append(_structural(name, info, diagnosis, whole))
         else:
             left_out[name] = reason
     return Offer(SearchSpace(batch_sizes=sizes, axes=tuple(axes)), left_out)
@@ -123,8 +127,8 @@ def _working_s(costs: StageCosts, *, splittable: bool) -> float:
     return producer_s(costs) - waited_s
 
 
-def _most_calls(diagnosis: Diagnosis | None) -> int:
-    calls = max(CALLS_PER_CORE * whole_cores(), LEAST_CALLS)
+def _most_calls(diagnosis: Diagnosis | None, cores: int) -> int:
+    calls = max(CALLS_PER_CORE * cores, LEAST_CALLS)
     if diagnosis is None or map_waits(diagnosis.costs):
         return max(calls, WAITING_CALLS)
     return calls
@@ -142,7 +146,7 @@ def _leaves_this_process(costs: StageCosts) -> float:
     return elsewhere / max(elsewhere + here, 1e-12)
 
 
-def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> Axis:
+def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None, cores: int) -> Axis:
     if name == "generator_chunk":
         most = MAX_GENERATOR_CHUNK
         if info.element_bytes:
@@ -150,7 +154,7 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> A
         return Axis.range(name, most, step=4)
     choices = {
         "vectorized_map": (False, True),
-        "generator_workers": _processes(diagnosis),
+        "generator_workers": _processes(diagnosis, cores),
         "thread_pool_size": WAITING_THREADS,
         "max_intra_op_parallelism": (0, 1),
         "device_prefetch": (0, 2),
@@ -158,25 +162,23 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None) -> A
     return Axis.of(name, *choices[name])
 
 
-def _processes(diagnosis: Diagnosis | None) -> tuple[int, ...]:
+def _processes(diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
     if diagnosis is not None and diagnosis.costs.generator.waits:
         return WAITING_PROCESSES
-    cores = whole_cores()
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
 
 
-def _of_a_py_dataset(diagnosis: Diagnosis | None) -> list[Axis]:
+def _of_a_py_dataset(diagnosis: Diagnosis | None, cores: int) -> list[Axis]:
     """The axes of a PyDataset."""
     return [
-        Axis.of("workers", *_workers(diagnosis)),
+        Axis.of("workers", *_workers(diagnosis, cores)),
         Axis.of("use_multiprocessing", False, True),
         Axis.range("max_queue_size", 64, low=2),
     ]
 
 
-def _workers(diagnosis: Diagnosis | None) -> tuple[int, ...]:
+def _workers(diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
     """Many where they wait, and where nobody has measured whether they do."""
-    cores = whole_cores()
     if diagnosis is None:
         return tuple(dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores)))
     if diagnosis.costs.generator.waits:

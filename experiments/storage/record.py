@@ -76,6 +76,20 @@ class PlainData(BaseModel):
         return self.why_not is None
 
 
+class Offered(BaseModel):
+    """What was searched, in words: a later version may offer other axes.
+
+    Attributes:
+        searched: the axes with their ranges.
+        left_out: structural axes that were not searched, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    searched: list[str]
+    left_out: dict[str, str]
+
+
 class Record:
     """Reads and writes the attributes of one study and its trials."""
 
@@ -148,6 +162,16 @@ class Record:
     @diagnosis.setter
     def diagnosis(self, diagnosis: Diagnosis) -> None:
         self._study.set_user_attr("diagnosis", diagnosis.model_dump(mode="json", by_alias=True))
+
+    @property
+    def offered(self) -> Offered | None:
+        """The axes as they were when the search began; None where a study kept none."""
+        kept = self._study.user_attrs.get("offered")
+        return None if kept is None else Offered.model_validate(kept)
+
+    @offered.setter
+    def offered(self, offered: Offered) -> None:
+        self._study.set_user_attr("offered", offered.model_dump(mode="json"))
 
     # ---- trials
 

@@ -19,6 +19,7 @@ from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.record import (
     MeasuredLimit,
     MeasuredRound,
+    Offered,
     PlainData,
     Record,
 )
@@ -26,7 +27,6 @@ from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.verdict.measurements import RoundMeasurement, is_baseline
 from prefetch_tuning.experiments.verdict.same_data import reference
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec
@@ -88,7 +88,9 @@ class PipelineStudy:
     @cached_property
     def offer(self) -> Offer:
         """The axes that are searched; asked for once the diagnosis is there."""
-        return offer(self.info, self.settings, self.record.diagnosis)
+        found = offer(self.info, self.settings, self.record.diagnosis, self.record.cores)
+        self.record.offered = Offered(searched=found.space.described, left_out=found.left_out)
+        return found
 
     def begin(self) -> None:
         """Makes the parent run, or takes up the one of an earlier run and clears its leftovers."""
@@ -107,7 +109,7 @@ class PipelineStudy:
         if diagnosis is None:
             return
         space = self.offer.space
-        configs = first_trials(diagnosis, space, usable_cores())
+        configs = first_trials(diagnosis, space, self.record.cores)
         if self.study.get_trials(deepcopy=False):
             # A resumed study has had them, but for the one that was cut off.
             configs = self.record.cut_off
@@ -190,7 +192,7 @@ class PipelineStudy:
         )
         if diagnosis is None or not seen or space is None:
             return None
-        costs, cores = diagnosis.costs, usable_cores()
+        costs, cores = diagnosis.costs, self.record.cores
         if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
             return None
         best = self.record.best
@@ -315,7 +317,7 @@ class PipelineStudy:
         diagnosis = self.record.diagnosis
         if diagnosis is None:
             return {}
-        predicted = predict(diagnosis.costs, outcome.config, usable_cores())
+        predicted = predict(diagnosis.costs, outcome.config, self.record.cores)
         trial.set_user_attr("predicted", predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:

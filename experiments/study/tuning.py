@@ -26,7 +26,6 @@ from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps, show_trial
 from prefetch_tuning.experiments.study.rounds import Confirmer
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
@@ -157,7 +156,7 @@ class Tuning:
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
                 return
-            diagnosis = study.record.diagnosis = diagnose(costs, usable_cores())
+            diagnosis = study.record.diagnosis = diagnose(costs, study.record.cores)
             study.measured_s += costs.measured_s
         print_diagnosis(self._console, info.name, diagnosis)
 

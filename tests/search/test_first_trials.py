@@ -37,12 +37,12 @@ BLOCKING = COSTS.model_copy(
 
 
 def searched(diagnosis: Diagnosis) -> SearchSpace:
-    return offer(ABLE, Options(), diagnosis).space
+    return offer(ABLE, Options(), diagnosis, 2.0).space
 
 
 def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> None:
     diagnosis = diagnose(COSTS, CORES)
-    space = offer(INFO, Options(), diagnosis).space
+    space = offer(INFO, Options(), diagnosis, 2.0).space
     found = first_trials(diagnosis, space, CORES)
 
     assert len(found) == LEAST_FIRST
@@ -66,7 +66,11 @@ def test_a_map_that_waits_is_tried_with_threads_first() -> None:
 
 def test_calls_go_far_beyond_the_cores_where_the_map_waits() -> None:
     waiting, busy = (
-        next(a for a in offer(ABLE, Options(), diagnosis).space.axes if a.name == "map_parallelism")
+        next(
+            a
+            for a in offer(ABLE, Options(), diagnosis, 2.0).space.axes
+            if a.name == "map_parallelism"
+        )
         for diagnosis in (diagnose(BLOCKING, CORES), diagnose(COSTS, CORES))
     )
 

@@ -26,7 +26,7 @@ def study() -> optuna.Study:
 
 def offered(costs: dict[str, object] | None = None, options: Options | None = None) -> set[str]:
     diagnosis = diagnose(COSTS.model_copy(update=costs), 2) if costs else None
-    found = offer(ABLE, options or Options(), diagnosis)
+    found = offer(ABLE, options or Options(), diagnosis, 2.0)
     names = {axis.name for axis in found.space.axes}
     assert not names & found.left_out.keys()
     assert names | found.left_out.keys() >= set(STRUCTURE)
@@ -52,7 +52,7 @@ def test_suggestions_stay_inside_and_reach_the_ends() -> None:
 
 
 def test_a_configuration_and_its_parameters_are_the_same() -> None:
-    space = offer(ABLE, Options(), None).space
+    space = offer(ABLE, Options(), None, 2.0).space
     created = study()
     config = space.suggest(created.ask())
 
@@ -62,16 +62,16 @@ def test_a_configuration_and_its_parameters_are_the_same() -> None:
 
 
 def test_the_plain_chain_is_a_part_of_the_space() -> None:
-    space = offer(ABLE, Options(), None).space
+    space = offer(ABLE, Options(), None, 2.0).space
     created = study()
     created.enqueue_trial(space.plain)
 
     assert space.suggest(created.ask()).structure == {}
-    assert offer(ABLE, Options(axes="basic"), None).space.plain == {}
+    assert offer(ABLE, Options(axes="basic"), None, 2.0).space.plain == {}
 
 
 def test_a_pipeline_without_a_map_has_no_such_axis() -> None:
-    space = offer(INFO.model_copy(update={"axes": []}), Options(), None).space
+    space = offer(INFO.model_copy(update={"axes": []}), Options(), None, 2.0).space
     trial = study().ask()
 
     assert space.suggest(trial).map_parallelism == 1
@@ -79,17 +79,15 @@ def test_a_pipeline_without_a_map_has_no_such_axis() -> None:
 
 
 def test_a_fixed_batch_size_is_no_axis() -> None:
-    space = offer(INFO, Options(batch_size=48), None).space
+    space = offer(INFO, Options(batch_size=48), None, 2.0).space
     trial = study().ask()
 
     assert space.suggest(trial).batch_size == 48
     assert "batch_size" not in trial.params
 
 
-def test_the_map_may_have_more_calls_in_flight_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefetch_tuning.experiments.search.axes.whole_cores", lambda: 16)
-
-    found = {axis.name: axis for axis in offer(ABLE, Options(), None).space.axes}
+def test_the_map_may_have_more_calls_in_flight_than_cores() -> None:
+    found = {axis.name: axis for axis in offer(ABLE, Options(), None, 16.0).space.axes}
 
     assert found["map_parallelism"].high == 64
 
@@ -130,8 +128,10 @@ def test_a_generator_that_waits_hides_handing_over_only_in_one_process() -> None
         }
     )
 
-    assert "generator_chunk" in {axis.name for axis in offer(ABLE, Options(), diagnosis).space.axes}
-    assert offer(whole, Options(), diagnosis).left_out["generator_chunk"] == (
+    assert "generator_chunk" in {
+        axis.name for axis in offer(ABLE, Options(), diagnosis, 2.0).space.axes
+    }
+    assert offer(whole, Options(), diagnosis, 2.0).left_out["generator_chunk"] == (
         "handing elements over takes 3% of the time"
     )
 
@@ -146,7 +146,7 @@ def test_a_generator_counts_beside_a_map_whose_waiting_threads_hide() -> None:
 def test_what_the_pipeline_cannot_take_is_left_out_with_its_reason() -> None:
     unable = ABLE.model_copy(update={"not_offered": {"vectorized_map": "it looks at one row"}})
 
-    found = offer(unable, Options(), None)
+    found = offer(unable, Options(), None, 2.0)
 
     assert found.left_out == {"vectorized_map": "it looks at one row"}
 
@@ -188,7 +188,7 @@ def test_copying_ahead_is_worth_what_the_copy_takes_beside_the_step(
 ) -> None:
     on_gpu = INFO.model_copy(update={"axes": ["map_parallelism", *STRUCTURE], "not_offered": {}})
 
-    found = offer(on_gpu, Options(), diagnose(COSTS.model_copy(update=costs), 2))
+    found = offer(on_gpu, Options(), diagnose(COSTS.model_copy(update=costs), 2), 2.0)
 
     assert ("device_prefetch" in {axis.name for axis in found.space.axes}) == is_offered
     assert ("device_prefetch" in found.left_out) != is_offered
@@ -196,7 +196,7 @@ def test_copying_ahead_is_worth_what_the_copy_takes_beside_the_step(
 
 def test_a_waiting_generator_gets_more_processes_than_there_are_cores() -> None:
     def most(costs: StageCosts) -> object:
-        found = offer(ABLE, Options(), diagnose(costs, 2)).space.axes
+        found = offer(ABLE, Options(), diagnose(costs, 2), 2.0).space.axes
         return max(a.choices for a in found if a.name == "generator_workers")[-1]
 
     waiting = COSTS.model_copy(update={"generator": cost(5_000.0, cpu_us=50.0)})
@@ -208,7 +208,7 @@ def test_a_waiting_generator_gets_more_processes_than_there_are_cores() -> None:
 
 def test_chunks_of_large_elements_are_bounded_by_their_bytes() -> None:
     large = ABLE.model_copy(update={"element_bytes": CHUNK_BYTES // 8})
-    axes = {axis.name: axis for axis in offer(large, Options(), None).space.axes}
+    axes = {axis.name: axis for axis in offer(large, Options(), None, 2.0).space.axes}
 
     assert axes["generator_chunk"].high == 8
 
@@ -217,8 +217,8 @@ def test_batch_sizes_that_do_not_fit_on_the_device_are_not_searched() -> None:
     """The diagnosis could step on the smaller of two sizes only."""
     found = diagnose(COSTS.model_copy(update={"step_s": {4: 300e-6}, "batch_size": 4}), 2)
 
-    assert offer(INFO, Options(), found).space.batch_sizes == (4,)
-    assert offer(INFO, Options(), diagnose(COSTS, 2)).space.batch_sizes == (4, 8)
-    assert offer(INFO, Options(), None).space.batch_sizes == (4, 8)
+    assert offer(INFO, Options(), found, 2.0).space.batch_sizes == (4,)
+    assert offer(INFO, Options(), diagnose(COSTS, 2), 2.0).space.batch_sizes == (4, 8)
+    assert offer(INFO, Options(), None, 2.0).space.batch_sizes == (4, 8)
     # What was asked for is tried.
-    assert offer(INFO, Options(batch_size=8), found).space.batch_sizes == (8,)
+    assert offer(INFO, Options(batch_size=8), found, 2.0).space.batch_sizes == (8,)

@@ -19,7 +19,6 @@ from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.search.stage_seconds import UNCOVERED
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.machine.cores import whole_cores
 from prefetch_tuning.objectives.measurement import StageCosts
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, cost
@@ -51,7 +50,7 @@ def us(costs: StageCosts, workers: int, *, cores: float = 64, **more: Any) -> fl
 
 
 def space_of(costs: StageCosts) -> SearchSpace:
-    return offer(INFO_OF_A_SEQUENCE, Options(), diagnose(costs, CORES)).space
+    return offer(INFO_OF_A_SEQUENCE, Options(), diagnose(costs, CORES), CORES).space
 
 
 def test_without_workers_all_stages_add_up() -> None:
@@ -90,12 +89,12 @@ def test_a_short_queue_keeps_workers_idle() -> None:
 def test_workers_are_offered_by_whether_they_wait() -> None:
     def most(costs: StageCosts | None) -> object:
         diagnosis = diagnose(costs, CORES) if costs else None
-        axes = offer(INFO_OF_A_SEQUENCE, Options(), diagnosis).space.axes
+        axes = offer(INFO_OF_A_SEQUENCE, Options(), diagnosis, CORES).space.axes
         return next(axis.choices for axis in axes if axis.name == "workers")[-1]
 
     assert most(WAITS) == WAITING_WORKERS[-1] == 32
-    assert most(COMPUTES) == 2 * whole_cores()
-    assert most(None) == 8 * whole_cores()
+    assert most(COMPUTES) == 2 * CORES
+    assert most(None) == 8 * CORES
 
 
 @pytest.mark.parametrize("costs", [WAITS, COMPUTES], ids=["waits", "computes"])
