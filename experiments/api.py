@@ -14,6 +14,7 @@ from typing import Any, Literal, Unpack
 from pydantic import ValidationError
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import HEADINGS, print_results, row
 from prefetch_tuning.experiments.report.text import verdict
@@ -109,7 +110,7 @@ def tune(
         raise UsageError(one_line(error)) from None
     store = Store.choose(Path.cwd(), storage, tracking_uri)
     with TrialRunner() as runner:
-        tuning = Tuning(store, runner, Console(file=sys.stderr, highlight=False))
+        tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
         tuning.tune(request, began)
     return Tuned(tuning.records, tuning.problems)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE
@@ -17,6 +17,7 @@ DEFAULT_TIME_BUDGET_S = 20.0
 DEFAULT_CONFIRM_BUDGET_S = 110.0
 # Fewer give an interval that is hardly one, and a median that one slow round moves.
 LEAST_ROUNDS = 9
+MOST_ROUNDS = 10_000
 
 
 # The values of options, with their bounds, for the command line and for Python alike.
@@ -26,7 +27,7 @@ BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
 MemoryMib = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 TrialTimeoutS = Annotated[float, Field(ge=0.1, le=86_400)]
-Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=10_000)]
+Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=MOST_ROUNDS)]
 ConfirmBudgetS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(ge=0, le=0.5)]
 # Of a self-test, and of a rerun.
@@ -61,9 +62,16 @@ class Options(BaseModel):
     seed: Seed = 0
     trial_timeout_s: TrialTimeoutS = 90.0
     stop: StopRule = StopRule()
-    rounds: Rounds | Literal[0] = LEAST_ROUNDS
+    rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = LEAST_ROUNDS
     confirm_budget_s: ConfirmBudgetS = DEFAULT_CONFIRM_BUDGET_S
     tolerance: Tolerance = 0.02
+
+    @field_validator("rounds")
+    @classmethod
+    def _enough(cls, rounds: int) -> int:
+        if 0 < rounds < LEAST_ROUNDS:
+            raise ValueError(f"must be at least {LEAST_ROUNDS}, or 0 for none, not {rounds}")
+        return rounds
 
     @property
     def most_trials(self) -> int:

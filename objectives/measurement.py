@@ -12,7 +12,6 @@ from prefetch_tuning.objectives.gpu_readings import GpuReadings
 FailureKind = Literal[
     "usage",
     "generator",
-    "transform",
     "model",
     "nan_loss",
     "out_of_memory",  # of the host
@@ -20,7 +19,6 @@ FailureKind = Literal[
     "timeout",
     "killed",
     "crash",
-    "interrupted",
 ]
 Stopped = Literal["precise", "time", "pruned"]
 # A stage that uses the processor for less of its time than this mostly waits for something.

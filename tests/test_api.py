@@ -60,6 +60,8 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
         tune("simple", rounds="many")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"trials: Input should be greater than or equal to 1"):
         tune("simple", trials=-3)
+    with pytest.raises(UsageError, match=r"rounds: must be at least 9, or 0 for none, not 3"):
+        tune("simple", rounds=3)
     with pytest.raises(UsageError, match=r"speed: Extra inputs are not permitted"):
         tune("simple", speed="high")  # type: ignore[call-arg]
     with pytest.raises(PipelineError, match="must be float16 or bfloat16, not 'half'"):

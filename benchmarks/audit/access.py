@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
 from prefetch_tuning.experiments.search.first_trials import first_trials
@@ -115,7 +116,7 @@ def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: i
         artifacts=folder / "artifacts",
         folder=folder,
     )
-    tuning = Tuning(store, runner, Console(file=sys.stderr, highlight=False))
+    tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
     tuning.tune(TuneRequest(pipelines=[target], study=name, seed=seed), time.monotonic())
     if not tuning.records:
         raise NotMeasuredError(f"{name}: {'; '.join(tuning.problems) or 'no result'}")

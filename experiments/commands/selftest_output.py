@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
 from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.selftest import (
     EXPECTED_SHARE,
     SelfTest,
@@ -29,7 +29,7 @@ def selftest_and_report(
     info = runner.describe(request.target, request.seed, request.device)
     store.create()
     tracker = Tracker(store)
-    steps = Steps(notes, f"{info.name} against itself", 0, request.comparisons)
+    steps = ConsoleSteps(notes, f"{info.name} against itself", 0, request.comparisons)
     with steps.shown():
         found = self_test(
             request, info, runner, lambda r: steps.advance(f"ratio {r.ratio:.3f}, {r.verdict}")

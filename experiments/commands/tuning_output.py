@@ -9,6 +9,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_RESULT,
@@ -36,7 +37,7 @@ def tune_and_report(
     0: every pipeline has a result; 1: one has none; 130: interrupted, what was measured is kept.
     """
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    tuning = Tuning(store, runner, notes)
+    tuning = Tuning(store, runner, ConsoleProgress(notes))
     code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
     if code == EXIT_INTERRUPTED and tuning.records:
         result = tuning.records[-1].result
@@ -54,7 +55,7 @@ def confirm_and_report(
 ) -> int:
     """Adds rounds to a study and prints what they change; the same exit codes."""
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    tuning = Tuning(store, runner, notes)
+    tuning = Tuning(store, runner, ConsoleProgress(notes))
     return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
 
 

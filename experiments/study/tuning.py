@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
-from prefetch_tuning.experiments.report.terminal import print_diagnosis
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
@@ -24,7 +22,7 @@ from prefetch_tuning.experiments.storage.studies import check_identity, load_stu
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
-from prefetch_tuning.experiments.study.progress import Steps, show_trial
+from prefetch_tuning.experiments.study.progress import Progress, show_trial
 from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -44,10 +42,10 @@ class Tuning:
         selectors: what names each pipeline on the command line, by its own name.
     """
 
-    def __init__(self, store: Store, runner: TrialRunner, console: Console) -> None:
+    def __init__(self, store: Store, runner: TrialRunner, progress: Progress) -> None:
         self._store = store
         self._runner = runner
-        self._console = console
+        self._progress = progress
         self.selectors: dict[str, str] = {}
         self.records: list[StudyRecord] = []
         self.problems: list[str] = []
@@ -102,7 +100,7 @@ class Tuning:
         info = self._runner.describe(target, options.seed, options.device)
         self.selectors[info.name] = catalog.built_in_name(info.target) or info.target
         if not self._runner.forks and len(self.selectors) == 1:
-            self._console.print(
+            self._progress.say(
                 "CUDA was in use before the first trial, so each trial starts a new "
                 "interpreter: slower, same numbers."
             )
@@ -145,10 +143,10 @@ class Tuning:
         """Measures the stages once a study; without them the search begins blindly."""
         info, diagnosis = study.info, study.record.diagnosis
         if not info.has_stages:
-            self._console.print(f"{info.name}: builds its own chain, whose stages are not measured")
+            self._progress.say(f"{info.name}: builds its own chain, whose stages are not measured")
             return
         if diagnosis is None and study.record.finished:
-            self._console.print(f"{info.name}: its search began without a diagnosis")
+            self._progress.say(f"{info.name}: its search began without a diagnosis")
             return
         if diagnosis is None:
             settings = study.settings
@@ -158,7 +156,7 @@ class Tuning:
                 return
             diagnosis = study.record.diagnosis = diagnose(costs, study.record.cores)
             study.measured_s += costs.measured_s
-        print_diagnosis(self._console, info.name, diagnosis)
+        self._progress.show_diagnosis(info.name, diagnosis)
 
     def _search(self, study: PipelineStudy) -> None:
         """Runs trials until there are enough or the time is spent."""
@@ -170,8 +168,8 @@ class Tuning:
         diagnosis = record.diagnosis
         if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
             trials = STEP_BOUND_TRIALS
-            self._console.print(f"{study.info.name}: a short search of {trials} trials will do")
-        steps = Steps(self._console, study.info.name, len(record.finished), trials)
+            self._progress.say(f"{study.info.name}: a short search of {trials} trials will do")
+        steps = self._progress.steps(study.info.name, len(record.finished), trials)
         with steps.shown():
             while len(record.finished) < trials:
                 left_s = None
@@ -199,7 +197,7 @@ class Tuning:
         done = len(record.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)
-        steps = Steps(self._console, f"{study.info.name} confirming", done, total)
+        steps = self._progress.steps(f"{study.info.name} confirming", done, total)
         try:
             with steps.shown():
                 confirmer.run(steps, more)

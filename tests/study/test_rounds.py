@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.study.candidates import candidates_of
-from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
@@ -133,7 +133,7 @@ def confirm(
     bench.study._runner = runner
     bench.study.record.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
-    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), more)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), more)
     return bench, confirmer
 
 
@@ -166,7 +166,7 @@ def test_more_rounds_can_be_asked_for(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([900.0]), more=4)
     assert len(bench.study.record.rounds) == 4
 
-    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), 3)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), 3)
     assert len(bench.study.record.rounds) == 7
 
 
@@ -270,7 +270,7 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.study._runner = Large([])
     bench.study.record.nominate(candidates)
-    Confirmer(bench.study).run(Steps(Console(quiet=True), "s", 0, 9), None)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
 
     assert sum("tuned-2" in found for found in bench.study.record.rounds) == 9
 
@@ -310,7 +310,7 @@ def watched(
     bench.study._runner = runner
     bench.study.record.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
-    confirmer.run(Steps(Console(quiet=True), "s", 0, 9), None)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
     return bench, confirmer
 
 

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
@@ -32,7 +33,7 @@ class Tuned:
         self.folder = folder
         self.store = Store.choose(folder, None, None)
         self.console = Console(record=True, width=80, file=StringIO())
-        tuning = Tuning(self.store, runner, self.console)
+        tuning = Tuning(self.store, runner, ConsoleProgress(self.console))
         request = TuneRequest(
             pipelines=["tests.planted.costs:HeavyModel"],
             device="cpu",
@@ -169,7 +170,7 @@ def test_the_report_can_be_written_again(tuned: Tuned, tmp_path: Path) -> None:
 
 
 def test_more_rounds_join_those_that_there_are(tuned: Tuned, runner: TrialRunner) -> None:
-    again = Tuning(tuned.store, runner, Console(quiet=True))
+    again = Tuning(tuned.store, runner, ConsoleProgress(Console(quiet=True)))
     again.confirm("heavy", 1, time.monotonic())
 
     [record] = again.records
