@@ -12,6 +12,7 @@ from prefetch_tuning.objectives.gpu_readings import GpuReadings
 FailureKind = Literal[
     "usage",
     "generator",
+    "transform",
     "model",
     "nan_loss",
     "out_of_memory",  # of the host

@@ -26,7 +26,7 @@ class ConsoleProgress:
         return ConsoleSteps(self._console, title, done, total)
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, markup=False)
 
     def show_diagnosis(self, pipeline: str, diagnosis: Diagnosis) -> None:
         print_diagnosis(self._console, pipeline, diagnosis)
