@@ -62,7 +62,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         target=target,
         name=str(pipeline.name),
         summary=(inspect.getdoc(pipeline) or "").split("\n")[0],
-        stand_in=getattr(pipeline, "stand_in", None),
+        stand_in=pipeline.stand_in,
         batch_sizes=batch_sizes,
         has_transform=has_transform(pipeline),
         element=_describe(pipeline.element_spec),
@@ -269,7 +269,7 @@ def source_digest(pipeline: Pipeline) -> str:
     """
     total = hashlib.sha256()
     read: set[Path] = set()
-    for source in getattr(pipeline, "functions", _own_classes(pipeline)):
+    for source in pipeline.functions or _own_classes(pipeline):
         try:
             file = Path(inspect.getfile(source))
             total.update(b"" if file in read else file.read_bytes())

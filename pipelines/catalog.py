@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from prefetch_tuning.pipelines.source import (
     REQUIRED_MEMBERS,
@@ -137,7 +137,11 @@ def _load(target: Target) -> Pipeline:
             f"{target.main} is not a pipeline: it has no {', '.join(missing)}; "
             "subclass prefetch_tuning.GeneratorPipeline"
         )
-    return cast("GeneratorPipeline", found)
+    if not isinstance(found, GeneratorPipeline):
+        raise PipelineError(
+            f"{target.main} is not a pipeline: subclass prefetch_tuning.GeneratorPipeline"
+        )
+    return found
 
 
 # What follows needs TensorFlow, which listing the names must not import.

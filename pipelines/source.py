@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # the process that runs a study reads this module without Ten
     import keras
     import tensorflow as tf
 
-# The members an object must have to be tuned; `transform` and `prepare` may be left out.
-REQUIRED_MEMBERS = ("name", "element_spec", "generate", "build_model", "batch_sizes")
+# What a subclass has to bring; the rest has its defaults.
+REQUIRED_MEMBERS = ("name", "element_spec", "batch_sizes")
 
 
 class PipelineError(ValueError):
@@ -31,12 +31,22 @@ class GeneratorPipeline(ABC):
             with unknown dimensions are batched with `padded_batch`.
         batch_sizes: the batch sizes worth searching, in examples.
         skipped_elements: faulty elements that `generate` left out so far; logged with each trial.
+        stand_in: what takes the place of a model's training step, in words; None for a real model.
+        functions: whose source decides what is measured; empty for that of the class.
+        transform_batch: the map for whole batches, where `transform` does not take them itself;
+            usually a method.
     """
 
     name: str
     element_spec: Any
     batch_sizes: Sequence[int]
     skipped_elements: int = 0
+    stand_in: str | None = None
+    functions: Sequence[Any] = ()
+    transform_batch: Callable[..., Any] | None = None
+
+    def prepare(self) -> None:
+        """Makes what `generate` reads, once, before it is started in several processes."""
 
     @abstractmethod
     def generate(self, seed: int) -> Iterator[Any]:
@@ -62,17 +72,12 @@ class GeneratorPipeline(ABC):
         """Returns a fresh Keras model, compiled with an optimizer and a loss."""
 
 
-def skipped_elements(pipeline: object) -> int:
-    """Faulty elements that a generator left out so far; 0 where it does not say."""
-    return int(getattr(pipeline, "skipped_elements", 0))  # it need not be a subclass
-
-
-def is_shardable(pipeline: object) -> bool:
+def is_shardable(pipeline: Pipeline) -> bool:
     """Whether the generator can be run in shards, each in a process of its own."""
-    generate = getattr(type(pipeline), "generate", None)
-    if generate is None:
+    if isinstance(pipeline, BatchesPipeline):
         return False
-    return {"shard_index", "shard_count"} <= inspect.signature(generate).parameters.keys()
+    parameters = inspect.signature(type(pipeline).generate).parameters
+    return {"shard_index", "shard_count"} <= parameters.keys()
 
 
 class BatchesPipeline(ABC):
@@ -118,7 +123,8 @@ class BatchesPipeline(ABC):
 Pipeline = GeneratorPipeline | BatchesPipeline
 
 
-def has_transform(pipeline: object) -> bool:
+def has_transform(pipeline: Pipeline) -> bool:
     """Whether the pipeline brings a map of its own, so that the map is worth running at all."""
-    transform = getattr(type(pipeline), "transform", None)
-    return transform is not None and transform is not GeneratorPipeline.transform
+    if isinstance(pipeline, BatchesPipeline):
+        return False
+    return type(pipeline).transform is not GeneratorPipeline.transform

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain, cycle, islice
-from typing import Any, cast
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from prefetch_tuning.objectives.digest import nbytes
@@ -43,16 +43,22 @@ BLOCK_BYTES = 16 * MIB
 LONGEST_BATCH_S = 0.05
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a pipeline needs for its elements to be handed over, with elements that there are."""
+class Kept(GeneratorPipeline):
+    """Elements that there are, to be handed over like a generator's; they train nothing."""
 
-    element_spec: Any
-    elements: list[Any]
+    name = "kept"
+    batch_sizes = ()
+
+    def __init__(self, element_spec: Any, elements: list[Any]) -> None:
+        self.element_spec = element_spec
+        self._elements = elements
 
     def generate(self, seed: int) -> Iterator[Any]:
         del seed
-        return cycle(self.elements)
+        return cycle(self._elements)
+
+    def build_model(self) -> keras.Model:
+        raise NotImplementedError
 
 
 class StageChains:
@@ -123,7 +129,7 @@ class StageChains:
 
         Beside a generator that waits for milliseconds the microseconds of a block would be lost.
         """
-        kept = cast("GeneratorPipeline", Kept(self._pipeline.element_spec, self._elements))
+        kept = Kept(self._pipeline.element_spec, self._elements)
         source = SourceMonitor(kept, self._seed, self._config(generator_chunk=chunk))
         batches = regrouped(in_blocks(kept, source), self._batch_size)
         return self.cost(self._taken(batches, self._batch_size))

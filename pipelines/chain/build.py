@@ -121,7 +121,8 @@ def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> t
 
 def batch_transform(pipeline: GeneratorPipeline) -> Any:
     """The map for whole batches: `transform_batch` where there is one, else `transform` itself."""
-    return getattr(pipeline, "transform_batch", pipeline.transform)
+    own = pipeline.transform_batch
+    return pipeline.transform if own is None else own
 
 
 def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:

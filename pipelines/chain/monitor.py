@@ -8,7 +8,7 @@ from typing import Any
 from prefetch_tuning.pipelines.chain.chunking import blocks, unstack
 from prefetch_tuning.pipelines.chain.processes import GeneratorProcesses, StartMethod
 from prefetch_tuning.pipelines.config import PipelineConfig
-from prefetch_tuning.pipelines.source import GeneratorPipeline, skipped_elements
+from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 
 class SourceMonitor:
@@ -55,7 +55,7 @@ class SourceMonitor:
         """Faulty elements left out so far, here or in the processes."""
         if self._processes is not None:
             return self._processes.skipped_elements
-        return skipped_elements(self._pipeline)
+        return self._pipeline.skipped_elements
 
     def _run(self) -> Iterator[Any]:
         spec = self._pipeline.element_spec

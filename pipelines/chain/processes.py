@@ -19,7 +19,7 @@ from typing import Any, Literal
 from prefetch_tuning.pipelines.chain.blocks import block_size
 from prefetch_tuning.pipelines.chain.chunking import Block, blocks, interleave
 from prefetch_tuning.pipelines.config import PipelineConfig
-from prefetch_tuning.pipelines.source import GeneratorPipeline, skipped_elements
+from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 StartMethod = Literal["fork", "forkserver"]
 
@@ -43,9 +43,7 @@ class GeneratorProcesses:
     ) -> None:
         count = config.generator_workers
         size = block_size(config)
-        prepare = getattr(pipeline, "prepare", None)
-        if prepare is not None:
-            prepare()  # once here instead of in each of them
+        pipeline.prepare()  # once here instead of in each of them
         context: Any = multiprocessing.get_context(method)  # its types leave Process out
         if method == "forkserver":
             # One import of TensorFlow for all of them.
@@ -122,14 +120,14 @@ def _work(
         try:
             elements = shard(seed, shard_index=index, shard_count=count)
             for block in blocks(elements, pipeline.element_spec, size):
-                made.put((run, block, skipped_elements(pipeline), None))
+                made.put((run, block, pipeline.skipped_elements, None))
                 if not orders.empty():
                     break  # nobody reads this run any more
             else:
-                made.put((run, None, skipped_elements(pipeline), None))
+                made.put((run, None, pipeline.skipped_elements, None))
         except Exception as error:
             traceback.print_exc()
-            made.put((run, None, skipped_elements(pipeline), _pickled(error)))
+            made.put((run, None, pipeline.skipped_elements, _pickled(error)))
 
 
 def _end_with_parent() -> None:

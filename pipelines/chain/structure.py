@@ -48,7 +48,7 @@ def why_not_vectorized(
         return "there is no map"
     if is_padded(pipeline.element_spec):
         return "a padded batch is other data to the map than its elements"
-    if python and not hasattr(pipeline, "transform_batch"):
+    if python and pipeline.transform_batch is None:
         return "the map calls Python; a transform_batch method would say that it takes batches"
     try:
         return _compare(pipeline, elements)
