@@ -45,7 +45,7 @@ class GeneratorPipeline(ABC):
     functions: Sequence[Any] = ()
     transform_batch: Callable[..., Any] | None = None
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Makes what `generate` reads, once, before it is started in several processes."""
 
     @abstractmethod

@@ -26,8 +26,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from prefetch_tuning.experiments.report.conclusion import kept_record
-    from prefetch_tuning.experiments.report.document import write_report
+    from prefetch_tuning.experiments.report.document import Report
 
-    for path in write_report(kept_record(options.study, store_of(options)), options.out):
+    for path in Report(kept_record(options.study, store_of(options))).write(options.out):
         print(path)  # noqa: T201 - the command's output
     return EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 from markupsafe import Markup
@@ -10,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.rendering import environment
-from prefetch_tuning.experiments.report.sections import sections
+from prefetch_tuning.experiments.report.sections import Section, sections
 from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.experiments.report.style import CONFIG
 from prefetch_tuning.experiments.report.tables import environment_table
@@ -18,65 +19,81 @@ from prefetch_tuning.experiments.report.text import choice, findings, tone, verd
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 
-def html(record: StudyRecord) -> str:
-    """One page that asks the network for nothing: plotly is in it, once, and so are the data."""
-    drawn = {
-        section.id: [_div(chart, section.id, index) for index, chart in enumerate(section.figures)]
-        for section in sections(record)
-    }
-    # In a script element nothing is escaped; only its end tag would end it.
-    plotly = get_plotlyjs().replace("</script", "<\\/script")
-    return _render("report.html.j2", record, figures=drawn, plotly=Markup(plotly))  # noqa: S704
+class Report:
+    """What a study found, for every place where it is read; its figures are drawn once."""
 
+    def __init__(self, record: StudyRecord) -> None:
+        self.record = record
 
-def markdown(record: StudyRecord) -> str:
-    """The same findings as text and tables: a file on GitHub, or in a mail."""
-    return _render("report.md.j2", record)
+    @cached_property
+    def sections(self) -> list[Section]:
+        """What the page and the Markdown consist of, in order."""
+        return sections(self.record)
 
+    @cached_property
+    def snippet(self) -> str:
+        """The code to paste; empty if there is no configuration."""
+        return snippet(self.record)
 
-def note(record: StudyRecord) -> str:
-    """The verdict and the code alone: what the MLflow UI shows beside the study."""
-    return _render("note.md.j2", record)
+    def html(self) -> str:
+        """One page that asks the network for nothing: plotly is in it, once, and so are the data."""
+        drawn = {
+            section.id: [
+                _div(chart, section.id, index) for index, chart in enumerate(section.figures)
+            ]
+            for section in self.sections
+        }
+        # In a script element nothing is escaped; only its end tag would end it.
+        plotly = Markup(get_plotlyjs().replace("</script", "<\\/script"))  # noqa: S704
+        return self._render("report.html.j2", figures=drawn, plotly=plotly)
 
+    def markdown(self) -> str:
+        """The same findings as text and tables: a file on GitHub, or in a mail."""
+        return self._render("report.md.j2")
 
-def write_report(record: StudyRecord, folder: Path) -> list[Path]:
-    """Writes report.html, report.md and, if there is a configuration, snippet.py into `folder`.
+    def note(self) -> str:
+        """The verdict and the code alone: what the MLflow UI shows beside the study."""
+        return self._render("note.md.j2")
 
-    Each is written whole or not at all: a reader never sees half a file.
+    def files(self) -> dict[str, str]:
+        """The text of each file: the page, the Markdown and, if there is any, the code."""
+        texts = {"report.html": self.html(), "report.md": self.markdown()}
+        return texts | ({"snippet.py": self.snippet} if self.snippet else {})
 
-    Raises:
-        UsageError: the folder cannot be made or written to.
-    """
-    texts = {"report.html": html(record), "report.md": markdown(record)}
-    if code := snippet(record):
-        texts["snippet.py"] = code
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / name, text) for name, text in texts.items()]
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the report into {str(folder)!r}: {error.strerror}; choose another folder"
-        ) from error
+    def write(self, folder: Path) -> list[Path]:
+        """Writes the files into `folder`, each whole or not at all: a reader never sees half.
 
+        Raises:
+            UsageError: the folder cannot be made or written to.
+        """
+        texts = self.files()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return [_write(folder / name, text) for name, text in texts.items()]
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the report into {str(folder)!r}: {error.strerror}; choose another "
+                "folder"
+            ) from error
 
-def _render(template: str, record: StudyRecord, **more: object) -> str:
-    result = record.result
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            info=record.info,
-            result=result,
-            host=record.host,
-            verdict=verdict(record),
-            tone=tone(result),
-            facts=choice(record) + findings(result),
-            sections=sections(record),
-            snippet=snippet(record),
-            environment=environment_table(record),
-            **more,
+    def _render(self, template: str, **more: object) -> str:
+        record, result = self.record, self.record.result
+        return (
+            environment()
+            .get_template(template)
+            .render(
+                info=record.info,
+                result=result,
+                host=record.host,
+                verdict=verdict(record),
+                tone=tone(result),
+                facts=choice(record) + findings(result),
+                sections=self.sections,
+                snippet=self.snippet,
+                environment=environment_table(record),
+                **more,
+            )
         )
-    )
 
 
 def _div(chart: Figure, section: str, index: int) -> Markup:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import optuna
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
-from prefetch_tuning.experiments.report.document import html, markdown, note
-from prefetch_tuning.experiments.report.snippet import snippet
+from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.storage.load_config import CONFIG_FILE
 from prefetch_tuning.experiments.storage.metrics import result_metrics
 from prefetch_tuning.experiments.storage.record import Record
@@ -39,11 +38,9 @@ def close_study(
     result = result_of(kept, *spent)
     record = study_record(study, result)
     tags = {"state": "interrupted" if interrupted else "complete"}
-    tags[NOTE] = note(record)[:NOTE_CHARACTERS]
-    texts = {"report.html": html(record), "report.md": markdown(record)}
-    code = snippet(record)
-    if code:
-        texts["snippet.py"] = code
+    report = Report(record)
+    tags[NOTE] = report.note()[:NOTE_CHARACTERS]
+    texts = report.files()
     if result.recommended is not None:
         texts[CONFIG_FILE] = result.recommended.config.model_dump_json(indent=2)
     tracker.finish_study(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
-from prefetch_tuning.experiments.report.document import html, markdown
+from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.record import Record, all_failed
 from prefetch_tuning.experiments.storage.results import StudyRecord
@@ -211,8 +211,8 @@ def test_a_report_has_such_trials_without_a_rate() -> None:
     record = recorded(study)
 
     assert 0 < lacking < 12
-    assert f"{lacking} short of memory" in markdown(record)
-    assert html(record).count("by allocator GPU_0_bfc") >= lacking
+    assert f"{lacking} short of memory" in Report(record).markdown()
+    assert Report(record).html().count("by allocator GPU_0_bfc") >= lacking
 
 
 def test_a_study_knows_when_not_even_the_smallest_batch_fits(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_a_report_of_nothing_but_such_trials_says_so(tmp_path: Path) -> None:
     record = recorded(bench.study)
 
     assert record.result.best is None
-    assert "4 short of memory" in markdown(record)
-    assert "by allocator GPU_0_bfc" in html(record)
+    assert "4 short of memory" in Report(record).markdown()
+    assert "by allocator GPU_0_bfc" in Report(record).html()
 
 
 def test_its_run_says_infeasible_and_quotes_the_error(tmp_path: Path) -> None:

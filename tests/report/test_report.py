@@ -11,7 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.experiments.report import document as report
+from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.tables import confirmation_table
 from prefetch_tuning.experiments.report.text import (
     between,
@@ -88,7 +88,7 @@ def test_the_verdict_has_its_uncertainty(numbers: tuple[float, float, float], sa
 
 
 def test_without_a_confirmation_the_best_is_called_lucky() -> None:
-    text = report.markdown(report_records.unconfirmed())
+    text = Report(report_records.unconfirmed()).markdown()
 
     assert "unconfirmed. The best is the luckiest of 15 noisy trials" in text
     assert "fastest of 15 complete trials, not confirmed" in text
@@ -116,7 +116,7 @@ def test_without_a_result_the_report_says_so_everywhere() -> None:
 
 
 def test_a_step_bound_pipeline_keeps_autotune_and_says_why() -> None:
-    text = report.markdown(report_records.step_bound())
+    text = Report(report_records.step_bound()).markdown()
 
     assert ": keep AUTOTUNE." in text
     assert "Limited by: the training step; the data is ready before it" in text
@@ -124,7 +124,7 @@ def test_a_step_bound_pipeline_keeps_autotune_and_says_why() -> None:
 
 
 def test_one_page_has_every_section_once_and_plotly_once() -> None:
-    page = report.html(report_records.full())
+    page = Report(report_records.full()).html()
 
     for section in SECTIONS:
         assert page.count(f'<section id="{section}">') == 1
@@ -137,7 +137,7 @@ def test_one_page_has_every_section_once_and_plotly_once() -> None:
 
 
 def test_a_persons_words_cannot_leave_their_place_in_html() -> None:
-    page = report.html(report_records.hostile(HOSTILE))
+    page = Report(report_records.hostile(HOSTILE)).html()
     own = page.replace(get_plotlyjs(), "")
 
     assert "<img" not in own
@@ -147,7 +147,7 @@ def test_a_persons_words_cannot_leave_their_place_in_html() -> None:
 
 
 def test_a_persons_words_cannot_leave_their_cell_in_markdown() -> None:
-    text = report.markdown(report_records.hostile(HOSTILE)).split("## Code")[0]
+    text = Report(report_records.hostile(HOSTILE)).markdown().split("## Code")[0]
     failures = text.split("## What failed")[1]
     rows = [line for line in failures.splitlines() if line.startswith("|")]
 
@@ -173,11 +173,11 @@ def test_numbers_keep_the_digits_that_tell_them_apart() -> None:
 
 def test_files_are_written_and_no_others(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "image"
-    written = report.write_report(report_records.full(), folder)
+    written = Report(report_records.full()).write(folder)
 
     assert [path.name for path in written] == ["report.html", "report.md", "snippet.py"]
     assert sorted(folder.iterdir()) == sorted(written)
-    assert report.write_report(report_records.nothing(), tmp_path) == [
+    assert Report(report_records.nothing()).write(tmp_path) == [
         tmp_path / "report.html",
         tmp_path / "report.md",
     ]
@@ -186,11 +186,11 @@ def test_files_are_written_and_no_others(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write the report into .*file.*Not a directory"):
-        report.write_report(report_records.nothing(), tmp_path / "file" / "folder")
+        Report(report_records.nothing()).write(tmp_path / "file" / "folder")
 
     (tmp_path / "report.html").mkdir()
     with pytest.raises(UsageError, match="choose another folder"):
-        report.write_report(report_records.nothing(), tmp_path)
+        Report(report_records.nothing()).write(tmp_path)
     assert not list(tmp_path.glob("*.tmp"))
 
 

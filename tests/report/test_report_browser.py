@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prefetch_tuning.experiments.report import document as report
+from prefetch_tuning.experiments.report.document import Report
 from tests.support import report_records
 from tests.support.browser import FLAGS, NO_NETWORK
 
@@ -96,7 +96,7 @@ def look_at(page: str, size: tuple[int, int], chromium: str, folder: Path) -> Se
 def test_every_figure_is_drawn_and_nothing_is_fetched(
     size: tuple[int, int], chromium: str, tmp_path: Path
 ) -> None:
-    seen = look_at(report.html(report_records.full()), size, chromium, tmp_path)
+    seen = look_at(Report(report_records.full()).html(), size, chromium, tmp_path)
 
     assert seen.probe["width"] == size[0]
     assert len(seen.probe["figures"]) == len(seen.drawn) == FIGURES
@@ -107,7 +107,7 @@ def test_every_figure_is_drawn_and_nothing_is_fetched(
 
 def test_a_persons_words_stay_words(chromium: str, tmp_path: Path) -> None:
     words = "</script><script>console.error('ran')</script><img src=https://example.org/x>" * 3
-    seen = look_at(report.html(report_records.hostile(words)), PHONE, chromium, tmp_path)
+    seen = look_at(Report(report_records.hostile(words)).html(), PHONE, chromium, tmp_path)
 
     assert len(seen.drawn) == FIGURES
     assert seen.console == []
@@ -116,7 +116,7 @@ def test_a_persons_words_stay_words(chromium: str, tmp_path: Path) -> None:
 
 
 def test_a_page_without_any_result_is_quiet_too(chromium: str, tmp_path: Path) -> None:
-    seen = look_at(report.html(report_records.nothing()), PHONE, chromium, tmp_path)
+    seen = look_at(Report(report_records.nothing()).html(), PHONE, chromium, tmp_path)
 
     assert seen.probe["figures"] == []
     assert seen.console == []

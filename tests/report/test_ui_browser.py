@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from prefetch_tuning.experiments.report.document import html, note
+from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.text import verdict
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
@@ -51,7 +51,7 @@ class Ui:
         tracker = Tracker(store)
         record = report_records.full()
         self.verdict = verdict(record)
-        self.report = html(record)
+        self.report = Report(record).html()
         self.study = tracker.start_study("image", "image-browsed", {"pipeline": "image"})
         self.trials: list[str] = []
         for buffer, name in zip((4, 8), NAMES, strict=True):
@@ -70,7 +70,7 @@ class Ui:
             interrupted=False,
             params={},
             metrics={"limit/fraction": 0.9},
-            tags={"verdict": "faster", NOTE: note(record)},
+            tags={"verdict": "faster", NOTE: Report(record).note()},
             texts={"report.html": self.report},
         )
         self.experiment = tracker.experiment_of(self.study)
