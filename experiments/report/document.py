@@ -36,7 +36,7 @@ class Report:
         return snippet(self.record)
 
     def html(self) -> str:
-        """One page that asks the network for nothing: plotly is in it, once, and so are the data."""
+        """One page that asks the network for nothing: plotly and the data are in it, once."""
         drawn = {
             section.id: [
                 _div(chart, section.id, index) for index, chart in enumerate(section.figures)

@@ -105,7 +105,8 @@ def test_a_recommendation_without_a_comparison_gives_its_reason() -> None:
 
 
 def test_without_a_result_the_report_says_so_everywhere() -> None:
-    page, text = (make(report_records.nothing()) for make in (report.html, report.markdown))
+    empty = Report(report_records.nothing())
+    page, text = empty.html(), empty.markdown()
 
     for document in (page, text):
         assert "lost: no result; none of 3 trials completed." in document
