@@ -43,7 +43,7 @@ FOLDER = Path("mlruns/grids")
 
 def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
     """Runs or goes on with a grid, and prints its result."""
-    info = runner.describe(catalog.resolve(options.pipeline), options.seed, "auto")
+    info = runner.inspect(catalog.resolve(options.pipeline), options.seed, "auto")
     size = options.batch_size or max(info.batch_sizes)
     path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
     costs = costs_of(path) or diagnosed(runner, info, options.seed)

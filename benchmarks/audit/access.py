@@ -86,7 +86,7 @@ def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int =
     Raises:
         NotMeasuredError: it failed.
     """
-    info = runner.describe(target, seed, "auto")
+    info = runner.inspect(target, seed, "auto")
     vectorized = "vectorized_map" in info.axes
     found = runner.measure_limit(target, batch_size, seed, "auto", vectorized=vectorized)
     if isinstance(found, TrialFailure):

@@ -96,7 +96,7 @@ class AuditBench(Bench):
         """
         line = self.journal.find("ground", target)
         if line is None:
-            info = self.runner.describe(target, self.seed, "auto")
+            info = self.runner.inspect(target, self.seed, "auto")
             costs = self.runner.measure_stages(target, self.seed, "auto")
             if isinstance(costs, TrialFailure):
                 raise NotMeasuredError(f"{target}: no diagnosis, {costs.kind}: {costs.detail}")

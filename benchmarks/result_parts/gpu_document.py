@@ -18,8 +18,8 @@ from benchmarks.result_parts.document import (
 from benchmarks.result_parts.run import Outcome, found
 from prefetch_tuning.experiments.report.text import between, rate, settings, share
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.studies import load_study
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Round
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
@@ -32,7 +32,7 @@ Row = tuple[Outcome, Utilisations]
 
 def utilisations(outcome: Outcome, store: Store) -> Utilisations:
     """What is kept of the study's rounds says how busy the accelerator was."""
-    record = Record(load_study(outcome.record.result.study, store))
+    record = StudyAttributes(load_study(outcome.record.result.study, store))
     return {name: utilisation(name, record.rounds, record.limits) for name in record.candidates}
 
 

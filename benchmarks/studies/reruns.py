@@ -14,8 +14,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.studies import load_study
 
 RERUNS = 10
@@ -23,7 +23,7 @@ RERUNS = 10
 
 def chosen(study: str, store: Store, count: int) -> list[str]:
     """The runs of `count` complete trials of a study, from its first to its last."""
-    rows = Record(load_study(study, store)).rows
+    rows = StudyAttributes(load_study(study, store)).rows
     runs = [row.measured.mlflow_run_id for row in rows if row.state == "complete" and row.measured]
     step = max(len(runs) / count, 1.0)
     return [runs[int(index * step)] for index in range(min(count, len(runs)))]

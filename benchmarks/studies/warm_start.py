@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from prefetch_tuning.experiments.search.prediction import median_error
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.results import TrialRow
 from prefetch_tuning.experiments.storage.studies import load_study
 
@@ -33,7 +33,7 @@ def main(names: list[str]) -> None:
     print("|---|---:|---:|---:|---:|")
     first_pairs: list[tuple[float, float]] = []
     for name in names:
-        rows = Record(load_study(name, store)).rows
+        rows = StudyAttributes(load_study(name, store)).rows
         warm = predicted([row for row in rows if row.warm_start])
         first_pairs += warm
         complete = [row for row in rows if row.measured and row.state == "complete"]

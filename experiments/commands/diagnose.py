@@ -61,7 +61,7 @@ def diagnose_and_report(
 
     found: dict[str, Diagnosis] = {}
     for target in targets:
-        info = runner.describe(target, seed, device)
+        info = runner.inspect(target, seed, device)
         costs = runner.measure_stages(target, seed, device)
         if isinstance(costs, TrialFailure):
             raise PipelineError(costs.detail)

@@ -22,7 +22,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     targets = [catalog.resolve(name) for name in options.pipelines or catalog.names()]
     with TrialRunner() as runner:
-        infos = [runner.describe(target, seed=0, device="auto") for target in targets]
+        infos = [runner.inspect(target, seed=0, device="auto") for target in targets]
     print_pipelines(Console(), infos, () if options.pipelines else catalog.heavy_names())
     return EXIT_OK
 

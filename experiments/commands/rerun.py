@@ -87,7 +87,7 @@ def rerun_and_report(
     found = original(tracker, run_id)
     check_trust(found, named, trust=trust)
     with TrialRunner() as runner:
-        info = runner.describe(found.spec.pipeline, found.spec.seed, found.spec.device)
+        info = runner.inspect(found.spec.pipeline, found.spec.seed, found.spec.device)
         tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
         measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
     comparison = compare(found, measured, run_ids, tags)

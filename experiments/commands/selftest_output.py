@@ -26,7 +26,7 @@ def selftest_and_report(
 ) -> int:
     """Runs the test, prints and logs it; returns 1 where the verdicts cannot be trusted."""
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    info = runner.describe(request.target, request.seed, request.device)
+    info = runner.inspect(request.target, request.seed, request.device)
     store.create()
     tracker = Tracker(store)
     steps = ConsoleSteps(notes, f"{info.name} against itself", 0, request.comparisons)

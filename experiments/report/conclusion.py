@@ -7,8 +7,8 @@ from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.storage.attributes import Offered, StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Offered, Record
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.studies import load_study
 from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
@@ -16,35 +16,35 @@ from prefetch_tuning.experiments.verdict.limit import Fraction
 from prefetch_tuning.experiments.verdict.measurements import is_baseline
 
 
-def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
+def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyResult:
     """The result as the record has it now.
 
     Args:
-        record: of a study that was described, searched or not.
+        kept: of a study that has begun, searched or not.
         measured_s: seconds of measuring in this run.
         wall_s: seconds of this run in all.
     """
-    settings, info = record.settings, record.info
+    settings, info = kept.settings, kept.info
     confirmation = conclude(
-        record.candidates,
-        record.rounds,
-        cores=record.cores,
+        kept.candidates,
+        kept.rounds,
+        cores=kept.cores,
         tolerance=settings.tolerance,
         memory_limit_mib=settings.memory_limit_mib,
-        limits=record.limits,
+        limits=kept.limits,
         splittable=bool({"generator_workers", "workers"} & set(info.axes)),
-        other_data=record.other_data,
+        other_data=kept.other_data,
     )
-    data = record.data
+    data = kept.data
     return StudyResult(
         pipeline=info.name,
         device=info.device,
         study=settings.name,
-        mlflow_run_id=record.run_id or "",
-        trials=record.counts,
+        mlflow_run_id=kept.run_id or "",
+        trials=kept.counts,
         baselines={c.candidate: c for c in confirmation.candidates if is_baseline(c.candidate)},
-        best=record.best,
-        diagnosis=record.diagnosis,
+        best=kept.best,
+        diagnosis=kept.diagnosis,
         limit=confirmation.limit,
         fraction=_fraction(confirmation),
         confirmation=confirmation.candidates,
@@ -53,7 +53,7 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
         baseline_failures=confirmation.baseline_failures,
         data_checked=data.checked if data else None,
         data_batches=len(data.each_batch) if data else 0,
-        other_data=record.other_data,
+        other_data=kept.other_data,
         recommended=confirmation.recommended,
         measured_s=measured_s,
         wall_s=wall_s,
@@ -62,24 +62,24 @@ def result_of(record: Record, measured_s: float, wall_s: float) -> StudyResult:
 
 def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
     """All that a report needs, the importance of the axes included."""
-    record = Record(study)
-    offered = record.offered or _offered_now(record)
+    kept = StudyAttributes(study)
+    offered = kept.offered or _offered_now(kept)
     return StudyRecord(
         result=result,
-        info=record.info,
-        host=record.host,
-        versions=record.versions,
-        seed=record.settings.seed,
-        trials=record.rows,
+        info=kept.info,
+        host=kept.host,
+        versions=kept.versions,
+        seed=kept.settings.seed,
+        trials=kept.rows,
         importance=_importance(study),
         searched=offered.searched,
         left_out=offered.left_out,
     )
 
 
-def _offered_now(record: Record) -> Offered:
+def _offered_now(kept: StudyAttributes) -> Offered:
     """For a study that did not keep it, or has not begun to search."""
-    found = offer(record.info, record.settings, record.diagnosis, record.cores)
+    found = offer(kept.info, kept.settings, kept.diagnosis, kept.cores)
     return Offered(searched=found.space.described, left_out=found.left_out)
 
 
@@ -106,7 +106,7 @@ def kept_record(study: str, store: Store) -> StudyRecord:
         StudyError: there is no such study, or something else made it.
     """
     found = load_study(study, store)
-    record = Record(found)
-    if not record.is_described:
+    kept = StudyAttributes(found)
+    if not kept.is_ours:
         raise StudyError(f"study {study!r} was not made by prefetch-tune; there is no report")
-    return study_record(found, result_of(record, *record.spent))
+    return study_record(found, result_of(kept, *kept.spent))

@@ -6,9 +6,9 @@ import optuna
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import Report
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.load_config import CONFIG_FILE
 from prefetch_tuning.experiments.storage.metrics import result_metrics
-from prefetch_tuning.experiments.storage.record import Record
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
 
@@ -27,13 +27,13 @@ def close_study(
     """Concludes from what the study keeps, logs it to the parent run and ends that.
 
     Args:
-        study: one that was described.
+        study: one that has begun.
         run_id: of its parent run.
         tracker: where that is.
         spent: seconds of measuring and in all, of this run.
         interrupted: by Ctrl-C or an error, before the study was done.
     """
-    kept = Record(study)
+    kept = StudyAttributes(study)
     kept.spent = spent
     result = result_of(kept, *spent)
     record = study_record(study, result)

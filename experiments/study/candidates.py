@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from prefetch_tuning.experiments.storage.record import Candidates
+from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,

@@ -16,12 +16,12 @@ from prefetch_tuning.experiments.search.correction import Correction, lessons, r
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict, relative_error
 from prefetch_tuning.experiments.settings import StudySettings
-from prefetch_tuning.experiments.storage.record import (
+from prefetch_tuning.experiments.storage.attributes import (
     MeasuredLimit,
     MeasuredRound,
     Offered,
     PlainData,
-    Record,
+    StudyAttributes,
 )
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
 from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -61,7 +61,7 @@ class PipelineStudy:
     """The search over one pipeline's configurations, and the rounds that confirm its best.
 
     Attributes:
-        record: what is kept of it in Optuna's storage.
+        kept: what is kept of it in Optuna's storage.
         run_id: of the parent run in MLflow.
         measured_s: seconds of measuring in this process; an earlier run's are not counted.
     """
@@ -76,7 +76,7 @@ class PipelineStudy:
         tags: Mapping[str, str],
     ) -> None:
         self.study = study
-        self.record = Record(study)
+        self.kept = StudyAttributes(study)
         self.info = info
         self.settings = settings
         self.tags = dict(tags)
@@ -88,38 +88,38 @@ class PipelineStudy:
     @cached_property
     def offer(self) -> Offer:
         """The axes that are searched; asked for once the diagnosis is there."""
-        found = offer(self.info, self.settings, self.record.diagnosis, self.record.cores)
-        self.record.offered = Offered(searched=found.space.described, left_out=found.left_out)
+        found = offer(self.info, self.settings, self.kept.diagnosis, self.kept.cores)
+        self.kept.offered = Offered(searched=found.space.described, left_out=found.left_out)
         return found
 
     def begin(self) -> None:
         """Makes the parent run, or takes up the one of an earlier run and clears its leftovers."""
-        self.record.describe(self.info, self.settings, self.tags.get("host", "unknown"))
-        earlier = self.record.run_id
+        self.kept.begin(self.info, self.settings, self.tags.get("host", "unknown"))
+        earlier = self.kept.run_id
         if earlier is not None and self._tracker.resume_study(earlier):
             self.run_id = earlier
             self._clear_leftovers()
             return
         self.run_id = self._tracker.start_study(self.info.name, self.settings.name, self.tags)
-        self.record.run_id = self.run_id
+        self.kept.run_id = self.run_id
 
     def enqueue_predicted(self) -> None:
         """Puts the configurations that the diagnosis predicts to be best ahead of the sampler's."""
-        diagnosis = self.record.diagnosis
+        diagnosis = self.kept.diagnosis
         if diagnosis is None:
             return
         space = self.offer.space
-        configs = first_trials(diagnosis, space, self.record.cores)
+        configs = first_trials(diagnosis, space, self.kept.cores)
         if self.study.get_trials(deepcopy=False):
             # A resumed study has had them, but for the one that was cut off.
-            configs = self.record.cut_off
+            configs = self.kept.cut_off
         for config in configs:
             self.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     @property
     def nothing_fits(self) -> bool:
         """Whether the smallest batch size that is searched ran out of the GPU's memory."""
-        lacking = self.record.lacking_device_memory
+        lacking = self.kept.lacking_device_memory
         return lacking is not None and lacking <= min(self.offer.space.batch_sizes)
 
     @property
@@ -174,7 +174,7 @@ class PipelineStudy:
         if corrected is not None:
             attrs = {"warm_start": True, "corrected": True}
             self.study.enqueue_trial(space.params(corrected), user_attrs=attrs)
-        elif space.plain and len(self.record.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
+        elif space.plain and len(self.kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
             self.study.enqueue_trial(space.plain)  # the rest of the settings is the sampler's
 
     def _corrected(self) -> PipelineConfig | None:
@@ -182,20 +182,20 @@ class PipelineStudy:
 
         None where they agree, or where no configuration is predicted to beat the best trial.
         """
-        diagnosis = self.record.diagnosis
-        rows = self.record.rows
+        diagnosis = self.kept.diagnosis
+        rows = self.kept.rows
         # The prediction knows nothing of the GPU's memory: it would try one neighbour of a trial
         # that ran out of it after the other.
-        space = self.offer.space.below(self.record.lacking_device_memory)
+        space = self.offer.space.below(self.kept.lacking_device_memory)
         seen = rates_of(
             (row.config, row.measured.examples_per_s if row.measured else None) for row in rows
         )
         if diagnosis is None or not seen or space is None:
             return None
-        costs, cores = diagnosis.costs, self.record.cores
+        costs, cores = diagnosis.costs, self.kept.cores
         if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
             return None
-        best = self.record.best
+        best = self.kept.best
         return Correction(costs, cores, seen).best_untried(
             space,
             tried={row.config for row in rows},
@@ -258,7 +258,7 @@ class PipelineStudy:
         They are read twice, one time with AUTOTUNE: what users run today is never out for other
         data. The check is off where the two readings differ, or where one fails.
         """
-        configs = self.record.candidates.values()
+        configs = self.kept.candidates.values()
         size = next(iter(configs)).batch_size
         plain = PipelineConfig.no_prefetch(size).model_copy(update=dict(self.info.own))
         batches = max(batches_to_check(config) for config in configs)
@@ -285,7 +285,7 @@ class PipelineStudy:
         Against the best of all no plain chain would be measured to its end where structure helps,
         and nobody would know how much.
         """
-        complete = self.record.complete
+        complete = self.kept.complete
         if self.offer.space.plain and not config.structure:
             complete = [measured for measured in complete if not measured.config.structure]
         return max(complete, key=lambda measured: measured.examples_per_s, default=None)
@@ -314,10 +314,10 @@ class PipelineStudy:
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
         """What the diagnosis lets one expect of this trial, and how far off that was."""
-        diagnosis = self.record.diagnosis
+        diagnosis = self.kept.diagnosis
         if diagnosis is None:
             return {}
-        predicted = predict(diagnosis.costs, outcome.config, self.record.cores)
+        predicted = predict(diagnosis.costs, outcome.config, self.kept.cores)
         trial.set_user_attr("predicted", predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:
@@ -377,7 +377,7 @@ class PipelineStudy:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
             self.study.tell(trial.number, state=TrialState.FAIL)
-        known = self.record.known_run_ids
+        known = self.kept.known_run_ids
         for run in self._tracker.children(self.run_id):
             # A candidate that failed is known to MLflow alone, and so is a rerun.
             ended = run.status == "FAILED" or run.tags.get("kind") == "rerun"

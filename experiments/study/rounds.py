@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from statistics import median
 
-from prefetch_tuning.experiments.storage.record import MeasuredLimit, MeasuredRound, PlainData
+from prefetch_tuning.experiments.storage.attributes import MeasuredLimit, MeasuredRound, PlainData
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
@@ -36,7 +36,7 @@ class Confirmer:
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
-        self._record = study.record
+        self._kept = study.kept
         self._failures: Counter[str] = Counter()
         self._throttled: list[MeasuredRound] = []
         self.problems: list[str] = []
@@ -44,10 +44,10 @@ class Confirmer:
     def run(self, steps: Steps, more: int | None = None) -> None:
         """Runs rounds until the verdict is precise or the time is spent, or `more` of them."""
         self._read_reference()
-        done = len(self._record.rounds)
+        done = len(self._kept.rounds)
         try:
             while self._wanted(done, more):
-                kept = self._keep(self._round(len(self._record.rounds)), steps)
+                kept = self._keep(self._round(len(self._kept.rounds)), steps)
                 if all(is_baseline(name) for name in self._running()):
                     return
                 if kept:
@@ -57,16 +57,16 @@ class Confirmer:
 
     def _read_reference(self) -> None:
         """The plain chain's batches, once per confirmation, to compare the candidates' with."""
-        if self._record.data is not None:
+        if self._kept.data is not None:
             return
         data = self._study.read_plain_data()
-        self._record.data = data
+        self._kept.data = data
         if not data.checked:
             self.problems.append(f"{self._study.info.name}: {data.why_not}")
 
     def _wanted(self, done: int, more: int | None) -> bool:
-        record, settings = self._record, self._study.settings
-        rounds = record.rounds
+        kept, settings = self._kept, self._study.settings
+        rounds = kept.rounds
         if more is not None:
             return len(rounds) < done + more
         # A round in which AUTOTUNE failed says nothing about the ratio to it.
@@ -75,7 +75,7 @@ class Confirmer:
         needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
         if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
             return True
-        next_s = record.rounds_s * (1.0 + 1.0 / len(rounds))
+        next_s = kept.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
 
     def _keep(self, measured: MeasuredRound, steps: Steps) -> bool:
@@ -87,10 +87,10 @@ class Confirmer:
                 reasons = ", ".join(measured.throttled)
                 steps.warn(
                     f"{self._study.info.name}: the GPU was held back ({reasons}) in round "
-                    f"{len(self._record.rounds)}, which is measured again"
+                    f"{len(self._kept.rounds)}, which is measured again"
                 )
                 return False
-        self._record.add_round(measured)
+        self._kept.add_round(measured)
         return True
 
     def _say_throttled(self) -> None:
@@ -117,7 +117,7 @@ class Confirmer:
             if name == LIMIT:
                 limit = self._measure_limit(number)
                 continue
-            result = self._study.run_candidate(name, self._record.candidates[name], number)
+            result = self._study.run_candidate(name, self._kept.candidates[name], number)
             if isinstance(result, TrialFailure):
                 self._failed(name, number, result)
             else:
@@ -127,7 +127,7 @@ class Confirmer:
         return MeasuredRound(measured=measured, limit=limit, seconds=seconds)
 
     def _measure_limit(self, number: int) -> MeasuredLimit | None:
-        size = next(iter(self._record.candidates.values())).batch_size
+        size = next(iter(self._kept.candidates.values())).batch_size
         result = self._study.run_limit(size, number)
         if isinstance(result, TrialFailure):
             self._failed(LIMIT, number, result)
@@ -142,25 +142,25 @@ class Confirmer:
         )
 
     def _check_data(self, name: str, measured: RoundMeasurement) -> None:
-        data = self._record.data
-        if data is None or not data.checked or name in self._record.other_data:
+        data = self._kept.data
+        if data is None or not data.checked or name in self._kept.other_data:
             return
         if not same(data.each_batch, measured.each_batch):
             if name == AUTOTUNE:
                 # What users run today gives other data from run to run: so may everything else.
                 why_not = "the data are not checked: AUTOTUNE's differ from run to run"
-                self._record.data = PlainData(why_not=why_not)
-                self._record.take_back_other_data()
+                self._kept.data = PlainData(why_not=why_not)
+                self._kept.take_back_other_data()
                 self.problems.append(f"{self._study.info.name}: {why_not}")
                 return
-            self._record.mark_other_data(name)
+            self._kept.mark_other_data(name)
             self.problems.append(
-                f"{self._study.info.name}: {name} ({self._record.candidates[name]}) reads other "
+                f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads other "
                 f"data than the plain chain, so it is out; {self._what_to_check(name)}"
             )
 
     def _what_to_check(self, name: str) -> str:
-        if self._record.candidates[name].generator_workers:
+        if self._kept.candidates[name].generator_workers:
             return "check what generate makes of shard_index and shard_count"
         return "check whether its data depend on the order in which threads run"
 
@@ -169,10 +169,10 @@ class Confirmer:
         # Who is out for other reasons beats nobody, however fast it was.
         usable = [
             name
-            for name in self._record.candidates
-            if self._failures[name] < PATIENCE and name not in self._record.other_data
+            for name in self._kept.candidates
+            if self._failures[name] < PATIENCE and name not in self._kept.other_data
         ]
-        left = beaten(self._fitting(usable), self._record.rounds)
+        left = beaten(self._fitting(usable), self._kept.rounds)
         return [name for name in usable if name not in left]
 
     def _fitting(self, names: Iterable[str]) -> list[str]:
@@ -181,15 +181,14 @@ class Confirmer:
         if limit is None:
             return list(names)
         peaks = {
-            name: [r[name].host_peak_mib for r in self._record.rounds if name in r]
-            for name in names
+            name: [r[name].host_peak_mib for r in self._kept.rounds if name in r] for name in names
         }
         return [name for name, found in peaks.items() if not found or median(found) <= limit]
 
     def _so_far(self) -> str:
         """The medians until now, for the progress display."""
         rates: dict[str, list[float]] = defaultdict(list)
-        for measured in self._record.rounds:
+        for measured in self._kept.rounds:
             for name, m in measured.items():
                 rates[name.partition("-")[0]].append(m.examples_per_s)
         return ", ".join(f"{name} {median(found):,.0f}" for name, found in rates.items())

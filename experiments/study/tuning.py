@@ -15,8 +15,8 @@ from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record, all_failed
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
 from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -86,18 +86,18 @@ class Tuning:
                 longer the same.
         """
         found = load_study(name, self._store)
-        record = Record(found)
-        if not record.complete:
+        kept = StudyAttributes(found)
+        if not kept.complete:
             raise StudyError(f"study {name!r} has no complete trial, so nothing to confirm")
-        settings = record.settings
-        info = self._inspect(record.info.target, settings)
+        settings = kept.settings
+        info = self._inspect(kept.info.target, settings)
         check_identity(found, settings, info)
         tracker = Tracker(self._store)
         study = self._study(found, info, settings, tracker)
         self._run(study, tracker, began, partial(self._confirm, study, more))
 
     def _inspect(self, target: str, options: Options) -> PipelineInfo:
-        info = self._runner.describe(target, options.seed, options.device)
+        info = self._runner.inspect(target, options.seed, options.device)
         self.selectors[info.name] = catalog.built_in_name(info.target) or info.target
         if not self._runner.forks and len(self.selectors) == 1:
             self._progress.say(
@@ -133,19 +133,19 @@ class Tuning:
     def _tune(self, study: PipelineStudy) -> None:
         self._diagnose(study)
         study.enqueue_predicted()
-        if not study.record.finished:
+        if not study.kept.finished:
             study.read_once()
         self._search(study)
-        if study.settings.rounds and study.record.complete:
+        if study.settings.rounds and study.kept.complete:
             self._confirm(study)
 
     def _diagnose(self, study: PipelineStudy) -> None:
         """Measures the stages once a study; without them the search begins blindly."""
-        info, diagnosis = study.info, study.record.diagnosis
+        info, diagnosis = study.info, study.kept.diagnosis
         if not info.has_stages:
             self._progress.say(f"{info.name}: builds its own chain, whose stages are not measured")
             return
-        if diagnosis is None and study.record.finished:
+        if diagnosis is None and study.kept.finished:
             self._progress.say(f"{info.name}: its search began without a diagnosis")
             return
         if diagnosis is None:
@@ -154,47 +154,47 @@ class Tuning:
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
                 return
-            diagnosis = study.record.diagnosis = diagnose(costs, study.record.cores)
+            diagnosis = study.kept.diagnosis = diagnose(costs, study.kept.cores)
             study.measured_s += costs.measured_s
         self._progress.show_diagnosis(info.name, diagnosis)
 
     def _search(self, study: PipelineStudy) -> None:
         """Runs trials until there are enough or the time is spent."""
-        record, begin = study.record, time.monotonic()
+        kept, begin = study.kept, time.monotonic()
         budget_s, trials = study.settings.search_budget_s, study.settings.most_trials
         # A trial of a large model on a GPU takes 13 s: the default time held two, and the study
         # knew two kinds of configuration. Time that was asked for is kept to.
         by_default = study.settings.time_budget_s is None
-        diagnosis = record.diagnosis
+        diagnosis = kept.diagnosis
         if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
             trials = STEP_BOUND_TRIALS
             self._progress.say(f"{study.info.name}: a short search of {trials} trials will do")
-        steps = self._progress.steps(study.info.name, len(record.finished), trials)
+        steps = self._progress.steps(study.info.name, len(kept.finished), trials)
         with steps.shown():
-            while len(record.finished) < trials:
+            while len(kept.finished) < trials:
                 left_s = None
                 if budget_s is not None:
                     left_s = budget_s - (time.monotonic() - begin)
                     if left_s <= 0 and not (by_default and study.has_predicted):
                         break
                 outcome = study.run_trial()
-                show_trial(steps, study.info.name, outcome, record.best, left_s)
-                reason = all_failed(record.finished)
+                show_trial(steps, study.info.name, outcome, kept.best, left_s)
+                reason = all_failed(kept.finished)
                 if reason is not None:
                     self.problems.append(f"{study.info.name}: every trial failed, {reason}")
                     break
                 if study.nothing_fits:
                     self.problems.append(
                         f"{study.info.name}: the GPU's memory holds none of the batch sizes, not "
-                        f"even {record.lacking_device_memory}"
+                        f"even {kept.lacking_device_memory}"
                     )
                     break
 
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and no prefetch."""
-        record = study.record
-        record.nominate(candidates_of(record.complete, study.info.own))
-        done = len(record.rounds)
+        kept = study.kept
+        kept.nominate(candidates_of(kept.complete, study.info.own))
+        done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)
         steps = self._progress.steps(f"{study.info.name} confirming", done, total)

@@ -144,7 +144,7 @@ class TrialRunner:
             return _failure(answer)
         return PipelineInfo.model_validate(answer["info"])
 
-    def describe(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
+    def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
         """`inspect` for a command that cannot go on without the pipeline.
 
         Raises:

@@ -179,10 +179,10 @@ class AuditRunner(FakeRunner):
 
     def __init__(self) -> None:
         super().__init__([])
-        self.described = 0
+        self.inspected = 0
 
-    def describe(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
-        self.described += 1
+    def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
+        self.inspected += 1
         return INFO.model_copy(update={"target": pipeline, "batch_sizes": [8]})
 
     def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
@@ -243,7 +243,7 @@ def test_what_a_part_measured_is_not_measured_again(opened: Opener) -> None:
     assert first_trials(opened(again, blocking_map=truth(BEST)), "blocking_map") == first
     assert whole.specs
     assert not again.specs
-    assert again.described == 0
+    assert again.inspected == 0
 
 
 def test_without_a_truth_nothing_is_decided_and_nothing_measured(opened: Opener) -> None:

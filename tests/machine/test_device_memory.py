@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import Report
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import Record, all_failed
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.studies import RANDOM_TRIALS
 from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -137,9 +137,9 @@ def test_the_trial_is_infeasible_on_both_sides_and_has_no_value(tmp_path: Path) 
     )
     assert lacking.constraints == {DEVICE_CONSTRAINT: float(outcomes[0].config.batch_size)}
     assert DEVICE_CONSTRAINT not in complete.constraints
-    assert bench.study.record.counts.infeasible == 1
-    assert bench.study.record.best is not None
-    assert bench.study.record.best.examples_per_s == 1_000.0
+    assert bench.study.kept.counts.infeasible == 1
+    assert bench.study.kept.best is not None
+    assert bench.study.kept.best.examples_per_s == 1_000.0
 
 
 def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> Non
     for _ in range(3):
         bench.study.run_trial()
 
-    assert all_failed(bench.study.record.finished) is None
+    assert all_failed(bench.study.kept.finished) is None
 
 
 def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_corrected_prediction_leaves_larger_batches_out() -> None:
     study, sizes = searched(0, 12)
     space = study.offer.space
 
-    assert study.record.lacking_device_memory == min(s for s in sizes if s >= TOO_LARGE)
+    assert study.kept.lacking_device_memory == min(s for s in sizes if s >= TOO_LARGE)
     fitting = space.below(TOO_LARGE)
     assert fitting is not None
     assert (fitting.batch_sizes, fitting.axes) == ((64, 128), space.axes)
@@ -201,7 +201,7 @@ def test_the_corrected_prediction_leaves_larger_batches_out() -> None:
 
 
 def recorded(study: PipelineStudy) -> StudyRecord:
-    return study_record(study.study, result_of(study.record, 1.0, 2.0))
+    return study_record(study.study, result_of(study.kept, 1.0, 2.0))
 
 
 def test_a_report_has_such_trials_without_a_rate() -> None:
@@ -260,6 +260,6 @@ def test_a_resumed_study_still_knows_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING)
     bench.study.run_trial()
 
-    row = Record(bench.open().study).rows[0]
+    row = StudyAttributes(bench.open().study).rows[0]
 
     assert (row.state, row.failure, row.measured) == ("infeasible", LACKING, None)

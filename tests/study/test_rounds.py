@@ -131,7 +131,7 @@ def confirm(
     bench = Bench(folder)
     bench.study.settings = StudySettings(**{**SETTINGS.model_dump(), "confirm_budget_s": budget_s})
     bench.study._runner = runner
-    bench.study.record.nominate(CANDIDATES)
+    bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
     confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), more)
     return bench, confirmer
@@ -141,33 +141,33 @@ def test_nine_rounds_are_the_least_and_enough_for_a_clear_ratio(tmp_path: Path) 
     runner = RatedRunner([900.0])
     bench, _ = confirm(tmp_path, runner)
 
-    assert len(bench.study.record.rounds) == 9
+    assert len(bench.study.kept.rounds) == 9
     orders = [
         tuple(spec.config.is_autotune for spec in runner.specs[i : i + 2]) for i in range(0, 18, 2)
     ]
     assert set(orders) == {(True, False), (False, True)}
-    assert all(set(found) == set(CANDIDATES) for found in bench.study.record.rounds)
+    assert all(set(found) == set(CANDIDATES) for found in bench.study.kept.rounds)
     assert [spec.ceilings for spec in runner.specs] == [True] * 6 + [False] * 12
 
 
 def test_an_unclear_ratio_gets_no_more_rounds_than_the_budget_allows(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner(NOISY), budget_s=0.0)
 
-    assert len(bench.study.record.rounds) == 9
+    assert len(bench.study.kept.rounds) == 9
 
 
 def test_an_unclear_ratio_gets_rounds_until_it_is_clear(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([*NOISY * 3, *[1_000.0] * 300]))
 
-    assert 9 < len(bench.study.record.rounds) < 150
+    assert 9 < len(bench.study.kept.rounds) < 150
 
 
 def test_more_rounds_can_be_asked_for(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([900.0]), more=4)
-    assert len(bench.study.record.rounds) == 4
+    assert len(bench.study.kept.rounds) == 4
 
     Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), 3)
-    assert len(bench.study.record.rounds) == 7
+    assert len(bench.study.kept.rounds) == 7
 
 
 def test_a_candidate_that_fails_twice_is_left_out(tmp_path: Path) -> None:
@@ -179,13 +179,13 @@ def test_a_candidate_that_fails_twice_is_left_out(tmp_path: Path) -> None:
     assert confirmer.problems[0] == (
         "mapped: autotune failed in round 0, generator: KeyError: 'lost'"
     )
-    assert len(bench.study.record.rounds) == 9
+    assert len(bench.study.kept.rounds) == 9
 
 
 def test_without_a_tuned_candidate_there_is_nothing_to_confirm(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([900.0], failing=CANDIDATES["tuned-1"]))
 
-    assert len(bench.study.record.rounds) == 2
+    assert len(bench.study.kept.rounds) == 2
 
 
 def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
         confirm(tmp_path, Interrupted([900.0]))
     bench, _ = confirm(tmp_path, RatedRunner([900.0]))
 
-    assert [len(found) for found in bench.study.record.rounds] == [2] * 9
+    assert [len(found) for found in bench.study.kept.rounds] == [2] * 9
 
 
 @pytest.mark.parametrize("name", ["autotune", "tuned-1"])
@@ -218,8 +218,8 @@ def test_a_round_in_which_autotune_or_the_leader_failed_is_made_up_for(
 
     bench, _ = confirm(tmp_path, FailsOnce([100.0]), budget_s=0.0)
 
-    assert sum(name in found for found in bench.study.record.rounds) == 9
-    assert len(bench.study.record.rounds) == 10
+    assert sum(name in found for found in bench.study.kept.rounds) == 9
+    assert len(bench.study.kept.rounds) == 10
 
 
 class OtherData(RatedRunner):
@@ -241,8 +241,8 @@ def test_a_candidate_that_reads_other_data_is_out_at_once(tmp_path: Path) -> Non
     runner = OtherData(CANDIDATES["tuned-1"])
     bench, confirmer = confirm(tmp_path, runner)
 
-    assert bench.study.record.other_data == ["tuned-1"]
-    assert len(bench.study.record.rounds) == 1
+    assert bench.study.kept.other_data == ["tuned-1"]
+    assert len(bench.study.kept.rounds) == 1
     assert "reads other data than the plain chain, so it is out" in confirmer.problems[0]
     assert "the order in which threads run" in confirmer.problems[0]
 
@@ -250,7 +250,7 @@ def test_a_candidate_that_reads_other_data_is_out_at_once(tmp_path: Path) -> Non
 def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
     bench, confirmer = confirm(tmp_path, OtherData(*CANDIDATES.values()))
 
-    assert bench.study.record.other_data == []
+    assert bench.study.kept.other_data == []
     assert confirmer.problems[-1] == (
         "mapped: the data are not checked: AUTOTUNE's differ from run to run"
     )
@@ -269,10 +269,10 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
 
     bench = Bench(tmp_path)
     bench.study._runner = Large([])
-    bench.study.record.nominate(candidates)
+    bench.study.kept.nominate(candidates)
     Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
 
-    assert sum("tuned-2" in found for found in bench.study.record.rounds) == 9
+    assert sum("tuned-2" in found for found in bench.study.kept.rounds) == 9
 
 
 HOT = GpuReadings(clock_events=["sw_power_cap", "sw_thermal_slowdown"])
@@ -308,7 +308,7 @@ def watched(
     bench = Bench(folder)
     bench.study.info = INFO.model_copy(update={"device": device})
     bench.study._runner = runner
-    bench.study.record.nominate(CANDIDATES)
+    bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
     confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
     return bench, confirmer
@@ -318,7 +318,7 @@ def test_a_round_in_which_the_gpu_was_held_back_is_measured_again(tmp_path: Path
     runner = Watched(1, 9, 10, 11)  # one thing in the first round, all of the fourth
     bench, confirmer = watched(tmp_path, runner)
 
-    record = bench.study.record
+    record = bench.study.kept
     assert runner.measured == 3 * (9 + 2)
     assert [len(found) for found in record.rounds] == [2] * 9
     # Nothing of those rounds is known to the study any more, and their runs say why.
@@ -346,7 +346,7 @@ def test_a_gpu_that_is_always_held_back_is_confirmed_on_what_there_is(tmp_path: 
 
     assert runner.measured == 3 * (9 + 3)
     assert len(bench.tracker.throttled) == 3 * 3
-    assert len(bench.study.record.rounds) == 9
+    assert len(bench.study.kept.rounds) == 9
     assert confirmer.problems == [
         "mapped: the GPU was held back (sw_thermal_slowdown) in 12 rounds: 3 were measured again, "
         "9 count"
@@ -369,4 +369,4 @@ def test_the_limit_of_a_cpu_is_not_a_matter_of_the_gpu_beside_it(tmp_path: Path)
     bench, _ = watched(tmp_path, OnCpu([900.0]), device="cpu")
 
     assert bench.tracker.throttled == {}
-    assert len(bench.study.record.rounds) == 9
+    assert len(bench.study.kept.rounds) == 9

@@ -17,8 +17,12 @@ from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.attributes import (
+    MeasuredRound,
+    StudyAttributes,
+    all_failed,
+)
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.record import MeasuredRound, Record, all_failed
 from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from prefetch_tuning.experiments.study import tuning
@@ -71,7 +75,7 @@ def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> Non
         TrialState.PRUNED,
         TrialState.FAIL,
     ]
-    assert bench.study.record.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
+    assert bench.study.kept.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
     constraints = [list(t.constraints.values()) for t in bench.study.study.trials[:3]]
     assert constraints == [[-50.0], [0.5], [-50.0]]
 
@@ -81,7 +85,7 @@ def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None
     bench.study.run_trial()
     bench.study.run_trial()
 
-    best = bench.study.record.best
+    best = bench.study.kept.best
 
     assert best is not None
     assert best.examples_per_s == 1_000.0
@@ -93,7 +97,7 @@ def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
     bench.study.run_trial()
 
     assert bench.study.study.trials[0].value == 500.0
-    assert bench.study.record.best is None
+    assert bench.study.kept.best is None
 
 
 def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
 
 def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, KeyboardInterrupt(), *[measurement()] * 20)
-    bench.study.record.diagnosis = diagnose(COSTS, usable_cores())
+    bench.study.kept.diagnosis = diagnose(COSTS, usable_cores())
     bench.study.enqueue_predicted()
     with pytest.raises(KeyboardInterrupt):
         bench.study.run_trial()
@@ -114,7 +118,7 @@ def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
 
     resumed = bench.open()
     resumed.enqueue_predicted()
-    assert bench.study.record.cut_off == []  # it waits for its turn
+    assert bench.study.kept.cut_off == []  # it waits for its turn
     resumed.enqueue_predicted()
     while any(t.state is TrialState.WAITING for t in resumed.study.trials):
         resumed.run_trial()
@@ -129,8 +133,8 @@ def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
         bench.study.run_trial()
     bench.study.run_trial()
 
-    assert len(bench.study.record.finished) == 2
-    assert bench.study.record.counts == TrialCounts(complete=2)
+    assert len(bench.study.kept.finished) == 2
+    assert bench.study.kept.counts == TrialCounts(complete=2)
     assert len(bench.tracker.logged) == 2
 
 
@@ -143,7 +147,7 @@ def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     second.study.run_trial()
 
     assert second.study.run_id == "parent"
-    assert second.study.record.counts == TrialCounts(complete=2, failed=1)
+    assert second.study.kept.counts == TrialCounts(complete=2, failed=1)
     assert second.runner.specs[0].best_examples_per_s == 800.0
     # Not the first suggestion over again.
     assert second.runner.specs[0].config != first.runner.specs[0].config
@@ -156,7 +160,7 @@ def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path:
     second = Bench(tmp_path)
 
     assert [t.state for t in second.study.study.trials] == [TrialState.FAIL]
-    assert second.study.record.finished == []
+    assert second.study.kept.finished == []
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
 def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     diagnosis, cores = diagnose(COSTS, 2), usable_cores()
-    bench.study.record.diagnosis = diagnosis
+    bench.study.kept.diagnosis = diagnosis
     bench.study.enqueue_predicted()
     expected = first_trials(diagnosis, bench.study.offer.space, cores)
     bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
@@ -209,7 +213,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
         bench.study.run_trial()
     bench.open().enqueue_predicted()
 
-    rows = Record(bench.study.study).rows
+    rows = StudyAttributes(bench.study.study).rows
     assert [row.config for row in rows if row.warm_start] == expected
     assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
     predicted = predict(COSTS, expected[0], usable_cores())
@@ -223,14 +227,14 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
 
 def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(900.0), measurement(800.0))
-    record = bench.study.record
+    record = bench.study.kept
     tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
     record.nominate(tuned)
     measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0)
     assert not isinstance(measured, TrialFailure)
     record.add_round(MeasuredRound(measured={"tuned-1": measured}, seconds=2.5))
 
-    again = Record(load_study("s", bench.store))
+    again = StudyAttributes(load_study("s", bench.store))
     assert again.candidates == tuned
     assert again.rounds == [{"tuned-1": measured}]
     assert again.rounds_s == 2.5
@@ -262,7 +266,7 @@ def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
     with pytest.raises(KeyboardInterrupt):
         bench.study.run_trial()
 
-    assert bench.study.record.counts == TrialCounts(complete=1)
+    assert bench.study.kept.counts == TrialCounts(complete=1)
     assert len(bench.tracker.logged) == 1
 
 
@@ -271,7 +275,7 @@ def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) 
     reasons = []
     for _ in range(3):
         bench.study.run_trial()
-        reasons.append(all_failed(bench.study.record.finished))
+        reasons.append(all_failed(bench.study.kept.finished))
 
     assert reasons == [None, None, "generator: KeyError: 'lost'"]
 
@@ -317,4 +321,4 @@ def test_the_default_time_holds_all_predicted_trials(
 
     Searching(bench.store, bench.runner, Console(file=io.StringIO())).search(study)
 
-    assert len(study.record.finished) == trials
+    assert len(study.kept.finished) == trials

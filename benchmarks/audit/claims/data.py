@@ -31,7 +31,7 @@ def same_data(bench: AuditBench) -> list[Line]:
 
 
 def _line(bench: AuditBench, target: str, planted: str, *, expected: bool) -> Line:
-    size = max(bench.runner.describe(target, bench.seed, "auto").batch_sizes)
+    size = max(bench.runner.inspect(target, bench.seed, "auto").batch_sizes)
     plain = PipelineConfig.no_prefetch(size)
     shared = plain.model_copy(update={"generator_workers": PROCESSES, "generator_chunk": size})
     count = batches_to_check(shared)

@@ -90,7 +90,7 @@ class Offered(BaseModel):
     left_out: dict[str, str]
 
 
-class Record:
+class StudyAttributes:
     """Reads and writes the attributes of one study and its trials."""
 
     def __init__(self, study: optuna.Study) -> None:
@@ -116,7 +116,7 @@ class Record:
         """As of the latest run."""
         return StudySettings.model_validate(self._study.user_attrs["settings"])
 
-    def describe(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
+    def begin(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
         """Keeps what a later command needs to go on without being told again."""
         self._study.set_user_attr("info", info.model_dump(mode="json"))
         self._study.set_user_attr("settings", settings.model_dump(mode="json"))
@@ -140,7 +140,7 @@ class Record:
         return str(self._study.user_attrs.get("host", "unknown"))
 
     @property
-    def is_described(self) -> bool:
+    def is_ours(self) -> bool:
         """False for a study that something else put into the same storage."""
         return "info" in self._study.user_attrs
 
