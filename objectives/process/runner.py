@@ -132,7 +132,7 @@ class TrialRunner:
             self._server_output.close()
         self._server = self._control = self._server_output = None
 
-    def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
+    def try_inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
         """Imports and checks a pipeline in a process of its own; measures nothing."""
         job = {"job": "inspect", "pipeline": pipeline, "seed": seed, "device": device}
         answer = self._run(job, INSPECT_DEADLINE_S, None)
@@ -145,12 +145,12 @@ class TrialRunner:
         return PipelineInfo.model_validate(answer["info"])
 
     def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
-        """`inspect` for a command that cannot go on without the pipeline.
+        """`try_inspect` for a command that cannot go on without the pipeline.
 
         Raises:
             PipelineError: it cannot be used; one line says why.
         """
-        info = self.inspect(pipeline, seed, device)
+        info = self.try_inspect(pipeline, seed, device)
         if isinstance(info, TrialFailure):
             raise PipelineError(info.detail)
         return info

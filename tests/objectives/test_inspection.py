@@ -9,7 +9,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 def test_a_good_pipeline_is_described(runner: TrialRunner) -> None:
-    info = runner.inspect("tests.planted.pipelines:Mapped", seed=0, device="cpu")
+    info = runner.try_inspect("tests.planted.pipelines:Mapped", seed=0, device="cpu")
 
     assert isinstance(info, PipelineInfo)
     assert info.name == "mapped"
@@ -22,7 +22,7 @@ def test_a_good_pipeline_is_described(runner: TrialRunner) -> None:
 
 
 def test_a_pipeline_without_a_map_says_so(runner: TrialRunner) -> None:
-    info = runner.inspect("tests.planted.pipelines:Planted", seed=0, device="cpu")
+    info = runner.try_inspect("tests.planted.pipelines:Planted", seed=0, device="cpu")
 
     assert isinstance(info, PipelineInfo)
     assert not info.has_transform
@@ -46,7 +46,7 @@ def test_a_pipeline_without_a_map_says_so(runner: TrialRunner) -> None:
     ],
 )
 def test_a_mistake_is_one_line_of_usage(runner: TrialRunner, target: str, message: str) -> None:
-    found = runner.inspect(f"tests.planted.pipelines:{target}", seed=0, device="cpu")
+    found = runner.try_inspect(f"tests.planted.pipelines:{target}", seed=0, device="cpu")
 
     assert isinstance(found, TrialFailure)
     assert found.kind == "usage"
@@ -55,7 +55,7 @@ def test_a_mistake_is_one_line_of_usage(runner: TrialRunner, target: str, messag
 
 
 def test_a_gpu_that_is_not_there(runner: TrialRunner) -> None:
-    found = runner.inspect("tests.planted.pipelines:Planted", seed=0, device="gpu")
+    found = runner.try_inspect("tests.planted.pipelines:Planted", seed=0, device="gpu")
 
     if isinstance(found, PipelineInfo):
         pytest.skip("this machine has a GPU")

@@ -114,7 +114,7 @@ def device_of(visible_devices: str) -> str:
     os.environ[VISIBLE] = visible_devices
     try:
         with TrialRunner() as runner:
-            info = runner.inspect(TINY, 0, "auto")
+            info = runner.try_inspect(TINY, 0, "auto")
     finally:
         os.environ.pop(VISIBLE)
         if before is not None:
