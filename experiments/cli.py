@@ -25,7 +25,7 @@ from prefetch_tuning.experiments.commands import (
 )
 from prefetch_tuning.experiments.commands.arguments import Parser
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
-from prefetch_tuning.objectives.process.runner import WorkerError
+from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.source import PipelineError
 
 # In the order of `--help`.

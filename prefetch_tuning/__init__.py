@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefetch_tuning.experiments.errors import StudyError as StudyError
     from prefetch_tuning.experiments.errors import UsageError as UsageError
     from prefetch_tuning.experiments.storage.load_config import load_config as load_config
-    from prefetch_tuning.objectives.process.runner import WorkerError as WorkerError
+    from prefetch_tuning.objectives.process.server import WorkerError as WorkerError
     from prefetch_tuning.pipelines.catalog import load as load
     from prefetch_tuning.pipelines.chain.build import build_dataset as build_dataset
     from prefetch_tuning.pipelines.config import ConfigError as ConfigError
@@ -33,7 +33,7 @@ _HOMES = {
     "StudyError": "experiments.errors",
     "Tuned": "experiments.api",
     "UsageError": "experiments.errors",
-    "WorkerError": "objectives.process.runner",
+    "WorkerError": "objectives.process.server",
     "build_dataset": "pipelines.chain.build",
     "load": "pipelines.catalog",
     "load_config": "experiments.storage.load_config",

@@ -21,7 +21,8 @@ from benchmarks.gpu_check.document import as_json, kept, machine, markdown
 from benchmarks.gpu_check.ground import Ground
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from prefetch_tuning.objectives.machine.gpu import Gpu
-from prefetch_tuning.objectives.process.runner import TrialRunner, WorkerError
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.process.server import WorkerError
 
 # Those that hold checks, in the order in which they run; importing them registers these.
 MODULES = ("presence", "timing", "overlap", "failures", "memory")

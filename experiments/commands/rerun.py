@@ -23,7 +23,7 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
 if TYPE_CHECKING:
-    from prefetch_tuning.experiments.study.rerun import Comparison
+    from prefetch_tuning.experiments.repeat.rerun import Comparison
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -73,14 +73,14 @@ def rerun_and_report(
     """
     store.check_exists()
     # Optuna and MLflow take seconds to import.
-    from prefetch_tuning.experiments.storage.results import write_json
-    from prefetch_tuning.experiments.storage.tracking import Tracker
-    from prefetch_tuning.experiments.study.rerun import (
+    from prefetch_tuning.experiments.repeat.rerun import (
         check_trust,
         compare,
         measure_again,
         original,
     )
+    from prefetch_tuning.experiments.storage.results import write_json
+    from prefetch_tuning.experiments.storage.tracking import Tracker
     from prefetch_tuning.experiments.study.tuning import study_tags
 
     tracker = Tracker(store)

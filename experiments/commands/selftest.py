@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     with TrialRunner() as runner:
         from prefetch_tuning.experiments.commands.selftest_output import selftest_and_report
-        from prefetch_tuning.experiments.study.selftest import SelfTestRequest
+        from prefetch_tuning.experiments.repeat.selftest import SelfTestRequest
 
         request = SelfTestRequest(
             target=target,

@@ -9,15 +9,15 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_NO_RESULT, EXIT_OK
 from prefetch_tuning.experiments.host.environment import environment_tags
-from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.study.selftest import (
+from prefetch_tuning.experiments.repeat.selftest import (
     EXPECTED_SHARE,
     SelfTest,
     SelfTestRequest,
     self_test,
 )
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import write_json
+from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
-from prefetch_tuning.experiments.study.pipeline_study import Outcome
+from prefetch_tuning.experiments.study.search import Outcome
 
 
 class Steps(Protocol):

@@ -11,6 +11,7 @@ from statistics import median
 from prefetch_tuning.experiments.storage.attributes import MeasuredLimit, MeasuredRound, PlainData
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps
+from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
@@ -36,6 +37,7 @@ class Confirmer:
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
+        self._runs = RoundRuns(study)
         self._kept = study.kept
         self._failures: Counter[str] = Counter()
         self._throttled: list[MeasuredRound] = []
@@ -59,7 +61,7 @@ class Confirmer:
         """The plain chain's batches, once per confirmation, to compare the candidates' with."""
         if self._kept.data is not None:
             return
-        data = self._study.read_plain_data()
+        data = self._runs.read_plain_data()
         self._kept.data = data
         if not data.checked:
             self.problems.append(f"{self._study.info.name}: {data.why_not}")
@@ -83,7 +85,7 @@ class Confirmer:
         if measured.throttled:
             self._throttled.append(measured)
             if len(self._throttled) <= THROTTLED_ROUNDS:
-                self._study.mark_throttled(measured)
+                self._runs.mark_throttled(measured)
                 reasons = ", ".join(measured.throttled)
                 steps.warn(
                     f"{self._study.info.name}: the GPU was held back ({reasons}) in round "
@@ -117,7 +119,7 @@ class Confirmer:
             if name == LIMIT:
                 limit = self._measure_limit(number)
                 continue
-            result = self._study.run_candidate(name, self._kept.candidates[name], number)
+            result = self._runs.run_candidate(name, self._kept.candidates[name], number)
             if isinstance(result, TrialFailure):
                 self._failed(name, number, result)
             else:
@@ -128,7 +130,7 @@ class Confirmer:
 
     def _measure_limit(self, number: int) -> MeasuredLimit | None:
         size = next(iter(self._kept.candidates.values())).batch_size
-        result = self._study.run_limit(size, number)
+        result = self._runs.run_limit(size, number)
         if isinstance(result, TrialFailure):
             self._failed(LIMIT, number, result)
             return None

@@ -24,6 +24,7 @@ from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Progress, show_trial
 from prefetch_tuning.experiments.study.rounds import Confirmer
+from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
@@ -132,10 +133,11 @@ class Tuning:
 
     def _tune(self, study: PipelineStudy) -> None:
         self._diagnose(study)
-        study.enqueue_predicted()
+        search = Search(study)
+        search.enqueue_predicted()
         if not study.kept.finished:
-            study.read_once()
-        self._search(study)
+            search.read_once()
+        self._search(study, search)
         if study.settings.rounds and study.kept.complete:
             self._confirm(study)
 
@@ -158,7 +160,7 @@ class Tuning:
             study.measured_s += costs.measured_s
         self._progress.show_diagnosis(info.name, diagnosis)
 
-    def _search(self, study: PipelineStudy) -> None:
+    def _search(self, study: PipelineStudy, search: Search) -> None:
         """Runs trials until there are enough or the time is spent."""
         kept, begin = study.kept, time.monotonic()
         budget_s, trials = study.settings.search_budget_s, study.settings.most_trials
@@ -175,15 +177,15 @@ class Tuning:
                 left_s = None
                 if budget_s is not None:
                     left_s = budget_s - (time.monotonic() - begin)
-                    if left_s <= 0 and not (by_default and study.has_predicted):
+                    if left_s <= 0 and not (by_default and search.has_predicted):
                         break
-                outcome = study.run_trial()
+                outcome = search.run_trial()
                 show_trial(steps, study.info.name, outcome, kept.best, left_s)
                 reason = all_failed(kept.finished)
                 if reason is not None:
                     self.problems.append(f"{study.info.name}: every trial failed, {reason}")
                     break
-                if study.nothing_fits:
+                if search.nothing_fits:
                     self.problems.append(
                         f"{study.info.name}: the GPU's memory holds none of the batch sizes, not "
                         f"even {kept.lacking_device_memory}"

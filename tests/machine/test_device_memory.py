@@ -16,7 +16,9 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.studies import RANDOM_TRIALS
 from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.study.pipeline_study import DEVICE_CONSTRAINT, PipelineStudy
+from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.round_runs import RoundRuns
+from prefetch_tuning.experiments.study.search import DEVICE_CONSTRAINT, Search
 from prefetch_tuning.objectives.loop.training import StepError
 from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
@@ -125,7 +127,7 @@ def test_another_error_of_the_step_stays_the_models() -> None:
 def test_the_trial_is_infeasible_on_both_sides_and_has_no_value(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING, measurement(1_000.0))
 
-    outcomes = [bench.study.run_trial() for _ in range(2)]
+    outcomes = [Search(bench.study).run_trial() for _ in range(2)]
 
     assert [(o.state, o.failure) for o in outcomes] == [("infeasible", LACKING), ("complete", None)]
     assert [state for _, state in bench.tracker.logged] == ["infeasible", "complete"]
@@ -145,7 +147,7 @@ def test_the_trial_is_infeasible_on_both_sides_and_has_no_value(tmp_path: Path) 
 def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING, LACKING, LACKING)
     for _ in range(3):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
 
     assert all_failed(bench.study.kept.finished) is None
 
@@ -153,7 +155,9 @@ def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> Non
 def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING)
 
-    assert bench.study.run_candidate("autotune", PipelineConfig.autotune(8), 0) == LACKING
+    assert (
+        RoundRuns(bench.study).run_candidate("autotune", PipelineConfig.autotune(8), 0) == LACKING
+    )
     assert [state for _, state in bench.tracker.logged] == ["failed"]
 
 
@@ -176,7 +180,7 @@ def searched(seed: int, trials: int) -> tuple[PipelineStudy, list[int]]:
     study = PipelineStudy(kept, info, SETTINGS, runner, FakeTracker(), {})
     study.begin()
     for _ in range(trials):
-        study.run_trial()
+        Search(study).run_trial()
     return study, [spec.config.batch_size for spec in runner.specs]
 
 
@@ -219,19 +223,19 @@ def test_a_study_knows_when_not_even_the_smallest_batch_fits(tmp_path: Path) -> 
     bench = Bench(tmp_path, *[LACKING] * 8)
     smallest = min(bench.study.offer.space.batch_sizes)
     for _ in range(8):
-        outcome = bench.study.run_trial()
+        outcome = Search(bench.study).run_trial()
         if outcome.config.batch_size == smallest:
             break
-        assert not bench.study.nothing_fits
+        assert not Search(bench.study).nothing_fits
 
     assert outcome.config.batch_size == smallest
-    assert bench.study.nothing_fits
+    assert Search(bench.study).nothing_fits
 
 
 def test_a_report_of_nothing_but_such_trials_says_so(tmp_path: Path) -> None:
     bench = Bench(tmp_path, *[LACKING] * 4)
     for _ in range(4):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
 
     record = recorded(bench.study)
 
@@ -258,7 +262,7 @@ def test_its_run_says_infeasible_and_quotes_the_error(tmp_path: Path) -> None:
 
 def test_a_resumed_study_still_knows_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING)
-    bench.study.run_trial()
+    Search(bench.study).run_trial()
 
     row = StudyAttributes(bench.open().study).rows[0]
 

@@ -27,6 +27,8 @@ from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from prefetch_tuning.experiments.study import tuning
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.round_runs import RoundRuns
+from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
@@ -65,7 +67,7 @@ def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> Non
         FAILURE,
     )
 
-    states = [bench.study.run_trial().state for _ in range(4)]
+    states = [Search(bench.study).run_trial().state for _ in range(4)]
 
     assert states == ["complete", "infeasible", "pruned", "failed"]
     assert [state for _, state in bench.tracker.logged] == states
@@ -82,8 +84,8 @@ def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> Non
 
 def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(1_000.0), measurement(9_000.0, peak_mib=101.0))
-    bench.study.run_trial()
-    bench.study.run_trial()
+    Search(bench.study).run_trial()
+    Search(bench.study).run_trial()
 
     best = bench.study.kept.best
 
@@ -94,7 +96,7 @@ def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None
 
 def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(500.0, stopped="pruned"))
-    bench.study.run_trial()
+    Search(bench.study).run_trial()
 
     assert bench.study.study.trials[0].value == 500.0
     assert bench.study.kept.best is None
@@ -103,7 +105,7 @@ def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
 def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(800.0), measurement(1_000.0), measurement(900.0))
     for _ in range(3):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
 
     assert [s.best_examples_per_s for s in bench.runner.specs] == [None, 800.0, 1_000.0]
 
@@ -111,27 +113,27 @@ def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
 def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, KeyboardInterrupt(), *[measurement()] * 20)
     bench.study.kept.diagnosis = diagnose(COSTS, usable_cores())
-    bench.study.enqueue_predicted()
+    Search(bench.study).enqueue_predicted()
     with pytest.raises(KeyboardInterrupt):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
     cut_off = bench.runner.specs[0].config
 
     resumed = bench.open()
-    resumed.enqueue_predicted()
+    Search(resumed).enqueue_predicted()
     assert bench.study.kept.cut_off == []  # it waits for its turn
-    resumed.enqueue_predicted()
+    Search(resumed).enqueue_predicted()
     while any(t.state is TrialState.WAITING for t in resumed.study.trials):
-        resumed.run_trial()
+        Search(resumed).run_trial()
 
     assert [spec.config for spec in bench.runner.specs].count(cut_off) == 2
 
 
 def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(), KeyboardInterrupt(), measurement())
-    bench.study.run_trial()
+    Search(bench.study).run_trial()
     with pytest.raises(KeyboardInterrupt):
-        bench.study.run_trial()
-    bench.study.run_trial()
+        Search(bench.study).run_trial()
+    Search(bench.study).run_trial()
 
     assert len(bench.study.kept.finished) == 2
     assert bench.study.kept.counts == TrialCounts(complete=2)
@@ -140,11 +142,11 @@ def test_an_interrupt_costs_its_trial_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     first = Bench(tmp_path, measurement(800.0), FAILURE)
-    first.study.run_trial()
-    first.study.run_trial()
+    Search(first.study).run_trial()
+    Search(first.study).run_trial()
 
     second = Bench(tmp_path, measurement(900.0))
-    second.study.run_trial()
+    Search(second.study).run_trial()
 
     assert second.study.run_id == "parent"
     assert second.study.kept.counts == TrialCounts(complete=2, failed=1)
@@ -183,11 +185,11 @@ def test_a_study_is_not_continued_with_something_else(
 
 def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(5_000.0), measurement(700.0), FAILURE)
-    bench.study.run_trial()
+    Search(bench.study).run_trial()
 
     config = PipelineConfig.autotune(8)
-    measured = bench.study.run_candidate("autotune", config, 2)
-    failed = bench.study.run_candidate("autotune", config, 3)
+    measured = RoundRuns(bench.study).run_candidate("autotune", config, 2)
+    failed = RoundRuns(bench.study).run_candidate("autotune", config, 3)
 
     assert not isinstance(measured, TrialFailure)
     assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
@@ -205,13 +207,13 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     diagnosis, cores = diagnose(COSTS, 2), usable_cores()
     bench.study.kept.diagnosis = diagnosis
-    bench.study.enqueue_predicted()
+    Search(bench.study).enqueue_predicted()
     expected = first_trials(diagnosis, bench.study.offer.space, cores)
     bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
     bench.runner.answers.append(measurement())
     for _ in range(len(expected) + 1):
-        bench.study.run_trial()
-    bench.open().enqueue_predicted()
+        Search(bench.study).run_trial()
+    Search(bench.open()).enqueue_predicted()
 
     rows = StudyAttributes(bench.study.study).rows
     assert [row.config for row in rows if row.warm_start] == expected
@@ -230,7 +232,7 @@ def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> 
     record = bench.study.kept
     tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
     record.nominate(tuned)
-    measured = bench.study.run_candidate("tuned-1", tuned["tuned-1"], 0)
+    measured = RoundRuns(bench.study).run_candidate("tuned-1", tuned["tuned-1"], 0)
     assert not isinstance(measured, TrialFailure)
     record.add_round(MeasuredRound(measured={"tuned-1": measured}, seconds=2.5))
 
@@ -264,7 +266,7 @@ def test_ctrl_c_while_a_result_is_written_waits_until_it_is(
 
     monkeypatch.setattr(bench.tracker, "log_trial", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
 
     assert bench.study.kept.counts == TrialCounts(complete=1)
     assert len(bench.tracker.logged) == 1
@@ -274,7 +276,7 @@ def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) 
     bench = Bench(tmp_path, FAILURE, FAILURE, FAILURE)
     reasons = []
     for _ in range(3):
-        bench.study.run_trial()
+        Search(bench.study).run_trial()
         reasons.append(all_failed(bench.study.kept.finished))
 
     assert reasons == [None, None, "generator: KeyError: 'lost'"]
@@ -286,7 +288,7 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
     study = bench.open(SETTINGS.model_copy(update={"name": "able"}), able)
 
     for _ in range(8):
-        study.run_trial()
+        Search(study).run_trial()
 
     plain = [spec for spec in bench.runner.specs if not spec.config.structure]
     structured = [spec for spec in bench.runner.specs if spec.config.structure]

@@ -15,9 +15,7 @@ from mlflow import MlflowClient
 
 from prefetch_tuning.experiments.commands import rerun as command
 from prefetch_tuning.experiments.errors import StudyError, UsageError
-from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.study.rerun import (
+from prefetch_tuning.experiments.repeat.rerun import (
     ASSUMED_CV,
     Original,
     check_trust,
@@ -26,6 +24,8 @@ from prefetch_tuning.experiments.study.rerun import (
     original,
     same_windows,
 )
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.study.selftest import (
+from prefetch_tuning.experiments.repeat.selftest import (
     SelfTest,
     SelfTestRequest,
     lines,
@@ -18,6 +17,7 @@ from prefetch_tuning.experiments.study.selftest import (
     self_test,
     selftest_and_report,
 )
+from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.verdict.ratio import Ratio
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner

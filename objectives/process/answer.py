@@ -1,0 +1,82 @@
+"""What comes of a job: its answer, or how its process ended instead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import time
+from typing import IO, Any
+
+from prefetch_tuning.objectives.machine.process_tree import LOOK_EVERY_S, tree_resident_mib
+from prefetch_tuning.objectives.measurement import FailureKind
+
+OUTPUT_LINES = 30
+OUTPUT_BYTES = 16_384
+POLL_S = 0.25
+OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def await_answer(
+    result: IO[bytes], control: socket.socket, pid: int, deadline_s: float, cap_mib: float | None
+) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
+    """Reads the answer's line; a failure if the deadline or the memory cap comes first."""
+    end, look_at = time.monotonic() + deadline_s, 0.0
+    answer = b""
+    while True:
+        ready, _, _ = select.select([result.fileno(), control.fileno()], [], [], POLL_S)
+        if result.fileno() in ready:
+            part = result.read(65_536)
+            answer += part
+            if answer.endswith(b"\n"):
+                return None, answer
+            if not part:
+                return None, None  # it ended without an answer; the wait status says how
+        elif ready and not select.select([result.fileno()], [], [], 0)[0]:
+            # The server says that the trial ended, or is gone itself: an answer would be here.
+            return None, None
+        if time.monotonic() > end:
+            return ("timeout", f"no result within {deadline_s:g} s; killed"), None
+        if cap_mib is not None and time.monotonic() >= look_at:
+            look_at = time.monotonic() + LOOK_EVERY_S
+            used_mib = tree_resident_mib(pid)
+            if used_mib > cap_mib:
+                detail = f"used {used_mib:.0f} MiB, over the cap of {cap_mib:.0f} MiB; killed"
+                return ("out_of_memory", detail), None
+
+
+def from_status(status: int) -> tuple[FailureKind, str]:
+    """The failure that a process's wait status means."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return "crash", f"the trial's process exited with status {code} and no result"
+    name = signal.Signals(-code).name
+    if -code in OUTSIDE_SIGNALS:
+        return "killed", f"killed by {name}: from outside, or by the kernel for lack of memory"
+    return "crash", f"the trial's process crashed with {name}"
+
+
+def receive(control: socket.socket) -> dict[str, Any] | None:
+    """The server's next message; None when it is gone."""
+    try:
+        message = control.recv(4_096)
+    except ConnectionError:
+        return None
+    return json.loads(message) if message else None
+
+
+def kill_group(pid: int) -> None:
+    """Ends a trial and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def tail(output: IO[bytes]) -> str:
+    """The last lines of what the process wrote."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(size - OUTPUT_BYTES, 0))
+    text = output.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-OUTPUT_LINES:])
