@@ -26,7 +26,8 @@ class PipelineStudy:
     """A pipeline, its Optuna study, its parent run in MLflow, and what measures and logs.
 
     Attributes:
-        kept: what is kept of it in Optuna's storage.
+        optuna_study: its trials.
+        kept: what is kept of it in Optuna's storage beside them.
         run_id: of the parent run in MLflow.
         measured_s: seconds of measuring in this process; an earlier run's are not counted.
     """
@@ -40,7 +41,7 @@ class PipelineStudy:
         tracker: Tracker,
         tags: Mapping[str, str],
     ) -> None:
-        self.study = study
+        self.optuna_study = study
         self.kept = StudyAttributes(study)
         self.info = info
         self.settings = settings
@@ -86,9 +87,9 @@ class PipelineStudy:
         A trial that Optuna still holds as running gets no result any more. A run that MLflow has
         and Optuna does not know is marked, so that each trial and round counts once.
         """
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
-            self.study.tell(trial.number, state=TrialState.FAIL)
+        for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.optuna_study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
+            self.optuna_study.tell(trial.number, state=TrialState.FAIL)
         known = self.kept.known_run_ids
         for run in self.tracker.children(self.run_id):
             # A candidate that failed is known to MLflow alone, and so is a rerun.

@@ -43,6 +43,7 @@ class Search:
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
         self._kept = study.kept
+        self._optuna = study.optuna_study
 
     def enqueue_predicted(self) -> None:
         """Puts the configurations that the diagnosis predicts to be best ahead of the sampler's."""
@@ -51,11 +52,11 @@ class Search:
             return
         space = self._study.offer.space
         configs = first_trials(diagnosis, space, self._kept.cores)
-        if self._study.study.get_trials(deepcopy=False):
+        if self._optuna.get_trials(deepcopy=False):
             # A resumed study has had them, but for the one that was cut off.
             configs = self._kept.cut_off
         for config in configs:
-            self._study.study.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
+            self._optuna.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     @property
     def nothing_fits(self) -> bool:
@@ -66,7 +67,7 @@ class Search:
     @property
     def has_predicted(self) -> bool:
         """Whether predicted trials are still to be run."""
-        return bool(self._study.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        return bool(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def run_trial(self) -> Outcome:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
@@ -75,7 +76,7 @@ class Search:
         as failed, without a run, and the interrupt goes on.
         """
         self._enqueue_next()
-        trial = self._study.study.ask()
+        trial = self._optuna.ask()
         began = time.time()
         try:
             config = self._study.offer.space.suggest(trial)
@@ -84,7 +85,7 @@ class Search:
             result = self._study.runner.measure(spec)
         except BaseException:
             trial.set_user_attr("state", "interrupted")
-            self._study.study.tell(trial, state=TrialState.FAIL)
+            self._optuna.tell(trial, state=TrialState.FAIL)
             raise
         outcome = self._classify(trial.number, config, result)
         self._study.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
@@ -114,11 +115,10 @@ class Search:
         corrected = self._corrected()
         if corrected is not None:
             attrs = {"warm_start": True, "corrected": True}
-            self._study.study.enqueue_trial(space.params(corrected), user_attrs=attrs)
+            self._optuna.enqueue_trial(space.params(corrected), user_attrs=attrs)
         elif space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
-            self._study.study.enqueue_trial(
-                space.plain
-            )  # the rest of the settings is the sampler's
+            # The rest of the settings is the sampler's.
+            self._optuna.enqueue_trial(space.plain)
 
     def _corrected(self) -> PipelineConfig | None:
         """What to try where prediction and trials disagree: the best by what the trials teach.
@@ -208,9 +208,9 @@ class Search:
                 # constraints of pruned trials, too, and at nothing of failed ones; a trial that is
                 # pruned without a report has no value that a table or plot could show.
                 trial.set_constraint(DEVICE_CONSTRAINT, float(outcome.config.batch_size))
-                self._study.study.tell(trial, state=TrialState.PRUNED)
+                self._optuna.tell(trial, state=TrialState.PRUNED)
                 return
-            self._study.study.tell(trial, state=TrialState.FAIL)
+            self._optuna.tell(trial, state=TrialState.FAIL)
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)
         trial.set_user_attr("measured", summary.model_dump(mode="json"))
@@ -220,6 +220,6 @@ class Search:
         if outcome.state == "pruned":
             # Optuna takes the last reported value as that of a pruned trial.
             trial.report(measured.examples_per_s, step=len(measured.windows))
-            self._study.study.tell(trial, state=TrialState.PRUNED)
+            self._optuna.tell(trial, state=TrialState.PRUNED)
             return
-        self._study.study.tell(trial, measured.examples_per_s)
+        self._optuna.tell(trial, measured.examples_per_s)

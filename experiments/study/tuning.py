@@ -128,7 +128,9 @@ class Tuning:
             interrupted = False
         finally:
             spent = (study.measured_s, time.monotonic() - began)
-            closed = close_study(study.study, study.run_id, tracker, spent, interrupted=interrupted)
+            closed = close_study(
+                study.optuna_study, study.run_id, tracker, spent, interrupted=interrupted
+            )
             self.records.append(closed)
 
     def _tune(self, study: PipelineStudy) -> None:

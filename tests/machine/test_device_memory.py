@@ -131,7 +131,7 @@ def test_the_trial_is_infeasible_on_both_sides_and_has_no_value(tmp_path: Path) 
 
     assert [(o.state, o.failure) for o in outcomes] == [("infeasible", LACKING), ("complete", None)]
     assert [state for _, state in bench.tracker.logged] == ["infeasible", "complete"]
-    lacking, complete = bench.study.study.trials
+    lacking, complete = bench.study.optuna_study.trials
     assert (lacking.state, lacking.value, lacking.intermediate_values) == (
         TrialState.PRUNED,
         None,
@@ -205,7 +205,7 @@ def test_the_corrected_prediction_leaves_larger_batches_out() -> None:
 
 
 def recorded(study: PipelineStudy) -> StudyRecord:
-    return study_record(study.study, result_of(study.kept, 1.0, 2.0))
+    return study_record(study.optuna_study, result_of(study.kept, 1.0, 2.0))
 
 
 def test_a_report_has_such_trials_without_a_rate() -> None:

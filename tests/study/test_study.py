@@ -71,14 +71,14 @@ def test_every_end_of_a_trial_has_its_state_on_both_sides(tmp_path: Path) -> Non
 
     assert states == ["complete", "infeasible", "pruned", "failed"]
     assert [state for _, state in bench.tracker.logged] == states
-    assert [t.state for t in bench.study.study.trials] == [
+    assert [t.state for t in bench.study.optuna_study.trials] == [
         TrialState.COMPLETE,
         TrialState.COMPLETE,
         TrialState.PRUNED,
         TrialState.FAIL,
     ]
     assert bench.study.kept.counts == TrialCounts(complete=1, infeasible=1, pruned=1, failed=1)
-    constraints = [list(t.constraints.values()) for t in bench.study.study.trials[:3]]
+    constraints = [list(t.constraints.values()) for t in bench.study.optuna_study.trials[:3]]
     assert constraints == [[-50.0], [0.5], [-50.0]]
 
 
@@ -98,7 +98,7 @@ def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(500.0, stopped="pruned"))
     Search(bench.study).run_trial()
 
-    assert bench.study.study.trials[0].value == 500.0
+    assert bench.study.optuna_study.trials[0].value == 500.0
     assert bench.study.kept.best is None
 
 
@@ -157,11 +157,11 @@ def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path: Path) -> None:
     first = Bench(tmp_path)
-    first.study.study.ask()  # and then the process is gone
+    first.study.optuna_study.ask()  # and then the process is gone
 
     second = Bench(tmp_path)
 
-    assert [t.state for t in second.study.study.trials] == [TrialState.FAIL]
+    assert [t.state for t in second.study.optuna_study.trials] == [TrialState.FAIL]
     assert second.study.kept.finished == []
 
 
@@ -215,7 +215,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
         Search(bench.study).run_trial()
     Search(bench.open()).enqueue_predicted()
 
-    rows = StudyAttributes(bench.study.study).rows
+    rows = StudyAttributes(bench.study.optuna_study).rows
     assert [row.config for row in rows if row.warm_start] == expected
     assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
     predicted = predict(COSTS, expected[0], usable_cores())
@@ -224,7 +224,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
         "prediction/examples_per_s": predicted,
         "prediction/error": 0.0,
     }
-    assert not [t for t in bench.study.study.trials if t.state is TrialState.WAITING]
+    assert not [t for t in bench.study.optuna_study.trials if t.state is TrialState.WAITING]
 
 
 def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_the_default_time_holds_all_predicted_trials(
     settings = SETTINGS.model_copy(update={"time_budget_s": time_budget_s, "trials": None})
     study = bench.open(settings)
     for size in (4, 8, 4, 8):
-        study.study.enqueue_trial({"batch_size": size})
+        study.optuna_study.enqueue_trial({"batch_size": size})
     clock = iter(13.0 * count for count in range(100))
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
