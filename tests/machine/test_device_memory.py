@@ -264,6 +264,6 @@ def test_a_resumed_study_still_knows_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING)
     Search(bench.study).run_trial()
 
-    row = StudyAttributes(bench.open().study).rows[0]
+    row = StudyAttributes(bench.open().optuna_study).rows[0]
 
     assert (row.state, row.failure, row.measured) == ("infeasible", LACKING, None)

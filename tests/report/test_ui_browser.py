@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.text import verdict
@@ -21,8 +22,7 @@ from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
-from tests.support.browser import FLAGS
-from tests.support.devtools import Browser
+from tests.support.browser import in_frames, launched, wait_for_words
 from tests.support.fakes import measurement
 
 BEGAN = 1_700_000_000.0
@@ -43,9 +43,7 @@ READ = r"""({
 class Ui:
     """A store with a study of two trials and its report, and the MLflow UI over it."""
 
-    def __init__(self, folder: Path, chromium: str) -> None:
-        self.folder = folder
-        self.chromium = chromium
+    def __init__(self, folder: Path) -> None:
         store = Store.choose(folder, None, None)
         store.create()
         tracker = Tracker(store)
@@ -99,19 +97,10 @@ class Ui:
     def url(self, page: str) -> str:
         return f"http://127.0.0.1:{self.port}/#/{page}"
 
-    def look(self, page: str) -> str:
-        """The page's document once its scripts have run."""
-        profile = f"--user-data-dir={self.folder / 'profile'}"
-        command = [self.chromium, *FLAGS, profile, "--window-size=1600,1200"]
-        done = subprocess.run(
-            [*command, self.url(page)], capture_output=True, text=True, timeout=120, check=True
-        )
-        return done.stdout
-
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Ui]:
-    found = Ui(tmp_path_factory.mktemp("ui"), chromium)
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    found = Ui(tmp_path_factory.mktemp("ui"))
     try:
         found.wait()
         yield found
@@ -120,44 +109,52 @@ def ui(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Ui]:
         found.server.wait(timeout=30)
 
 
-def test_the_experiment_lists_its_study(ui: Ui) -> None:
-    page = ui.look(f"experiments/{ui.experiment}/runs")
-
-    assert "image-browsed" in page
-
-
-def test_a_run_shows_its_name_its_story_and_its_metrics(ui: Ui) -> None:
-    page = ui.look(f"experiments/{ui.experiment}/runs/{ui.trials[0]}")
-
-    assert NAMES[0] in page
-    assert "chosen by the sampler" in page
-    assert "throughput/examples_per_s" in page
-    assert "prefetch_buffer" in page
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with launched(chromium) as started:
+        yield started
 
 
-def test_two_runs_can_be_compared(ui: Ui) -> None:
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1600, "height": 1200})
+    yield opened
+    opened.close()
+
+
+def test_the_experiment_lists_its_study(ui: Ui, page: Page) -> None:
+    page.goto(ui.url(f"experiments/{ui.experiment}/runs"))
+
+    wait_for_words(page, "image-browsed")
+
+
+def test_a_run_shows_its_name_its_note_and_its_metrics(ui: Ui, page: Page) -> None:
+    page.goto(ui.url(f"experiments/{ui.experiment}/runs/{ui.trials[0]}"))
+
+    wait_for_words(page, NAMES[0], "chosen by the sampler", "throughput/examples_per_s")
+    wait_for_words(page, "prefetch_buffer")
+
+
+def test_two_runs_can_be_compared(ui: Ui, page: Page) -> None:
     runs = json.dumps(ui.trials)
-    page = ui.look(f'compare-runs?runs={runs}&experiments=["{ui.experiment}"]')
+    page.goto(ui.url(f'compare-runs?runs={runs}&experiments=["{ui.experiment}"]'))
 
-    assert all(name in page for name in NAMES)
-    assert "prefetch_buffer" in page
-
-
-def test_the_study_shows_its_verdict(ui: Ui) -> None:
-    page = ui.look(f"experiments/{ui.experiment}/runs/{ui.study}")
-
-    assert "AUTOTUNE" in page
+    wait_for_words(page, *NAMES, "prefetch_buffer")
 
 
-def test_the_report_is_drawn_in_its_sandboxed_frame(ui: Ui) -> None:
+def test_the_study_shows_its_verdict(ui: Ui, page: Page) -> None:
+    page.goto(ui.url(f"experiments/{ui.experiment}/runs/{ui.study}"))
+
+    wait_for_words(page, "AUTOTUNE")
+
+
+def test_the_report_is_drawn_in_its_sandboxed_frame(ui: Ui, page: Page) -> None:
     figures = re.findall(r'<div id="([^"]+)" class="plotly-graph-div"', ui.report)
     wanted = {"verdict": ui.verdict, "drawn": figures}
 
-    with Browser(ui.chromium, ui.folder) as browser:
-        browser.open(ui.url(f"experiments/{ui.experiment}/runs/{ui.study}/artifacts/report.html"))
-        frames = browser.in_frames(READ, wanted)
-        page = browser.text()
+    page.goto(ui.url(f"experiments/{ui.experiment}/runs/{ui.study}/artifacts/report.html"))
+    frames = in_frames(page, READ, wanted)
 
     assert figures
-    assert "report.html" in page
-    assert wanted in frames, f"in the frames: {frames}\non the page around them: {page[:2000]}"
+    wait_for_words(page, "report.html")
+    assert wanted in frames, f"in the frames: {frames}"

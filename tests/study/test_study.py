@@ -122,7 +122,7 @@ def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
     Search(resumed).enqueue_predicted()
     assert bench.study.kept.cut_off == []  # it waits for its turn
     Search(resumed).enqueue_predicted()
-    while any(t.state is TrialState.WAITING for t in resumed.study.trials):
+    while any(t.state is TrialState.WAITING for t in resumed.optuna_study.trials):
         Search(resumed).run_trial()
 
     assert [spec.config for spec in bench.runner.specs].count(cut_off) == 2
