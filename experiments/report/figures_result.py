@@ -53,8 +53,8 @@ def throughput_and_memory(record: StudyRecord) -> list[go.Figure]:
     front = pareto(measured)
     chart.add_trace(
         go.Scatter(
-            x=[p.host_peak_mib for p in front],
-            y=[p.examples_per_s for p in front],
+            x=[p.reached.host_peak_mib for p in front],
+            y=[p.reached.examples_per_s for p in front],
             mode="lines",
             line={"color": INK, "width": 1.5, "shape": "hv", "dash": "dot"},
             name="Pareto front",
@@ -66,11 +66,17 @@ def throughput_and_memory(record: StudyRecord) -> list[go.Figure]:
         "over limit": (OVER_LIMIT, [p for p in measured if not p.fits]),
         "baseline": (BASELINE, [p for p in measured if not p.tuned]),
         "confirmed": (TUNED, [p for p in measured if p.confirmed and p.tuned]),
-        "recommended": (RECOMMENDED, [p for p in measured if is_recommended(p.config, record)]),
+        "recommended": (
+            RECOMMENDED,
+            [p for p in measured if is_recommended(p.reached.config, record)],
+        ),
     }
     for name, (look, members) in groups.items():
         if members:
-            x, y = [p.host_peak_mib for p in members], [p.examples_per_s for p in members]
+            x, y = (
+                [p.reached.host_peak_mib for p in members],
+                [p.reached.examples_per_s for p in members],
+            )
             chart.add_trace(dots(name, look, x, y, [_words(p, record) for p in members]))
     return [chart]
 
@@ -108,23 +114,23 @@ def batch_sizes(record: StudyRecord) -> list[go.Figure]:
     best = best_by_batch_size(record)
     if not best:
         return []
-    rates = [p.examples_per_s for p in best]
+    rates = [p.reached.examples_per_s for p in best]
     xaxis = {"title": {"text": "batch size, examples"}, "type": "category"}
     chart = figure(320, xaxis=xaxis, yaxis=rate_axis(), bargap=0.45)
     confirmed = {True: TUNED.colour, False: ONE_TRIAL.colour}
     chart.add_trace(
         go.Bar(
-            x=[f"{p.config.batch_size:,}" for p in best],
+            x=[f"{p.reached.config.batch_size:,}" for p in best],
             y=rates,
             marker={
                 "color": [
                     RECOMMENDED.colour
-                    if is_recommended(p.config, record)
+                    if is_recommended(p.reached.config, record)
                     else confirmed[p.confirmed]
                     for p in best
                 ]
             },
-            error_y=whiskers(rates, [p.ci for p in best]),
+            error_y=whiskers(rates, [p.reached.ci for p in best]),
             hovertext=[_words(p, record) for p in best],
             hoverinfo="text",
             showlegend=False,
@@ -135,7 +141,7 @@ def batch_sizes(record: StudyRecord) -> list[go.Figure]:
 
 def _words(point: Point, record: StudyRecord) -> str:
     return hover(
-        settings(point.config, record.info),
-        f"{rate(point.examples_per_s)} {RATE}, 95 % interval {between(point.ci)}",
-        f"peak {point.host_peak_mib:,.0f} MiB; {point.source}",
+        settings(point.reached.config, record.info),
+        f"{rate(point.reached.examples_per_s)} {RATE}, 95 % interval {between(point.reached.ci)}",
+        f"peak {point.reached.host_peak_mib:,.0f} MiB; {point.source}",
     )

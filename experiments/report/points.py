@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
-from prefetch_tuning.experiments.verdict.measurements import is_baseline
-from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.experiments.verdict.measurements import Reached, is_baseline
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -17,16 +16,14 @@ class Point:
     """A configuration and what it reached, confirmed over rounds or in a single trial.
 
     Attributes:
+        reached: the rate, with its interval, and the memory.
         source: where the number comes from, in words.
         tuned: False for a baseline.
         complete: False where the trial was stopped early.
         fits: False where it is over the memory limit.
     """
 
-    config: PipelineConfig
-    examples_per_s: float
-    ci: Interval
-    host_peak_mib: float
+    reached: Reached
     source: str
     confirmed: bool
     tuned: bool = True
@@ -37,21 +34,23 @@ class Point:
 def points(record: StudyRecord) -> list[Point]:
     """Every configuration that was measured to its end, once: confirmed rather than by a trial."""
     confirmed = [_of_rounds(c) for c in record.result.confirmation]
-    known = {point.config for point in confirmed}
+    known = {point.reached.config for point in confirmed}
     trials = [
         _of_trial(trial, trial.measured)
         for trial in record.trials
         if trial.measured and trial.state in ("complete", "infeasible")
     ]
-    return confirmed + [point for point in trials if point.config not in known]
+    return confirmed + [point for point in trials if point.reached.config not in known]
 
 
 def pareto(measured: Iterable[Point]) -> list[Point]:
     """Those that no other beats in both memory and rate, by rising memory."""
     front: list[Point] = []
     fitting = [point for point in measured if point.fits]
-    for point in sorted(fitting, key=lambda p: (p.host_peak_mib, -p.examples_per_s)):
-        if not front or point.examples_per_s > front[-1].examples_per_s:
+    for point in sorted(
+        fitting, key=lambda p: (p.reached.host_peak_mib, -p.reached.examples_per_s)
+    ):
+        if not front or point.reached.examples_per_s > front[-1].reached.examples_per_s:
             front.append(point)
     return front
 
@@ -65,7 +64,7 @@ def best_by_batch_size(record: StudyRecord) -> list[Point]:
     best: dict[int, Point] = {}
     pruned = [_of_trial(t, t.measured) for t in record.trials if t.measured and t.state == "pruned"]
     for point in points(record) + pruned:
-        size = point.config.batch_size
+        size = point.reached.config.batch_size
         if not (point.tuned and point.fits):
             continue
         if size not in best or _rank(point) > _rank(best[size]):
@@ -81,10 +80,7 @@ def is_recommended(config: PipelineConfig, record: StudyRecord) -> bool:
 
 def _of_rounds(found: Confirmed) -> Point:
     return Point(
-        found.config,
-        found.examples_per_s,
-        found.ci,
-        found.host_peak_mib,
+        found,
         f"{found.rounds} rounds",
         confirmed=True,
         tuned=not is_baseline(found.candidate),
@@ -94,10 +90,7 @@ def _of_rounds(found: Confirmed) -> Point:
 def _of_trial(trial: TrialRow, measured: MeasuredConfig) -> Point:
     how = "stopped early" if trial.state == "pruned" else "unconfirmed"
     return Point(
-        measured.config,
-        measured.examples_per_s,
-        measured.ci,
-        measured.host_peak_mib,
+        measured,
         f"trial {trial.number}, {how}",
         confirmed=False,
         complete=trial.state != "pruned",
@@ -106,4 +99,4 @@ def _of_trial(trial: TrialRow, measured: MeasuredConfig) -> Point:
 
 
 def _rank(point: Point) -> tuple[bool, bool, float]:
-    return point.confirmed, point.complete, point.examples_per_s
+    return point.confirmed, point.complete, point.reached.examples_per_s

@@ -51,9 +51,9 @@ def pareto_table(record: StudyRecord) -> Table:
     """What more memory buys."""
     rows = [
         (
-            f"{point.host_peak_mib:,.0f}",
-            rate(point.examples_per_s),
-            settings(point.config, record.info),
+            f"{point.reached.host_peak_mib:,.0f}",
+            rate(point.reached.examples_per_s),
+            settings(point.reached.config, record.info),
             point.source,
         )
         for point in pareto(points(record))
@@ -75,12 +75,12 @@ def batch_sizes_table(record: StudyRecord) -> Table:
     """The best configuration for each batch size."""
     rows = [
         (
-            f"{point.config.batch_size:,}",
-            str(point.config.prefetch_buffer),
-            str(point.config.map_parallelism) if record.info.has_transform else "none",
-            rate(point.examples_per_s),
-            between(point.ci),
-            f"{point.host_peak_mib:,.0f}",
+            f"{point.reached.config.batch_size:,}",
+            str(point.reached.config.prefetch_buffer),
+            str(point.reached.config.map_parallelism) if record.info.has_transform else "none",
+            rate(point.reached.examples_per_s),
+            between(point.reached.ci),
+            f"{point.reached.host_peak_mib:,.0f}",
             point.source,
         )
         for point in best_by_batch_size(record)

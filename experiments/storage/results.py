@@ -13,8 +13,9 @@ from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
+from prefetch_tuning.experiments.verdict.measurements import Reached
 from prefetch_tuning.experiments.verdict.recommendation import Recommended
-from prefetch_tuning.objectives.measurement import Interval, Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
@@ -36,22 +37,13 @@ class TrialCounts(BaseModel):
         return self.complete + self.pruned + self.failed + self.infeasible
 
 
-class MeasuredConfig(BaseModel):
-    """A configuration and what it reached, without its windows.
+class MeasuredConfig(Reached):
+    """A configuration and what it reached in one trial, without its windows.
 
     Attributes:
-        ci: 95 % interval of `examples_per_s` within that one trial.
-        device_peak_mib: None on a CPU.
         mlflow_run_id: the run that has the rest.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    config: PipelineConfig
-    examples_per_s: float
-    ci: Interval
-    host_peak_mib: float
-    device_peak_mib: float | None
     host_speed_index: float
     measured_s: float
     mlflow_run_id: str

@@ -6,25 +6,21 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from prefetch_tuning.experiments.verdict.limit import Fraction, LimitRounds
-from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Round, shared
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Reached, Round, shared
 from prefetch_tuning.experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
-from prefetch_tuning.objectives.measurement import Interval
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
-class Confirmed(BaseModel):
-    """One candidate over all of its rounds.
+class Confirmed(Reached):
+    """One candidate over all of its rounds; rate and memory are their medians.
 
     Attributes:
         rounds: that measured it; fewer than there were where it had been beaten and left.
-        examples_per_s: median of the rounds.
-        ci: 95 % bootstrap interval of that median.
+        ci: of the median, by bootstrap.
         cv: standard deviation of the rounds over their mean: the noise of host and pipeline; None
             of a single round.
-        host_peak_mib, device_peak_mib: median; None on a CPU.
         first_batch_s: median time until the first batch was there.
         wait_fraction: median share of the time in which the step waited for its batch.
         producer_only: median rate of its chain without the step; None where it wasn't measured.
@@ -34,16 +30,9 @@ class Confirmed(BaseModel):
         same_data: False where its batches were not the plain chain's.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     candidate: str
-    config: PipelineConfig
     rounds: int
-    examples_per_s: float
-    ci: Interval
     cv: float | None
-    host_peak_mib: float
-    device_peak_mib: float | None
     first_batch_s: float = 0.0
     wait_fraction: float = 0.0
     producer_only: float | None = None

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from prefetch_tuning.objectives.measurement import Ceilings, Measurement
+from prefetch_tuning.objectives.measurement import Ceilings, Interval, Measurement
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 # What the search nominated, by rank.
 TUNED = "tuned-"
@@ -20,6 +21,24 @@ BASIC = "basic"
 LIMIT = "limit"
 # A candidate that failed so often is left out of the rounds that follow.
 PATIENCE = 2
+
+
+class Reached(BaseModel):
+    """A configuration and what it reached, in one trial or over rounds.
+
+    Attributes:
+        ci: 95 % interval of `examples_per_s`.
+        host_peak_mib: peak resident memory that it added.
+        device_peak_mib: the same on the GPU; None on a CPU.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    config: PipelineConfig
+    examples_per_s: float
+    ci: Interval
+    host_peak_mib: float
+    device_peak_mib: float | None
 
 
 class RoundMeasurement(BaseModel):

@@ -5,53 +5,36 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed, memory_mib
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     PATIENCE,
     STRUCTURE_AUTOTUNE,
+    Reached,
     Round,
     baseline_failures,
     is_baseline,
     shared,
 )
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
-from prefetch_tuning.objectives.measurement import Interval
-from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Memory and the time to the first batch decide only where the saving is worth a word.
 WORTH_SAVING = 0.10
 LEAST_FIRST_BATCH_S = 0.1
 
 
-class Recommended(BaseModel):
+class Recommended(Reached):
     """The configuration to use, and why this one."""
 
-    model_config = ConfigDict(frozen=True)
-
     candidate: str
-    config: PipelineConfig
-    examples_per_s: float
-    ci: Interval
-    host_peak_mib: float
-    device_peak_mib: float | None
     reason: str
 
     @classmethod
     def of(cls, confirmed: Confirmed, reason: str) -> Recommended:
         """A candidate with the reason for it."""
-        return cls(
-            candidate=confirmed.candidate,
-            config=confirmed.config,
-            examples_per_s=confirmed.examples_per_s,
-            ci=confirmed.ci,
-            host_peak_mib=confirmed.host_peak_mib,
-            device_peak_mib=confirmed.device_peak_mib,
-            reason=reason,
-        )
+        reached = {name: getattr(confirmed, name) for name in Reached.model_fields}
+        return cls(candidate=confirmed.candidate, reason=reason, **reached)
 
 
 class Chooser:

@@ -17,6 +17,7 @@ from prefetch_tuning.experiments.report.style import (
     hover,
     whiskers,
 )
+from prefetch_tuning.experiments.verdict.measurements import Reached
 from prefetch_tuning.objectives.measurement import Interval
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
@@ -38,9 +39,14 @@ def traces(chart: Any) -> dict[str, Any]:
 
 
 def point(mib: float, rate: float, *, fits: bool = True) -> Point:
-    config = PipelineConfig(batch_size=4, prefetch_buffer=1, map_parallelism=1)
-    ci = Interval(low=rate, high=rate)
-    return Point(config, rate, ci, mib, "trial 0", confirmed=False, fits=fits)
+    reached = Reached(
+        config=PipelineConfig(batch_size=4, prefetch_buffer=1, map_parallelism=1),
+        examples_per_s=rate,
+        ci=Interval(low=rate, high=rate),
+        host_peak_mib=mib,
+        device_peak_mib=None,
+    )
+    return Point(reached, "trial 0", confirmed=False, fits=fits)
 
 
 def test_medians_stand_with_their_interval_beside_their_limit() -> None:
@@ -81,13 +87,15 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 
 def test_a_confirmed_configuration_appears_once_and_goes_before_a_lucky_trial() -> None:
-    found = [p for p in points(FULL) if p.config == report_records.BEST]
-    best = {p.config.batch_size: p for p in best_by_batch_size(FULL)}
-    lucky = max(p.examples_per_s for p in points(FULL) if p.config.batch_size == 128)
+    found = [p for p in points(FULL) if p.reached.config == report_records.BEST]
+    best = {p.reached.config.batch_size: p for p in best_by_batch_size(FULL)}
+    lucky = max(
+        p.reached.examples_per_s for p in points(FULL) if p.reached.config.batch_size == 128
+    )
 
     assert [p.source for p in found] == ["9 rounds"]
-    assert best[128].config == report_records.BEST
-    assert best[128].examples_per_s < lucky
+    assert best[128].reached.config == report_records.BEST
+    assert best[128].reached.examples_per_s < lucky
     assert not best[16].confirmed
 
 
