@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefetch_tuning.experiments.errors import StoreError as StoreError
     from prefetch_tuning.experiments.errors import StudyError as StudyError
     from prefetch_tuning.experiments.errors import UsageError as UsageError
-    from prefetch_tuning.experiments.storage.load_config import load_config as load_config
+    from prefetch_tuning.experiments.load_config import load_config as load_config
     from prefetch_tuning.objectives.process.server import WorkerError as WorkerError
     from prefetch_tuning.pipelines.catalog import load as load
     from prefetch_tuning.pipelines.chain.build import build_dataset as build_dataset
@@ -36,7 +36,7 @@ _HOMES = {
     "WorkerError": "objectives.process.server",
     "build_dataset": "pipelines.chain.build",
     "load": "pipelines.catalog",
-    "load_config": "experiments.storage.load_config",
+    "load_config": "experiments.load_config",
     "tune": "experiments.api",
 }
 

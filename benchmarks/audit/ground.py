@@ -22,13 +22,9 @@ from benchmarks.bench import BRIEF, Bench
 from benchmarks.journal import Journal
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.search.space import SearchSpace
-from prefetch_tuning.objectives.measurement import (
-    LimitTerms,
-    PipelineInfo,
-    StageCosts,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Pipelines that have a grid, by their own names.

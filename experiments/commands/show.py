@@ -19,7 +19,7 @@ from prefetch_tuning.experiments.report.console_table import console_table
 from prefetch_tuning.experiments.storage.locations import Store
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
-    from prefetch_tuning.experiments.storage.tracking import LoggedRun
+    from prefetch_tuning.experiments.storage.runs import LoggedRun
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.report.console_table import console_table
 from prefetch_tuning.experiments.storage.results import TrialCounts
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
-    from prefetch_tuning.experiments.storage.tracking import LoggedRun
+    from prefetch_tuning.experiments.storage.runs import LoggedRun
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:

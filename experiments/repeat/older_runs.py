@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from prefetch_tuning.experiments.storage.tracking import LoggedRun
+from prefetch_tuning.experiments.storage.runs import LoggedRun
 
 VERSION_TAG = "version.prefetch-tuning"
 OLDEST = "0.1."

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.repeat.older_runs import params_of
-from prefetch_tuning.experiments.storage.tracking import PARENT, LoggedRun, Tracker
+from prefetch_tuning.experiments.storage.runs import PARENT, LoggedRun
+from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.verdict.ratio import variation
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner

@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.axes import offer
-from prefetch_tuning.experiments.storage.attributes import Offered, StudyAttributes
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.storage.results import Offered, StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.studies import load_study
 from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
 from prefetch_tuning.experiments.verdict.limit import Fraction

@@ -7,9 +7,9 @@ import optuna
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
-from prefetch_tuning.experiments.storage.load_config import CONFIG_FILE
 from prefetch_tuning.experiments.storage.metrics import result_metrics
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.storage.runs import CONFIG_FILE
 from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
 
 # MLflow takes 8,000 characters a tag.

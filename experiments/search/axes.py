@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.measurement import WAITING_CALLS, PipelineInfo, StageCosts
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
 # Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and

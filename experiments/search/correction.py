@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from prefetch_tuning.experiments.search.first_trials import candidates, rank_by, switched_on
 from prefetch_tuning.experiments.search.prediction import Predictor
 from prefetch_tuning.experiments.search.space import SearchSpace
-from prefetch_tuning.objectives.measurement import StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # A trial that reaches two thirds of its prediction, or half as much again, was misunderstood.

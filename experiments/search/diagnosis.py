@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefetch_tuning.objectives.measurement import StageCost, StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 
 Bottleneck = Literal[
     "generator-gil",

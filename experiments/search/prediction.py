@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from prefetch_tuning.experiments.search.stage_seconds import stage_seconds
-from prefetch_tuning.objectives.measurement import LoopCost, StageCosts
+from prefetch_tuning.objectives.stage_costs import LoopCost, StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 Traits = tuple[bool, bool, bool]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from prefetch_tuning.experiments.search.diagnosis import stages
-from prefetch_tuning.objectives.measurement import StageCost, StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 from prefetch_tuning.pipelines.chain.blocks import block_size
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 

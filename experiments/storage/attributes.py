@@ -10,84 +10,27 @@ from collections.abc import Iterable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel, ConfigDict
 
 from prefetch_tuning.experiments.host.environment import package_versions
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.settings import StudySettings
-from prefetch_tuning.experiments.storage.results import MeasuredConfig, State, TrialCounts, TrialRow
-from prefetch_tuning.experiments.verdict.measurements import Round, RoundMeasurement
+from prefetch_tuning.experiments.storage.results import (
+    MeasuredConfig,
+    Offered,
+    State,
+    TrialCounts,
+    TrialRow,
+)
+from prefetch_tuning.experiments.verdict.measurements import (
+    MeasuredRound,
+    PlainData,
+    Round,
+)
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 Candidates = dict[str, PipelineConfig]
-
-
-class MeasuredLimit(BaseModel):
-    """The limit's terms of one round, and the MLflow run that has them."""
-
-    model_config = ConfigDict(frozen=True)
-
-    terms: LimitTerms
-    mlflow_run_id: str
-
-
-class MeasuredRound(BaseModel):
-    """One whole round: what each candidate reached, the limit's terms, and the seconds it took."""
-
-    model_config = ConfigDict(frozen=True)
-
-    measured: dict[str, RoundMeasurement]
-    limit: MeasuredLimit | None = None
-    seconds: float
-
-    @property
-    def run_ids(self) -> list[str]:
-        """The MLflow runs of all that it measured."""
-        found = [measured.mlflow_run_id for measured in self.measured.values()]
-        return found + ([self.limit.mlflow_run_id] if self.limit else [])
-
-    @property
-    def throttled(self) -> list[str]:
-        """What held the GPU back while any of it was measured, in NVML's words."""
-        found = {event for measured in self.measured.values() for event in measured.throttled}
-        if self.limit is not None and self.limit.terms.gpu is not None:
-            found.update(self.limit.terms.gpu.throttled)
-        return sorted(found)
-
-
-class PlainData(BaseModel):
-    """The plain chain's first batches, which every candidate's are compared with.
-
-    Attributes:
-        each_batch: a short digest of each; empty where the check is off.
-        why_not: why the check is off; None where it is on.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    each_batch: list[str] = []
-    why_not: str | None = None
-
-    @property
-    def checked(self) -> bool:
-        """Whether candidates are compared."""
-        return self.why_not is None
-
-
-class Offered(BaseModel):
-    """What was searched, in words: a later version may offer other axes.
-
-    Attributes:
-        searched: the axes with their ranges.
-        left_out: structural axes that were not searched, and why.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    searched: list[str]
-    left_out: dict[str, str]
 
 
 class StudyAttributes:

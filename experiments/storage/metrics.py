@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefetch_tuning.experiments.search.diagnosis import stages
 from prefetch_tuning.experiments.search.prediction import median_error
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
-from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, StageCosts
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement
+from prefetch_tuning.objectives.stage_costs import StageCosts
 
 
 def trial_metrics(measured: Measurement) -> dict[str, float]:

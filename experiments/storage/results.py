@@ -15,7 +15,11 @@ from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
 from prefetch_tuning.experiments.verdict.measurements import Reached
 from prefetch_tuning.experiments.verdict.recommendation import Recommended
-from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import (
+    Measurement,
+    PipelineInfo,
+    TrialFailure,
+)
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
@@ -164,3 +168,17 @@ def write_json(document: object, path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write --json {path}: {error.strerror}") from error
+
+
+class Offered(BaseModel):
+    """What was searched, in words: a later version may offer other axes.
+
+    Attributes:
+        searched: the axes with their ranges.
+        left_out: structural axes that were not searched, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    searched: list[str]
+    left_out: dict[str, str]

@@ -1,31 +1,21 @@
-"""The only module that imports MLflow: explicit run ids, no active run, one batch a run."""
+"""Writes runs to MLflow: explicit run ids, no active run, one batch for each run."""
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, RunTag
 
-from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
-from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.metrics import limit_metrics, trial_metrics
 from prefetch_tuning.experiments.storage.notes import story
+from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, PARENT, RunReader
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
-# MLflow's own name for the tag that makes the UI group children under a parent.
-PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 # Has the UI show runs and metrics first, not traces of prompts.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -41,53 +31,12 @@ STATUS = {
 }
 
 
-@dataclass(frozen=True)
-class LoggedRun:
-    """A run as MLflow has it; `started_s` as `time.time` counts."""
-
-    run_id: str
-    name: str
-    status: str
-    started_s: float
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
-    @classmethod
-    def of(cls, run: Run) -> LoggedRun:
-        data = run.data
-        return cls(
-            run_id=str(run.info.run_id),
-            name=str(run.info.run_name),
-            status=str(run.info.status),
-            started_s=run.info.start_time / 1_000.0,
-            params=dict(data.params),
-            metrics=dict(data.metrics),
-            tags=dict(data.tags),
-        )
-
-
-class Tracker:
-    """Writes studies, trials and confirmation rounds as MLflow runs."""
-
-    def __init__(self, store: Store) -> None:
-        """Connects, which creates the tables of a new local database.
-
-        Raises:
-            StoreError: the tracking server does not answer or the database cannot be opened.
-        """
-        for name in ("mlflow", "alembic"):  # "Creating initial MLflow database tables..."
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._store = store
-        # MLflow's own seven retries are two minutes of silence before the first word.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        with self._one_line(), store.first_connection():
-            self._client = MlflowClient(tracking_uri=store.tracking_uri)
-            self._client.search_experiments(max_results=1)
+class Tracker(RunReader):
+    """Writes studies, trials and confirmation rounds as MLflow runs, and reads them."""
 
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Makes the parent run of a study; returns its run id."""
-        with self._one_line():
+        with self.one_line():
             run = self._client.create_run(
                 self._experiment_id(experiment), run_name=name, tags={**tags, "kind": "study"}
             )
@@ -95,7 +44,7 @@ class Tracker:
 
     def resume_study(self, run_id: str) -> bool:
         """Marks an earlier parent run as running again; False where it is gone."""
-        if self._find(run_id) is None:
+        if self.find(run_id) is None:
             return False
         self._client.update_run(run_id, status="RUNNING")
         return True
@@ -111,7 +60,7 @@ class Tracker:
         texts: Mapping[str, str],
     ) -> None:
         """Writes a study's summary to its parent run, `texts` as artifacts, and ends it."""
-        with self._one_line():
+        with self.one_line():
             for path, text in texts.items():
                 self._client.log_text(run_id, text, path)
             known = set(self._client.get_run(run_id).data.params)
@@ -145,7 +94,7 @@ class Tracker:
         note = story(spec, outcome, state, tags, more or {})
         tags = {**tags, "state": state, PARENT: parent_id, NOTE: note}
         metrics = _metrics(more or {})
-        texts = {"spec.json": spec.to_json(), "config.json": spec.config.model_dump_json(indent=2)}
+        texts = {"spec.json": spec.to_json(), CONFIG_FILE: spec.config.model_dump_json(indent=2)}
         if isinstance(outcome, TrialFailure):
             detail = outcome.detail[:4_000]
             tags |= {"failure.kind": outcome.kind, "failure.detail": detail}
@@ -159,7 +108,7 @@ class Tracker:
             if outcome.output:
                 texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in spec.to_params().items()]
-        with self._one_line():
+        with self.one_line():
             experiment = self.experiment_of(parent_id)
             run = self._client.create_run(
                 experiment, start_time=int(1_000 * began), run_name=name, tags=tags
@@ -185,7 +134,7 @@ class Tracker:
         """Writes the limit's terms of one round as a finished child run; returns its run id."""
         tags = {**tags, "state": "complete", PARENT: parent_id}
         tags[NOTE] = "What the step, the generator and the cores allow at most, each by itself."
-        with self._one_line():
+        with self.one_line():
             run = self._client.create_run(
                 self.experiment_of(parent_id),
                 start_time=int(1_000 * began),
@@ -215,7 +164,7 @@ class Tracker:
         series = [
             Metric("selftest/ratio", ratio, now_ms, step) for step, ratio in enumerate(ratios)
         ]
-        with self._one_line():
+        with self.one_line():
             run = self._client.create_run(
                 self._experiment_id("selftest"), run_name=name, tags={**tags, "kind": "selftest"}
             )
@@ -229,66 +178,6 @@ class Tracker:
             self._client.set_terminated(run_id, "FINISHED")
         return run_id
 
-    def read(self, run_id: str) -> LoggedRun:
-        """A run that somebody names.
-
-        Raises:
-            StudyError: there is none.
-        """
-        run = self._find(run_id)
-        if run is None:
-            raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
-        return LoggedRun.of(run)
-
-    def experiment_of(self, run_id: str) -> str:
-        """The id of the experiment that a run belongs to."""
-        return str(self._client.get_run(run_id).info.experiment_id)
-
-    def read_text(self, run_id: str, path: str) -> str:
-        """An artifact of a run.
-
-        Raises:
-            StudyError: there is no such run, or it has no such file.
-        """
-        run = self.read(run_id)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                found = self._client.download_artifacts(run_id, path, folder)
-                return Path(found).read_text(encoding="utf-8")
-        except (MlflowException, OSError):
-            raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
-
-    def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
-        """Parent runs, the latest first; of one pipeline, or of all."""
-        return self.search(pipeline, "tags.kind = 'study'")[::-1]
-
-    def children(self, parent_id: str) -> list[LoggedRun]:
-        """All child runs of a study, oldest first."""
-        return self.search(None, f"tags.`{PARENT}` = '{parent_id}'")
-
-    def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
-        """Runs that MLflow's search finds, oldest first; of one pipeline, or of all."""
-        found: list[LoggedRun] = []
-        token: str | None = None
-        with self._one_line():
-            experiments = [
-                experiment.experiment_id
-                for experiment in self._client.search_experiments()
-                if pipeline in (None, experiment.name)
-            ]
-            while experiments:
-                page = self._client.search_runs(
-                    experiments,
-                    filter_string=text,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                found.extend(LoggedRun.of(run) for run in page)
-                token = page.token
-                if not token:
-                    break
-        return found
-
     def mark_interrupted(self, run_id: str) -> None:
         """Marks a trial's run whose study was killed before it could take the result."""
         self._client.set_tag(run_id, "state", "interrupted")
@@ -299,20 +188,9 @@ class Tracker:
 
         It counts as little as one whose round was broken off.
         """
-        with self._one_line():
+        with self.one_line():
             self._client.set_tag(run_id, "throttled", ", ".join(events))
             self.mark_interrupted(run_id)
-
-    @contextmanager
-    def _one_line(self) -> Iterator[None]:
-        """Turns what MLflow and its HTTP client raise into one line that names the address."""
-        try:
-            yield
-        except (MlflowException, OSError) as error:
-            reason = first_line(error)
-            raise StoreError(
-                f"cannot use MLflow at {self._store.tracking_uri}: {reason}"
-            ) from error
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -327,13 +205,6 @@ class Tracker:
         return str(
             self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
         )
-
-    def _find(self, run_id: str) -> Run | None:
-        try:
-            run = self._client.get_run(run_id)
-        except MlflowException:
-            return None
-        return run if run.info.lifecycle_stage == "active" else None
 
 
 def _measured(measured: Measurement) -> list[Metric]:

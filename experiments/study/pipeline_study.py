@@ -10,11 +10,8 @@ from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.search.axes import Offer, offer
 from prefetch_tuning.experiments.settings import StudySettings
-from prefetch_tuning.experiments.storage.attributes import (
-    Offered,
-    StudyAttributes,
-)
-from prefetch_tuning.experiments.storage.results import MeasuredConfig
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, Offered
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner

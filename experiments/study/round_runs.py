@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 
 from prefetch_tuning.experiments.host.interrupts import uninterrupted
-from prefetch_tuning.experiments.storage.attributes import MeasuredLimit, MeasuredRound, PlainData
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
-from prefetch_tuning.experiments.verdict.measurements import RoundMeasurement, is_baseline
+from prefetch_tuning.experiments.verdict.measurements import (
+    MeasuredLimit,
+    MeasuredRound,
+    PlainData,
+    RoundMeasurement,
+    is_baseline,
+)
 from prefetch_tuning.experiments.verdict.same_data import reference
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from statistics import median
 
-from prefetch_tuning.experiments.storage.attributes import MeasuredLimit, MeasuredRound, PlainData
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
@@ -17,6 +16,9 @@ from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     LIMIT,
     PATIENCE,
+    MeasuredLimit,
+    MeasuredRound,
+    PlainData,
     RoundMeasurement,
     is_baseline,
 )

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from prefetch_tuning.objectives.measurement import Ceilings, Interval, Measurement
+from prefetch_tuning.objectives.measurement import (
+    Ceilings,
+    Interval,
+    LimitTerms,
+    Measurement,
+)
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # What the search nominated, by rank.
@@ -97,3 +102,55 @@ def is_baseline(candidate: str) -> bool:
 def baseline_failures(rounds: Sequence[Round]) -> int:
     """Rounds without a rate of AUTOTUNE: it failed, or had failed too often to be tried again."""
     return sum(AUTOTUNE not in measured for measured in rounds)
+
+
+class MeasuredLimit(BaseModel):
+    """The limit's terms of one round, and the MLflow run that has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    terms: LimitTerms
+    mlflow_run_id: str
+
+
+class MeasuredRound(BaseModel):
+    """One whole round: what each candidate reached, the limit's terms, and the seconds it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measured: dict[str, RoundMeasurement]
+    limit: MeasuredLimit | None = None
+    seconds: float
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The MLflow runs of all that it measured."""
+        found = [measured.mlflow_run_id for measured in self.measured.values()]
+        return found + ([self.limit.mlflow_run_id] if self.limit else [])
+
+    @property
+    def throttled(self) -> list[str]:
+        """What held the GPU back while any of it was measured, in NVML's words."""
+        found = {event for measured in self.measured.values() for event in measured.throttled}
+        if self.limit is not None and self.limit.terms.gpu is not None:
+            found.update(self.limit.terms.gpu.throttled)
+        return sorted(found)
+
+
+class PlainData(BaseModel):
+    """The plain chain's first batches, which every candidate's are compared with.
+
+    Attributes:
+        each_batch: a short digest of each; empty where the check is off.
+        why_not: why the check is off; None where it is on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    each_batch: list[str] = []
+    why_not: str | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether candidates are compared."""
+        return self.why_not is None

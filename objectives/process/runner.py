@@ -22,7 +22,6 @@ from prefetch_tuning.objectives.measurement import (
     LimitTerms,
     Measurement,
     PipelineInfo,
-    StageCosts,
     TrialFailure,
 )
 from prefetch_tuning.objectives.process.answer import (
@@ -34,6 +33,7 @@ from prefetch_tuning.objectives.process.answer import (
 )
 from prefetch_tuning.objectives.process.server import ServerProcess
 from prefetch_tuning.objectives.spec import Device, TrialSpec
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.source import PipelineError
 
 INSPECT_DEADLINE_S = 120.0

@@ -20,8 +20,8 @@ from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.ceilings import Alone
 from prefetch_tuning.objectives.loop.steady_state import Feed, SteadyState
 from prefetch_tuning.objectives.machine.process_tree import MIB, ProcessTree
-from prefetch_tuning.objectives.measurement import StageCost
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.stage_costs import StageCost
 from prefetch_tuning.pipelines.chain.build import (
     batch_elements,
     batch_transform,

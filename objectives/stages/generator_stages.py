@@ -9,12 +9,12 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any
 
-from prefetch_tuning.objectives.inspection import first_elements
+from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.loop.ceilings import Alone
 from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
 from prefetch_tuning.objectives.machine.device import lacked_device_memory
-from prefetch_tuning.objectives.measurement import WAITING_CALLS, LoopCost, StageCost, StageCosts
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, LoopCost, StageCost, StageCosts
 from prefetch_tuning.objectives.stages.chains import StageChains, fitting, minus
 from prefetch_tuning.objectives.stages.device_copy import accelerator, copying, on_device
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch

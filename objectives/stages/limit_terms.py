@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefetch_tuning.objectives.inspection import first_batch, first_elements
+from prefetch_tuning.objectives.checks.elements import first_elements
+from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.steady_state import Feed
 from prefetch_tuning.objectives.loop.training import TrainingFeed
-from prefetch_tuning.objectives.measurement import LimitTerms, StageCost
+from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.stage_costs import StageCost
 from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus
 from prefetch_tuning.objectives.stages.device_copy import accelerator, ready_on_device
 from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS

@@ -13,13 +13,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from prefetch_tuning.objectives.inspection import first_batch
+from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.ceilings import Alone
 from prefetch_tuning.objectives.loop.steady_state import Feed, Taken
 from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.machine.process_tree import ProcessTree
-from prefetch_tuning.objectives.measurement import LoopCost, StageCost, StageCosts
+from prefetch_tuning.objectives.stage_costs import LoopCost, StageCost, StageCosts
 from prefetch_tuning.objectives.stages.chains import cost_of, minus
 from prefetch_tuning.objectives.stages.device_copy import accelerator, copying, on_device
 from prefetch_tuning.objectives.stages.generator_stages import LOOP_PREFETCH, RULE, SLOW_BATCH_S

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from prefetch_tuning.objectives.inspection import inspect_pipeline
+from prefetch_tuning.objectives.checks.inspection import inspect_pipeline
 from prefetch_tuning.objectives.loop.training import TrainingFeed
-from prefetch_tuning.objectives.measurement import Measurement, StageCosts
+from prefetch_tuning.objectives.measurement import Measurement
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.config import PipelineConfig

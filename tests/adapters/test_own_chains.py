@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefetch_tuning.experiments.search.axes import WAITING_WORKERS
-from prefetch_tuning.objectives.inspection import inspect_pipeline
+from prefetch_tuning.objectives.checks.inspection import inspect_pipeline
 from prefetch_tuning.objectives.measurement import Measurement
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec

@@ -36,11 +36,11 @@ from prefetch_tuning.objectives.measurement import (
     LimitTerms,
     Measurement,
     PipelineInfo,
-    StageCosts,
     TrialFailure,
 )
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, TrialSpec
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError
 from tests.support.fakes import COSTS, INFO, FakeRunner, measurement

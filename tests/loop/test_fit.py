@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, StageCosts
+from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.process.test_runner import QUICK, measured, spec
 

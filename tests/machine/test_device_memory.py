@@ -22,7 +22,7 @@ from prefetch_tuning.experiments.study.search import DEVICE_CONSTRAINT, Search
 from prefetch_tuning.objectives.loop.training import StepError
 from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
-from prefetch_tuning.objectives.process.worker import Trial
+from prefetch_tuning.objectives.process.trial import Trial
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.study.test_study import SETTINGS, Bench

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.experiments.storage.results import StudyRecord
-from prefetch_tuning.objectives.inspection import check_transform, first_elements, spec_source
+from prefetch_tuning.objectives.checks.elements import check_transform, first_elements, spec_source
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded
 from prefetch_tuning.pipelines.chain.chunking import is_flat

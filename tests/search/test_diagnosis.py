@@ -8,8 +8,9 @@ import pytest
 
 from prefetch_tuning.experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose, stages
 from prefetch_tuning.objectives.machine.cores import usable_cores
-from prefetch_tuning.objectives.measurement import StageCosts, TrialFailure
+from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from tests.support.fakes import COSTS, cost
 
 

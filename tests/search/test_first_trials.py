@@ -19,7 +19,7 @@ from prefetch_tuning.experiments.search.first_trials import (
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.measurement import WAITING_CALLS
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 from tests.search.test_space import ABLE
 from tests.support.fakes import COSTS, INFO, cost

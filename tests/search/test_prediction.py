@@ -8,7 +8,7 @@ import pytest
 
 from prefetch_tuning.experiments.search.prediction import median_error, predict
 from prefetch_tuning.experiments.search.stage_seconds import UNCOVERED, stage_seconds, step_seconds
-from prefetch_tuning.objectives.measurement import LoopCost, StageCost
+from prefetch_tuning.objectives.stage_costs import LoopCost, StageCost
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support.fakes import COSTS, cost
 

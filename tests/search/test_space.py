@@ -7,7 +7,7 @@ from prefetch_tuning.experiments.search.axes import CHUNK_BYTES, offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.measurement import StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, cost
 

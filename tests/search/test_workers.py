@@ -19,7 +19,7 @@ from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.search.stage_seconds import UNCOVERED
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.measurement import StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, cost
 

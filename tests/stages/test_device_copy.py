@@ -16,7 +16,7 @@ from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.storage.metrics import diagnosis_metrics
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.training import StepError
-from prefetch_tuning.objectives.measurement import StageCost, StageCosts
+from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 from prefetch_tuning.objectives.stages import generator_stages as stages
 from prefetch_tuning.objectives.stages import limit_terms as limits
 from prefetch_tuning.objectives.stages.device_copy import (

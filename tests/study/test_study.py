@@ -17,11 +17,7 @@ from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.settings import StudySettings
-from prefetch_tuning.experiments.storage.attributes import (
-    MeasuredRound,
-    StudyAttributes,
-    all_failed,
-)
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
@@ -30,6 +26,7 @@ from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig

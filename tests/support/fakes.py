@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from prefetch_tuning.experiments.storage.tracking import LoggedRun, Tracker
+from prefetch_tuning.experiments.storage.runs import LoggedRun
+from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.measurement import (
     Digest,
@@ -12,14 +13,13 @@ from prefetch_tuning.objectives.measurement import (
     LimitTerms,
     Measurement,
     PipelineInfo,
-    StageCost,
-    StageCosts,
     Stopped,
     TrialFailure,
     Window,
 )
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, TrialSpec
+from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 from prefetch_tuning.pipelines.config import STRUCTURE
 
 

@@ -20,10 +20,9 @@ from prefetch_tuning.objectives.measurement import (
     Interval,
     LimitTerms,
     PipelineInfo,
-    StageCost,
-    StageCosts,
     TrialFailure,
 )
+from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 CORES = 2

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from prefetch_tuning.objectives.checks.elements import (
+    check_transform,
+    first_elements,
+    first_line,
+    spec_in_words,
+    spec_source,
+    static_bytes,
+)
+from prefetch_tuning.objectives.checks.shards import why_not_split
 from prefetch_tuning.objectives.loop.distribution import Distribution
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.measurement import PipelineInfo
-from prefetch_tuning.objectives.shards import why_not_split
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import is_flat
@@ -33,8 +39,6 @@ from prefetch_tuning.pipelines.source import (
 # Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
 LEAST_BATCH = 2
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-KERAS_PREFIX = "Exception encountered when calling"
 
 
 def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
@@ -50,7 +54,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     elements = first_elements(pipeline, seed, ELEMENTS)
     mapped = check_transform(pipeline, elements[0])
     model = check_model(pipeline, elements, batch_sizes[0])
-    sizes = [_static_bytes(spec) for spec in tf.nest.flatten(mapped)]
+    sizes = [static_bytes(spec) for spec in tf.nest.flatten(mapped)]
     against = reasons_against(pipeline, elements)
     split = None if "generator_workers" in against else why_not_split(pipeline, seed, ELEMENTS)
     if split is not None:
@@ -65,7 +69,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         stand_in=pipeline.stand_in,
         batch_sizes=batch_sizes,
         has_transform=has_transform(pipeline),
-        element=_describe(pipeline.element_spec),
+        element=spec_in_words(pipeline.element_spec),
         element_spec=spec_source(pipeline.element_spec),
         padded=is_padded(mapped),
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
@@ -103,7 +107,7 @@ def inspect_batches(
         stand_in=pipeline.stand_in,
         batch_sizes=batch_sizes,
         has_transform="map_parallelism" in pipeline.axes,
-        element="batches of " + _describe(pipeline.element_spec),
+        element="batches of " + spec_in_words(pipeline.element_spec),
         element_spec=spec_source(pipeline.element_spec),
         padded=False,
         element_bytes=None,
@@ -148,52 +152,6 @@ def check_batch_sizes(pipeline: Pipeline) -> list[int]:
     return sorted(set(given))
 
 
-def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[Any]:
-    """The bare generator's first elements as tensors of `element_spec`'s structure.
-
-    Raises:
-        PipelineError: an element does not match `element_spec`, or there is none.
-    """
-    spec = pipeline.element_spec
-    elements: list[Any] = []
-    try:
-        for element in islice(pipeline.generate(seed), count):
-            where = f"pipeline {pipeline.name!r}: element {len(elements)}"
-            elements.append(_check_element(where, element, spec))
-    except PipelineError:
-        raise
-    except Exception as error:
-        raise PipelineError(
-            f"pipeline {pipeline.name!r}: generate({seed}) raised {type(error).__name__} after "
-            f"{len(elements)} elements: {error}"
-        ) from error
-    if not elements:
-        raise PipelineError(
-            f"pipeline {pipeline.name!r}: generate({seed}) ended without yielding an element"
-        )
-    return elements
-
-
-def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
-    """The spec of an element as the map leaves it, after running the map once on a real element.
-
-    Raises:
-        PipelineError: the map raised.
-    """
-    if not has_transform(pipeline):
-        return pipeline.element_spec
-    try:
-        dataset = tf.data.Dataset.from_tensors(element).map(pipeline.transform)
-        for _ in dataset:
-            pass
-    except Exception as error:
-        raise PipelineError(
-            f"pipeline {pipeline.name!r}: transform failed on the first element: "
-            f"{type(error).__name__}: {_first_line(error)}"
-        ) from error
-    return dataset.element_spec
-
-
 def check_model(
     pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int
 ) -> keras.Model:
@@ -226,7 +184,7 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
         model = pipeline.build_model()
     except Exception as error:
         raise PipelineError(
-            f"pipeline {name!r}: build_model() raised {type(error).__name__}: {_first_line(error)}"
+            f"pipeline {name!r}: build_model() raised {type(error).__name__}: {first_line(error)}"
         ) from error
     if not isinstance(model, keras.Model):
         raise PipelineError(
@@ -243,23 +201,9 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
         TrainingFeed(model, dataset).trace(batch)
     except (StepError, NotFiniteLossError) as error:
         raise PipelineError(
-            f"pipeline {name!r}: a training step on the first elements failed: {_first_line(error)}"
+            f"pipeline {name!r}: a training step on the first elements failed: {first_line(error)}"
         ) from error
     return model
-
-
-def spec_source(spec: Any) -> str:
-    """An element spec as Python source that makes an equal one with nothing but `tf` at hand."""
-    if isinstance(spec, dict):
-        return "{" + ", ".join(f"{key!r}: {spec_source(spec[key])}" for key in spec) + "}"
-    if isinstance(spec, tuple):
-        parts = [spec_source(part) for part in spec]
-        return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"
-    shape = None if spec.shape.rank is None else tuple(spec.shape)
-    if isinstance(spec, tf.RaggedTensorSpec):
-        return f"tf.RaggedTensorSpec({shape}, tf.{spec.dtype.name}, {spec.ragged_rank})"
-    kind = "SparseTensorSpec" if isinstance(spec, tf.SparseTensorSpec) else "TensorSpec"
-    return f"tf.{kind}({shape}, tf.{spec.dtype.name})"
 
 
 def source_digest(pipeline: Pipeline) -> str:
@@ -283,70 +227,3 @@ def _own_classes(pipeline: Pipeline) -> list[type]:
     """The pipeline's class and those it inherits from, without what any pipeline inherits from."""
     common = {*GeneratorPipeline.__mro__, *BatchesPipeline.__mro__}
     return [base for base in type(pipeline).__mro__ if base not in common]
-
-
-def _check_element(where: str, element: Any, spec: Any) -> Any:
-    """`element` as tensors in the structure of `spec`.
-
-    As in tf.data only tuples and dicts are structure: a list is a tensor written out.
-    """
-    if isinstance(spec, dict):
-        if not isinstance(element, dict) or element.keys() != spec.keys():
-            raise _structure_error(where, element, spec)
-        return {key: _check_element(f"{where}[{key!r}]", element[key], spec[key]) for key in spec}
-    if isinstance(spec, tuple):
-        if not isinstance(element, tuple) or len(element) != len(spec):
-            raise _structure_error(where, element, spec)
-        parts = zip(spec, element, strict=True)
-        return tuple(_check_element(f"{where}[{i}]", e, s) for i, (s, e) in enumerate(parts))
-    return _check_leaf(where, spec, element)
-
-
-def _structure_error(where: str, element: Any, spec: Any) -> PipelineError:
-    return PipelineError(
-        f"{where} has the structure {_shape_of(element)}, but element_spec says {_describe(spec)}"
-    )
-
-
-def _check_leaf(where: str, spec: Any, leaf: Any) -> Any:
-    if not isinstance(spec, tf.TensorSpec):
-        return leaf  # ragged and sparse values are compared by TensorFlow itself
-    try:
-        tensor = tf.convert_to_tensor(leaf, dtype=spec.dtype)
-    except (TypeError, ValueError) as error:
-        raise PipelineError(
-            f"{where} does not convert to {spec.dtype.name}: {_first_line(error)}"
-        ) from None
-    if not spec.shape.is_compatible_with(tensor.shape):
-        raise PipelineError(
-            f"{where} has shape {tuple(tensor.shape)}, but element_spec says {spec.shape}"
-        )
-    return tensor
-
-
-def _describe(spec: Any) -> str:
-    def text(leaf: Any) -> str:
-        if isinstance(leaf, tf.TensorSpec):
-            return f"{leaf.dtype.name}{list(leaf.shape) if leaf.shape.rank else ''}"
-        return type(leaf).__name__
-
-    return str(tf.nest.map_structure(text, spec)).replace("'", "")
-
-
-def _shape_of(element: Any) -> str:
-    if isinstance(element, tuple):
-        return "(" + ", ".join(_shape_of(part) for part in element) + ")"
-    return type(element).__name__
-
-
-def _static_bytes(spec: Any) -> int | None:
-    if not isinstance(spec, tf.TensorSpec) or not spec.shape.is_fully_defined():
-        return None
-    return 0 if spec.dtype == tf.string else int(spec.shape.num_elements() * spec.dtype.size)
-
-
-def _first_line(error: Exception) -> str:
-    """The first line that says something: Keras puts one that names only the layer before it."""
-    text = ANSI.sub("", str(error)).strip()
-    lines = [line for line in text.split("\n") if line and KERAS_PREFIX not in line]
-    return lines[0] if lines else text

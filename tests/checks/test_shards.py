@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.objectives.shards import why_not_split
+from prefetch_tuning.objectives.checks.shards import why_not_split
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
 from tests.planted import pipelines as planted

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError
-from prefetch_tuning.experiments.storage.load_config import load_config
+from prefetch_tuning.experiments.load_config import load_config
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.spec import TrialSpec

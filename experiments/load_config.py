@@ -7,10 +7,9 @@ from pathlib import Path
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 
-CONFIG_FILE = "config.json"
 RUNS = "runs:/"
 
 
@@ -38,9 +37,9 @@ def load_config(
         return _from_file(Path(source))
     store = Store.choose(Path.cwd(), None, tracking_uri)
     store.check_exists()
-    tracker = Tracker(store)
-    run_id = str(source).removeprefix(RUNS) if source else _latest(tracker, str(pipeline))
-    return _parse(tracker.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")
+    runs = RunReader(store)
+    run_id = str(source).removeprefix(RUNS) if source else _latest(runs, str(pipeline))
+    return _parse(runs.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")
 
 
 def _from_file(path: Path) -> PipelineConfig:
@@ -50,8 +49,8 @@ def _from_file(path: Path) -> PipelineConfig:
         raise StudyError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
 
-def _latest(tracker: Tracker, pipeline: str) -> str:
-    studies = tracker.studies(pipeline)
+def _latest(runs: RunReader, pipeline: str) -> str:
+    studies = runs.studies(pipeline)
     for study in studies:
         if "recommended.config" in study.tags:
             return study.run_id

@@ -1,0 +1,147 @@
+"""Reads MLflow's runs: one by its id, a study's children, all that a search finds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
+from prefetch_tuning.experiments.storage.locations import Store
+
+# MLflow's own name for the tag that makes the UI group children under a parent.
+PARENT = "mlflow.parentRunId"
+# The artifact of a run that holds its configuration.
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A run as MLflow has it; `started_s` as `time.time` counts."""
+
+    run_id: str
+    name: str
+    status: str
+    started_s: float
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, run: Run) -> LoggedRun:
+        data = run.data
+        return cls(
+            run_id=str(run.info.run_id),
+            name=str(run.info.run_name),
+            status=str(run.info.status),
+            started_s=run.info.start_time / 1_000.0,
+            params=dict(data.params),
+            metrics=dict(data.metrics),
+            tags=dict(data.tags),
+        )
+
+
+class RunReader:
+    """Reads runs; connected to one tracking server."""
+
+    def __init__(self, store: Store) -> None:
+        """Connects, which creates the tables of a new local database.
+
+        Raises:
+            StoreError: the tracking server does not answer or the database cannot be opened.
+        """
+        for name in ("mlflow", "alembic"):  # "Creating initial MLflow database tables..."
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._store = store
+        # MLflow's own seven retries are two minutes of silence before the first word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        with self.one_line(), store.first_connection():
+            self._client = MlflowClient(tracking_uri=store.tracking_uri)
+            self._client.search_experiments(max_results=1)
+
+    def read(self, run_id: str) -> LoggedRun:
+        """A run that somebody names.
+
+        Raises:
+            StudyError: there is none.
+        """
+        run = self.find(run_id)
+        if run is None:
+            raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
+        return LoggedRun.of(run)
+
+    def experiment_of(self, run_id: str) -> str:
+        """The id of the experiment that a run belongs to."""
+        return str(self._client.get_run(run_id).info.experiment_id)
+
+    def read_text(self, run_id: str, path: str) -> str:
+        """An artifact of a run.
+
+        Raises:
+            StudyError: there is no such run, or it has no such file.
+        """
+        run = self.read(run_id)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                found = self._client.download_artifacts(run_id, path, folder)
+                return Path(found).read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
+
+    def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
+        """Parent runs, the latest first; of one pipeline, or of all."""
+        return self.search(pipeline, "tags.kind = 'study'")[::-1]
+
+    def children(self, parent_id: str) -> list[LoggedRun]:
+        """All child runs of a study, oldest first."""
+        return self.search(None, f"tags.`{PARENT}` = '{parent_id}'")
+
+    def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
+        """Runs that MLflow's search finds, oldest first; of one pipeline, or of all."""
+        found: list[LoggedRun] = []
+        token: str | None = None
+        with self.one_line():
+            experiments = [
+                experiment.experiment_id
+                for experiment in self._client.search_experiments()
+                if pipeline in (None, experiment.name)
+            ]
+            while experiments:
+                page = self._client.search_runs(
+                    experiments,
+                    filter_string=text,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                found.extend(LoggedRun.of(run) for run in page)
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """Turns what MLflow and its HTTP client raise into one line that names the address."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            reason = first_line(error)
+            raise StoreError(
+                f"cannot use MLflow at {self._store.tracking_uri}: {reason}"
+            ) from error
+
+    def find(self, run_id: str) -> Run | None:
+        """The run as MLflow has it; None where there is none, or it was deleted."""
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException:
+            return None
+        return run if run.info.lifecycle_stage == "active" else None

@@ -1,0 +1,1 @@
+"""Whether a pipeline can be tuned, before anything is measured."""

@@ -1,0 +1,193 @@
+"""One configuration, measured in this process."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from prefetch_tuning.objectives.checks.elements import first_elements
+from prefetch_tuning.objectives.checks.inspection import first_batch
+from prefetch_tuning.objectives.digest import digest, short_digest
+from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.buffers import buffer_mib
+from prefetch_tuning.objectives.loop.ceilings import measure_ceilings
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
+from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.machine.device import (
+    DeviceError,
+    device_peak_mib,
+    reset_device_peak,
+    select_device,
+)
+from prefetch_tuning.objectives.machine.device_memory import device_memory_line
+from prefetch_tuning.objectives.machine.process_tree import ProcessTree
+from prefetch_tuning.objectives.measurement import (
+    AutotuneNode,
+    Digest,
+    FailureKind,
+    Measurement,
+    TrialFailure,
+)
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
+
+# Elements of the digest and of the batch that the step is traced on.
+FIRST_ELEMENTS = 4
+
+
+class Trial:
+    """One configuration measured in this process; `stage` and `source` tell what failed, if any."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec = spec
+        self.stage: FailureKind = "usage"
+        self.device = "cpu"
+        self.source: SourceMonitor | None = None
+
+    def run(self) -> Measurement:
+        """Builds, traces, starts the iterator and measures; see `steady_state` for the rules."""
+        spec, tree = self.spec, ProcessTree()
+        device = self.device = select_device(spec.device)
+        keras.utils.set_random_seed(spec.seed)
+        pipeline = catalog.load(spec.pipeline)
+        self.stage = "transform"
+        source, elements, traced = self._first(pipeline)
+        dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=source)
+        self.stage = "model"
+        model = pipeline.build_model()
+        feed = TrainingFeed(model, dataset, autotuned=spec.config.is_autotune)
+        feed.trace(traced)
+        reset_device_peak(device)
+
+        # A chain of one's own has no source that could be watched; most of it is one.
+        self.stage, self.source = "transform" if source else "generator", source
+        skipped_before = source.skipped_elements if source else 0
+        feed.start()
+        begin = time.perf_counter()
+        each_batch = feed.take_first(spec.digest_batches)
+        first_s = time.perf_counter() - begin
+        state = steady_state.measure(
+            feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
+        )
+        tree.look()
+        host_peak_mib = tree.peak_mib
+        restarts = source.starts - 1 if source else 0
+        skipped = source.skipped_elements - skipped_before if source else 0
+
+        examples = sum(window.examples for window in state.windows)
+        seconds = sum(window.seconds for window in state.windows)
+        p50_ms, p95_ms = steady_state.percentiles_ms(state.step_s)
+        nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
+        device_peak = device_peak_mib(device)
+        ceilings = None
+        if spec.ceilings:  # last, so that neither peak has anything of it
+            batch_s = seconds / len(state.step_s)
+            ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop, batch_s)
+        return Measurement(
+            examples_per_s=steady_state.mean_rate(state.windows),
+            ci=steady_state.interval(state.windows),
+            steps_per_s=len(state.step_s) / seconds,
+            wait_fraction=sum(window.wait_s for window in state.windows) / seconds,
+            step_p50_ms=p50_ms,
+            step_p95_ms=p95_ms,
+            cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
+            cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
+            first_batch_s=feed.first_batch_s,
+            host_peak_mib=host_peak_mib,
+            device_peak_mib=device_peak,
+            buffer_mib=None
+            if feed.choices() == UNREADABLE
+            else buffer_mib(spec.config, feed.first_batches[0], nodes),
+            windows=state.windows,
+            startup_s=first_s + state.startup_s,
+            stopped=state.stopped,
+            settled=state.settled,
+            device=device,
+            generator_restarts=restarts,
+            skipped_elements=skipped,
+            loss=feed.loss,
+            digest=Digest(
+                elements=digest(elements),
+                batches=digest(feed.first_batches),
+                each_batch=each_batch,
+            ),
+            autotune=nodes,
+            ceilings=ceilings,
+        )
+
+    def read(self, most_s: float) -> list[str]:
+        """Reads the first batches without a model or a step; returns the digest of each.
+
+        Those of `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
+        """
+        spec, end = self.spec, time.perf_counter() + most_s
+        select_device(spec.device)
+        keras.utils.set_random_seed(spec.seed)
+        pipeline = catalog.load(spec.pipeline)
+        self.stage = "generator"
+        if not isinstance(pipeline, BatchesPipeline):
+            self.source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+            self.stage = "transform"
+        digests: list[str] = []
+        for batch in build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source):
+            digests.append(short_digest(batch))
+            if len(digests) == spec.digest_batches or time.perf_counter() > end:
+                break
+        return digests
+
+    def _first(self, pipeline: Pipeline) -> tuple[SourceMonitor | None, list[Any], Any]:
+        """The watched source, the first elements for the digest, and a batch to trace on."""
+        spec = self.spec
+        if isinstance(pipeline, BatchesPipeline):
+            batch = first_batch(pipeline, spec.config.batch_size, spec.seed)
+            return None, [batch], batch
+        # Before TensorFlow runs anything: its threads would not be there in forked processes.
+        source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+        elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
+        return source, elements, sample_batch(pipeline, elements, spec.config.batch_size)
+
+    def failure(self, error: Exception) -> TrialFailure:
+        """Names what went wrong, by the exception or else by the stage that it came from."""
+        cause = self.source.error if self.source and self.source.error else None
+        kind = self.stage
+        if isinstance(error, StopIteration | tf.errors.OutOfRangeError):
+            error = PipelineError("the generator ended without filling a single batch")
+        if isinstance(error, StepError) and isinstance(error.__cause__, Exception):
+            kind, error, cause = "model", error.__cause__, None
+        if isinstance(error, PipelineError | DeviceError):
+            kind = "usage"
+        elif isinstance(error, NotFiniteLossError):
+            kind = "nan_loss"
+        elif cause is None and _lacks_device_memory(error, self.device):
+            kind = "device_oom"
+        elif isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+            kind = "out_of_memory"
+        elif cause is not None:
+            kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
+        return TrialFailure(kind=kind, detail=quote(cause or error))
+
+
+def _lacks_device_memory(error: Exception, device: str) -> bool:
+    """Whether the GPU's memory did not suffice for this trial."""
+    return (
+        device.startswith("gpu")
+        and isinstance(error, tf.errors.OpError)
+        and device_memory_line(str(error)) is not None
+    )
+
+
+def quote(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
+        return str(error)
+    first = str(error).strip().split("\n")[0]
+    # Where memory is lacking, the line that says so; the first is often "Graph execution error:".
+    line = device_memory_line(str(error)) if isinstance(error, tf.errors.OpError) else None
+    return f"{type(error).__name__}: {line or first}"
