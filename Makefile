@@ -1,6 +1,7 @@
 # Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test lint ui lock clean
+.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test test-all \
+	coverage lint ui lock clean
 SHELL := /bin/bash
 
 # The first Python here that the project supports. PYTHON=... on the command line overrides it.
@@ -58,19 +59,31 @@ audit: setup  ## hold claims against what was planted, at most 15 minutes: ARGS=
 audit-full: setup  ## the same with whole studies, over an hour; goes on where it was cut off
 	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
 
-test: setup  ## run the tests: TESTS=tests/loop/test_steady_state.py for some
+test: setup  ## run the tests, in some minutes: TESTS=tests/loop/test_steady_state.py for some
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
+	@$(BIN)/python -m pytest -m "not timing and not slow" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "timing and not slow"
+endif
+
+test-all: setup  ## run every test, also those that take long and rarely break
 	@$(BIN)/python -m pytest -m "not timing" --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m pytest -m timing
-endif
+
+coverage: setup  ## run every test and say what none of them reached, subprocesses included
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 lint: setup  ## check style, types and layers
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/deptry .
 
 ui: setup  ## open the results at http://127.0.0.1:5000 (PORT=... for another)
 	@mkdir -p mlruns

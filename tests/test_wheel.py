@@ -114,6 +114,16 @@ def test_it_is_tuned_from_python(scratch: Path, installed: Path) -> None:
     assert done.stdout.splitlines()[-1] == "2"
 
 
+def test_type_checkers_read_its_types(scratch: Path, installed: Path) -> None:
+    consumer = scratch / "consumer.py"
+    shutil.copy(ROOT / "tests" / "typed_consumer.py", consumer)
+    options = ("--strict", "--ignore-missing-imports", "--cache-dir", str(scratch / "cache"))
+
+    done = run(scratch, installed, "-m", "mypy", *options, consumer.name)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_file_to_start_from_is_in_it(scratch: Path, installed: Path) -> None:
     program = "from prefetch_tuning.experiments.cli import run; run()"
 

@@ -14,6 +14,11 @@ from prefetch_tuning.pipelines.source import (
     has_transform,
 )
 
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+KERAS_PREFIX = "Exception encountered when calling"
+
 
 def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[Any]:
     """The bare generator's first elements as tensors of `element_spec`'s structure.
@@ -144,9 +149,3 @@ def first_line(error: Exception) -> str:
     text = ANSI.sub("", str(error)).strip()
     lines = [line for line in text.split("\n") if line and KERAS_PREFIX not in line]
     return lines[0] if lines else text
-
-
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-KERAS_PREFIX = "Exception encountered when calling"
