@@ -8,6 +8,7 @@ from pathlib import Path
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 
 RUNS = "runs:/"
@@ -52,7 +53,7 @@ def _from_file(path: Path) -> PipelineConfig:
 def _latest(runs: RunReader, pipeline: str) -> str:
     studies = runs.studies(pipeline)
     for study in studies:
-        if "recommended.config" in study.tags:
+        if Tag.RECOMMENDED_CONFIG in study.tags:
             return study.run_id
     raise StudyError(
         f"no study of {pipeline!r} recommends anything yet; run: prefetch-tune tune {pipeline}"

@@ -20,6 +20,7 @@ from prefetch_tuning.experiments.commands.values import number
 from prefetch_tuning.experiments.errors import EXIT_OK, EXIT_OTHER_DATA, EXIT_OUTSIDE_NOISE
 from prefetch_tuning.experiments.settings import Reruns
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def rerun_and_report(
     check_trust(found, named, trust=trust)
     with TrialRunner() as runner:
         info = runner.inspect(found.spec.pipeline, found.spec.seed, found.spec.device)
-        tags = study_tags(info, str(found.tags.get("study", "")), found.spec.seed)
+        tags = study_tags(info, str(found.tags.get(Tag.STUDY, "")), found.spec.seed)
         measured, run_ids = measure_again(found, runner, tracker, tags, rounds)
     comparison = compare(found, measured, run_ids, tags)
     print_comparison(Console(), comparison)

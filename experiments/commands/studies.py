@@ -18,6 +18,7 @@ from prefetch_tuning.experiments.commands.arguments import (
 from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.report.console_table import console_table
 from prefetch_tuning.experiments.storage.results import TrialCounts
+from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     from prefetch_tuning.experiments.storage.runs import LoggedRun
@@ -45,10 +46,10 @@ def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
         trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
         table.add_row(
             run.name,
-            run.tags.get("pipeline", "?"),
+            run.tags.get(Tag.PIPELINE, "?"),
             f"{trials:.0f}",
-            run.tags.get("verdict", "none"),
-            run.tags.get("recommended.config", "-"),
+            run.tags.get(Tag.VERDICT, "none"),
+            run.tags.get(Tag.RECOMMENDED_CONFIG, "-"),
             datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
         )
     console.print(table)

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.repeat.older_runs import params_of
-from prefetch_tuning.experiments.storage.runs import PARENT, LoggedRun
+from prefetch_tuning.experiments.storage.runs import LoggedRun
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.verdict.ratio import variation
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
@@ -23,7 +24,7 @@ from prefetch_tuning.pipelines.target import Target
 # Run-to-run noise (CV) that is assumed where a study was not confirmed: that of a shared machine.
 ASSUMED_CV = 0.1
 # Tags in which two measurements may differ so that their rates need not agree.
-ENVIRONMENT = ("host", "host.fingerprint", "device", "pipeline.source_digest")
+ENVIRONMENT = ("host", "host.fingerprint", Tag.DEVICE, Tag.SOURCE_DIGEST)
 ENVIRONMENT_PREFIXES = ("version.", "git.")
 
 
@@ -84,18 +85,18 @@ def original(tracker: Tracker, run_id: str) -> Original:
         SpecError: its parameters were tampered with.
     """
     run = tracker.read(run_id)
-    kind = run.tags.get("kind")
-    if kind == "study":
+    kind = run.tags.get(Tag.KIND)
+    if kind == Kind.STUDY:
         runs = _recommended(tracker, run)
         parent = run
-    elif kind in ("trial", "confirmation", "rerun"):
+    elif kind in (Kind.TRIAL, Kind.CONFIRMATION, Kind.RERUN):
         runs = [run]
-        parent = tracker.read(run.tags.get(PARENT, ""))
+        parent = tracker.read(run.tags.get(Tag.PARENT, ""))
     else:
         raise StudyError(f"run {run_id!r} is no study, trial or round of prefetch-tune")
     first = runs[0]
     if any("throughput/examples_per_s" not in r.metrics for r in runs):
-        why = first.tags.get("failure.kind", "not finished")
+        why = first.tags.get(Tag.FAILURE_KIND, "not finished")
         raise StudyError(f"run {run_id!r} measured nothing ({why}), so there is nothing to compare")
     try:
         spec = TrialSpec.from_params(params_of(first))
@@ -163,7 +164,7 @@ def measure_again(
         began = time.time()
         result = runner.measure(spec)
         state = "failed" if isinstance(result, TrialFailure) else "complete"
-        own = {**tags, "kind": "rerun", "rerun_of": found.run_id, "round": str(number)}
+        own = {**tags, Tag.KIND: Kind.RERUN, Tag.RERUN_OF: found.run_id, Tag.ROUND: str(number)}
         name = f"rerun of {found.name}"
         run_ids.append(tracker.log_trial(found.parent_id, name, spec, result, state, own, began))
         if isinstance(result, TrialFailure):
@@ -224,15 +225,15 @@ def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
     rounds = [
         child
         for child in tracker.children(study.run_id)
-        if child.tags.get("kind") == "confirmation"
-        and child.tags.get("candidate") == tags.get("recommended.candidate")
-        and child.tags.get("state") == "complete"
+        if child.tags.get(Tag.KIND) == Kind.CONFIRMATION
+        and child.tags.get(Tag.CANDIDATE) == tags.get(Tag.RECOMMENDED)
+        and child.tags.get(Tag.STATE) == "complete"
     ]
     if rounds:
         latest = rounds[-1].params  # of the latest confirmation, if there were several
         return [r for r in rounds if r.params == latest]
-    if "best.run_id" in tags:
-        return [tracker.read(tags["best.run_id"])]
+    if Tag.BEST_RUN in tags:
+        return [tracker.read(tags[Tag.BEST_RUN])]
     raise StudyError(f"study {study.name!r} has no result to measure again")
 
 
@@ -242,15 +243,17 @@ def _median(runs: Sequence[LoggedRun], metric: str) -> float:
 
 def _digest(run: LoggedRun) -> Digest:
     tags = run.tags
-    return Digest(elements=tags.get("digest.elements", ""), batches=tags.get("digest.batches", ""))
+    return Digest(
+        elements=tags.get(Tag.ELEMENTS_DIGEST, ""), batches=tags.get(Tag.BATCHES_DIGEST, "")
+    )
 
 
 def _cv(children: Sequence[LoggedRun]) -> float | None:
     """Noise of what is compared, rates over the host's own speed: the middle candidate's."""
     corrected: dict[str, list[float]] = {}
     for run in children:
-        if run.tags.get("kind") == "confirmation" and run.tags.get("state") == "complete":
+        if run.tags.get(Tag.KIND) == Kind.CONFIRMATION and run.tags.get(Tag.STATE) == "complete":
             rate = run.metrics["throughput/examples_per_s"] / run.metrics["host/speed_index"]
-            corrected.setdefault(run.tags["candidate"], []).append(rate)
+            corrected.setdefault(run.tags[Tag.CANDIDATE], []).append(rate)
     found = [variation(rates) for rates in corrected.values() if len(rates) > 1]
     return float(statistics.median(found)) if found else None

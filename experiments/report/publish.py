@@ -6,11 +6,12 @@ import optuna
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import Report
+from prefetch_tuning.experiments.report.metrics import result_metrics
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
-from prefetch_tuning.experiments.storage.metrics import result_metrics
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE
-from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
+from prefetch_tuning.experiments.storage.schema import Tag
+from prefetch_tuning.experiments.storage.tracking import Tracker
 
 # MLflow takes 8,000 characters a tag.
 NOTE_CHARACTERS = 7_900
@@ -37,9 +38,9 @@ def close_study(
     kept.spent = spent
     result = result_of(kept, *spent)
     record = study_record(study, result)
-    tags = {"state": "interrupted" if interrupted else "complete"}
+    tags = {Tag.STATE: "interrupted" if interrupted else "complete"}
     report = Report(record)
-    tags[NOTE] = report.note()[:NOTE_CHARACTERS]
+    tags[Tag.NOTE] = report.note()[:NOTE_CHARACTERS]
     texts = report.files()
     if result.recommended is not None:
         texts[CONFIG_FILE] = result.recommended.config.model_dump_json(indent=2)
@@ -63,16 +64,16 @@ def result_tags(result: StudyResult) -> dict[str, str]:
     """What one filters studies by."""
     tags: dict[str, str] = {}
     if result.best is not None:
-        tags["best.config"] = str(result.best.config)
-        tags["best.run_id"] = result.best.mlflow_run_id
+        tags[Tag.BEST_CONFIG] = str(result.best.config)
+        tags[Tag.BEST_RUN] = result.best.mlflow_run_id
     if result.diagnosis is not None:
-        tags["diagnosis.class"] = result.diagnosis.bottleneck
-        tags["diagnosis.stage"] = result.diagnosis.stage
+        tags[Tag.DIAGNOSIS_CLASS] = result.diagnosis.bottleneck
+        tags[Tag.DIAGNOSIS_STAGE] = result.diagnosis.stage
     if result.speedup is not None:
-        tags["verdict"] = result.speedup.verdict
+        tags[Tag.VERDICT] = result.speedup.verdict
     if result.recommended is not None:
-        tags["recommended.candidate"] = result.recommended.candidate
-        tags["recommended.config"] = str(result.recommended.config)
+        tags[Tag.RECOMMENDED] = result.recommended.candidate
+        tags[Tag.RECOMMENDED_CONFIG] = str(result.recommended.config)
     if result.limit is not None:
-        tags["limit.binding"] = result.limit.binding
+        tags[Tag.BINDING] = result.limit.binding
     return tags

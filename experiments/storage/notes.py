@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
@@ -16,14 +17,14 @@ STATES = {
 }
 
 
-def story(
+def trial_note(
     spec: TrialSpec,
     outcome: Measurement | TrialFailure,
     state: str,
     tags: Mapping[str, str],
     more: Mapping[str, float],
 ) -> str:
-    """The story of one trial, round or rerun.
+    """The note of one trial, round or rerun.
 
     Args:
         spec: what was measured.
@@ -56,12 +57,12 @@ def story(
 
 def _part(tags: Mapping[str, str]) -> str:
     """What a run is within its study."""
-    kind = tags.get("kind", "run")
-    if kind == "trial":
-        chosen = "chosen by the prediction" if "warm_start" in tags else "chosen by the sampler"
-        return f"trial {tags.get('trial_number', '')} {chosen}"
-    if kind == "confirmation":
-        return f"round {tags.get('round', '')} of {tags.get('candidate', '')}"
-    if kind == "rerun":
-        return f"rerun of {tags.get('rerun_of', '')}"
+    kind = tags.get(Tag.KIND, "run")
+    if kind == Kind.TRIAL:
+        chosen = "chosen by the prediction" if Tag.WARM_START in tags else "chosen by the sampler"
+        return f"trial {tags.get(Tag.TRIAL_NUMBER, '')} {chosen}"
+    if kind == Kind.CONFIRMATION:
+        return f"round {tags.get(Tag.ROUND, '')} of {tags.get(Tag.CANDIDATE, '')}"
+    if kind == Kind.RERUN:
+        return f"rerun of {tags.get(Tag.RERUN_OF, '')}"
     return kind

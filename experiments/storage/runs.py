@@ -16,9 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 
-# MLflow's own name for the tag that makes the UI group children under a parent.
-PARENT = "mlflow.parentRunId"
 # The artifact of a run that holds its configuration.
 CONFIG_FILE = "config.json"
 
@@ -98,11 +97,11 @@ class RunReader:
 
     def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
         """Parent runs, the latest first; of one pipeline, or of all."""
-        return self.search(pipeline, "tags.kind = 'study'")[::-1]
+        return self.search(pipeline, f"tags.{Tag.KIND} = '{Kind.STUDY}'")[::-1]
 
     def children(self, parent_id: str) -> list[LoggedRun]:
         """All child runs of a study, oldest first."""
-        return self.search(None, f"tags.`{PARENT}` = '{parent_id}'")
+        return self.search(None, f"tags.`{Tag.PARENT}` = '{parent_id}'")
 
     def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
         """Runs that MLflow's search finds, oldest first; of one pipeline, or of all."""

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities import Metric, Param, RunTag
 
 from prefetch_tuning.experiments.errors import StoreError
-from prefetch_tuning.experiments.storage.metrics import limit_metrics, trial_metrics
-from prefetch_tuning.experiments.storage.notes import story
-from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, PARENT, RunReader
+from prefetch_tuning.experiments.storage.notes import trial_note
+from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.schema import Kind, Tag, limit_metrics, trial_metrics
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
-NOTE = "mlflow.note.content"
 # Has the UI show runs and metrics first, not traces of prompts.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # MLflow takes at most 1,000 metrics a call.
@@ -38,7 +37,7 @@ class Tracker(RunReader):
         """Makes the parent run of a study; returns its run id."""
         with self.one_line():
             run = self._client.create_run(
-                self._experiment_id(experiment), run_name=name, tags={**tags, "kind": "study"}
+                self._experiment_id(experiment), run_name=name, tags={**tags, Tag.KIND: Kind.STUDY}
             )
         return str(run.info.run_id)
 
@@ -91,20 +90,20 @@ class Tracker(RunReader):
         Everything is written after the trial, in one go: a study that is killed leaves no run
         that seems to be running, and nothing is logged while something is measured.
         """
-        note = story(spec, outcome, state, tags, more or {})
-        tags = {**tags, "state": state, PARENT: parent_id, NOTE: note}
+        note = trial_note(spec, outcome, state, tags, more or {})
+        tags = {**tags, Tag.STATE: state, Tag.PARENT: parent_id, Tag.NOTE: note}
         metrics = _metrics(more or {})
         texts = {"spec.json": spec.to_json(), CONFIG_FILE: spec.config.model_dump_json(indent=2)}
         if isinstance(outcome, TrialFailure):
             detail = outcome.detail[:4_000]
-            tags |= {"failure.kind": outcome.kind, "failure.detail": detail}
+            tags |= {Tag.FAILURE_KIND: outcome.kind, Tag.FAILURE_DETAIL: detail}
             texts["output.txt"] = outcome.output
         else:
             metrics += _measured(outcome)
             if outcome.gpu is not None and outcome.gpu.throttled:
-                tags["gpu_throttled"] = ", ".join(outcome.gpu.throttled)
-            tags["digest.elements"] = outcome.digest.elements
-            tags["digest.batches"] = outcome.digest.batches
+                tags[Tag.GPU_THROTTLED] = ", ".join(outcome.gpu.throttled)
+            tags[Tag.ELEMENTS_DIGEST] = outcome.digest.elements
+            tags[Tag.BATCHES_DIGEST] = outcome.digest.batches
             if outcome.output:
                 texts["output.txt"] = outcome.output
         params = [Param(key, str(value)) for key, value in spec.to_params().items()]
@@ -132,8 +131,8 @@ class Tracker(RunReader):
         began: float,
     ) -> str:
         """Writes the limit's terms of one round as a finished child run; returns its run id."""
-        tags = {**tags, "state": "complete", PARENT: parent_id}
-        tags[NOTE] = "What the step, the generator and the cores allow at most, each by itself."
+        tags = {**tags, Tag.STATE: "complete", Tag.PARENT: parent_id}
+        tags[Tag.NOTE] = "What the step, the generator and the cores allow at most, each by itself."
         with self.one_line():
             run = self._client.create_run(
                 self.experiment_of(parent_id),
@@ -166,7 +165,9 @@ class Tracker(RunReader):
         ]
         with self.one_line():
             run = self._client.create_run(
-                self._experiment_id("selftest"), run_name=name, tags={**tags, "kind": "selftest"}
+                self._experiment_id("selftest"),
+                run_name=name,
+                tags={**tags, Tag.KIND: Kind.SELFTEST},
             )
             run_id = str(run.info.run_id)
             self._client.log_batch(
@@ -180,7 +181,7 @@ class Tracker(RunReader):
 
     def mark_interrupted(self, run_id: str) -> None:
         """Marks a trial's run whose study was killed before it could take the result."""
-        self._client.set_tag(run_id, "state", "interrupted")
+        self._client.set_tag(run_id, Tag.STATE, "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
 
     def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
@@ -189,7 +190,7 @@ class Tracker(RunReader):
         It counts as little as one whose round was broken off.
         """
         with self.one_line():
-            self._client.set_tag(run_id, "throttled", ", ".join(events))
+            self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
             self.mark_interrupted(run_id)
 
     def _experiment_id(self, name: str) -> str:

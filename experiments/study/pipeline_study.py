@@ -12,6 +12,7 @@ from prefetch_tuning.experiments.search.axes import Offer, offer
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, Offered
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -90,6 +91,6 @@ class PipelineStudy:
         known = self.kept.known_run_ids
         for run in self.tracker.children(self.run_id):
             # A candidate that failed is known to MLflow alone, and so is a rerun.
-            ended = run.status == "FAILED" or run.tags.get("kind") == "rerun"
+            ended = run.status == "FAILED" or run.tags.get(Tag.KIND) == Kind.RERUN
             if run.run_id not in known and not ended:
                 self.tracker.mark_interrupted(run.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from prefetch_tuning.experiments.host.interrupts import uninterrupted
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.verdict.measurements import (
     MeasuredLimit,
@@ -41,9 +42,14 @@ class RoundRuns:
         began = time.time()
         result = self._study.runner.measure(spec)
         failed = isinstance(result, TrialFailure)
-        tags = {**self._study.tags, "kind": "confirmation", "candidate": name, "round": str(number)}
+        tags = {
+            **self._study.tags,
+            Tag.KIND: Kind.CONFIRMATION,
+            Tag.CANDIDATE: name,
+            Tag.ROUND: str(number),
+        }
         if is_baseline(name):
-            tags["baseline"] = name
+            tags[Tag.BASELINE] = name
         title = f"round {number:02d} {name}: {config}"
         with uninterrupted():
             run_id = self._study.tracker.log_trial(
@@ -76,7 +82,7 @@ class RoundRuns:
         if not self._study.info.device.startswith("gpu"):
             # Measured with "auto" on the CPU, beside a GPU that TensorFlow cannot use.
             result = result.model_copy(update={"gpu": None})
-        tags = {**self._study.tags, "kind": "limit", "round": str(number)}
+        tags = {**self._study.tags, Tag.KIND: Kind.LIMIT, Tag.ROUND: str(number)}
         title = f"round {number:02d} limit: batch {batch_size}"
         with uninterrupted():
             run_id = self._study.tracker.log_limit(

@@ -13,6 +13,7 @@ from prefetch_tuning.experiments.search.correction import Correction, lessons, r
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict, relative_error
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
+from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -89,9 +90,9 @@ class Search:
             raise
         outcome = self._classify(trial.number, config, result)
         self._study.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
-        tags = {**self._study.tags, "kind": "trial", "trial_number": str(trial.number)}
+        tags = {**self._study.tags, Tag.KIND: Kind.TRIAL, Tag.TRIAL_NUMBER: str(trial.number)}
         if trial.user_attrs.get("warm_start"):
-            tags["warm_start"] = "true"
+            tags[Tag.WARM_START] = "true"
         name = f"#{trial.number:02d} {config}"
         with uninterrupted():
             run_id = self._study.tracker.log_trial(

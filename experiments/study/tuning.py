@@ -18,6 +18,7 @@ from prefetch_tuning.experiments.settings import Options, StudySettings, TuneReq
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.study.candidates import candidates_of
@@ -212,9 +213,9 @@ class Tuning:
 def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:
     """Where the runs of a study come from: what they all have in common."""
     return environment_tags(Path.cwd()) | {
-        "pipeline": info.name,
-        "pipeline.source_digest": info.source_digest,
-        "study": study,
-        "device": info.device,
-        "seed": str(seed),
+        Tag.PIPELINE: info.name,
+        Tag.SOURCE_DIGEST: info.source_digest,
+        Tag.STUDY: study,
+        Tag.DEVICE: info.device,
+        Tag.SEED: str(seed),
     }

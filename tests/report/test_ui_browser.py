@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.text import verdict
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import NOTE, Tracker
+from prefetch_tuning.experiments.storage.schema import Tag
+from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
@@ -68,7 +69,7 @@ class Ui:
             interrupted=False,
             params={},
             metrics={"limit/fraction": 0.9},
-            tags={"verdict": "faster", NOTE: Report(record).note()},
+            tags={"verdict": "faster", Tag.NOTE: Report(record).note()},
             texts={"report.html": self.report},
         )
         self.experiment = tracker.experiment_of(self.study)

@@ -11,9 +11,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from prefetch_tuning.experiments.report import figures_result, tables
+from prefetch_tuning.experiments.report.metrics import diagnosis_metrics
 from prefetch_tuning.experiments.report.terminal import print_diagnosis
 from prefetch_tuning.experiments.search.diagnosis import diagnose
-from prefetch_tuning.experiments.storage.metrics import diagnosis_metrics
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.training import StepError
 from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts

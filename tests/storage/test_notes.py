@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.experiments.storage.notes import story
+from prefetch_tuning.experiments.storage.notes import trial_note
 from prefetch_tuning.objectives.measurement import Ceilings, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -18,7 +18,7 @@ SPEC = TrialSpec(
 
 def test_a_trial_tells_how_it_was_chosen_and_what_it_reached() -> None:
     tags = {"kind": "trial", "trial_number": "7", "warm_start": "true"}
-    text = story(SPEC, measurement(), "complete", tags, {"prediction/examples_per_s": 1_234.0})
+    text = trial_note(SPEC, measurement(), "complete", tags, {"prediction/examples_per_s": 1_234.0})
 
     assert text.split("\n\n") == [
         "**batch 64, prefetch 4, map 2**, trial 7 chosen by the prediction: measured to its end.",
@@ -29,7 +29,7 @@ def test_a_trial_tells_how_it_was_chosen_and_what_it_reached() -> None:
 
 def test_a_failure_tells_what_happened() -> None:
     failure = TrialFailure(kind="generator", detail="KeyError: 'lost'")
-    text = story(SPEC, failure, "failed", {"kind": "trial", "trial_number": "0"}, {})
+    text = trial_note(SPEC, failure, "failed", {"kind": "trial", "trial_number": "0"}, {})
 
     assert text.endswith("trial 0 chosen by the sampler: failed.\n\ngenerator: KeyError: 'lost'")
 
@@ -44,7 +44,7 @@ def test_a_failure_tells_what_happened() -> None:
 def test_rounds_and_reruns_say_whose_they_are(tags: dict[str, str], part: str) -> None:
     ceilings = Ceilings(producer_only=1_100.0, measured_s=1.0)
     measured = measurement().model_copy(update={"ceilings": ceilings, "settled": False})
-    text = story(SPEC, measured, "complete", tags, {})
+    text = trial_note(SPEC, measured, "complete", tags, {})
 
     assert f", {part}: measured" in text
     assert "Without the step the chain makes 1,100 examples/s." in text

@@ -1,49 +1,11 @@
-"""What is logged as metrics, under the names that README lists: of a trial, and of a study."""
+"""What a study found, as the metrics of its parent run."""
 
 from __future__ import annotations
 
 from prefetch_tuning.experiments.search.diagnosis import stages
 from prefetch_tuning.experiments.search.prediction import median_error
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
-from prefetch_tuning.objectives.measurement import LimitTerms, Measurement
 from prefetch_tuning.objectives.stage_costs import StageCosts
-
-
-def trial_metrics(measured: Measurement) -> dict[str, float]:
-    """A measurement under the names that README lists; what was not measured is left out."""
-    values = {
-        "throughput/examples_per_s": measured.examples_per_s,
-        "throughput/ci_low": measured.ci.low,
-        "throughput/ci_high": measured.ci.high,
-        "throughput/steps_per_s": measured.steps_per_s,
-        "input/wait_fraction": measured.wait_fraction,
-        "step/p50_ms": measured.step_p50_ms,
-        "step/p95_ms": measured.step_p95_ms,
-        "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
-        "cpu/utilisation": measured.cpu_utilisation,
-        "first_batch_s": measured.first_batch_s,
-        "memory/host_peak_mib": measured.host_peak_mib,
-        "memory/device_peak_mib": measured.device_peak_mib,
-        "memory/buffer_mib": measured.buffer_mib,
-        "host/speed_index": measured.host_speed_index,
-        "generator/restarts": float(measured.generator_restarts),
-        "generator/skipped_elements": float(measured.skipped_elements),
-        "measurement/startup_s": measured.startup_s,
-        "measurement/measured_s": measured.measured_s,
-        "measurement/windows": float(len(measured.windows)),
-        "measurement/settled": float(measured.settled),
-        "train/loss": measured.loss,
-    }
-    if measured.gpu is not None:
-        values["accelerator/nvml_utilisation"] = measured.gpu.utilisation
-        values["accelerator/sm_clock_mhz"] = measured.gpu.sm_clock_mhz
-        values["memory/device_used_mib"] = measured.gpu.device_used_mib
-    if measured.ceilings is not None:
-        values["ceiling/producer_only"] = measured.ceilings.producer_only
-    for node in measured.autotune:
-        values[f"autotune/{node.node}/{node.parameter}"] = node.value
-        values[f"autotune/{node.node}/buffered_mib"] = node.buffered_bytes / 2**20
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def result_metrics(record: StudyRecord) -> dict[str, float]:
@@ -106,20 +68,6 @@ def _of_the_confirmation(result: StudyResult) -> dict[str, float]:
             metrics[f"{name}/ci_low"] = ratio.ci.low
             metrics[f"{name}/ci_high"] = ratio.ci.high
     return metrics
-
-
-def limit_metrics(terms: LimitTerms) -> dict[str, float]:
-    """The limit's terms of one round; a generator that cannot be run alone is left out."""
-    values = {
-        "limit/step": terms.step_examples_per_s,
-        "limit/step_cores": terms.step_cores,
-        "limit/generator": terms.generator_examples_per_s,
-        "limit/generator_cpu_us": 1e6 * terms.generator_cpu_s,
-        "limit/map_cpu_us": 1e6 * terms.map_cpu_s,
-        "limit/step_cpu_us": 1e6 * terms.step_cpu_s,
-        "measurement/measured_s": terms.measured_s,
-    }
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def diagnosis_metrics(costs: StageCosts) -> dict[str, float]:
