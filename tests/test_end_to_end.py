@@ -211,7 +211,9 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "9", "--study", "c")
+    # So many that none of them can be the last one before the signal comes, however busy the host.
+    many = ("--trials", "500", "--study", "c")
+    process = start(tmp_path, "tests.planted.pipelines:Mapped", *many)
     wait_for(lambda: trials(tmp_path, "c") >= 2)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -219,7 +221,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert "prefetch-tune tune tests.planted.pipelines:Mapped --trials 9 --study c" in err
+    assert "prefetch-tune tune tests.planted.pipelines:Mapped --trials 500 --study c" in err
     assert results(tmp_path)[0]["best"] is not None
     [parent] = of_kind(runs(tmp_path, "mapped"), "study")
     assert parent.info.status == "KILLED"
