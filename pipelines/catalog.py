@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ def register(name: str, target: str, *, heavy: bool = False) -> None:
 
 
 _HERE = "prefetch_tuning.pipelines.builtin"
+_OLD_BUILT_IN = re.compile(
+    r"(?<![\w.])pipelines\.(simple|noisy|image|jpeg|text|remote|tabular|keras_sequence):"
+)
 register("simple", f"{_HERE}.simple:SimplePipeline")
 register("noisy", f"{_HERE}.noisy:NoisyPipeline")
 register("image", f"{_HERE}.image:ImagePipeline")
@@ -66,6 +70,17 @@ def heavy_names() -> list[str]:
 def built_in_name(target: str) -> str | None:
     """The name of the built-in pipeline that is this target and nothing else; None if none is."""
     return next((name for name, own in _BUILT_IN.items() if own == target), None)
+
+
+def renamed(target: str, version: str | None) -> str:
+    """The target that this project's `version` wrote down, by the names of today.
+
+    In 0.1 each built-in pipeline was a module `pipelines.NAME`; later that is a user's own.
+    """
+    if version is None or not version.startswith("0.1."):
+        return target
+    target = _OLD_BUILT_IN.sub(rf"{_HERE}.\1:", target)
+    return target.replace("pipelines.resnet:", f"{_HERE}.heavy.resnet:")
 
 
 def resolve(selector: str) -> str:

@@ -76,10 +76,12 @@ class Target(BaseModel):
         )
 
     def __str__(self) -> str:
+        # As many decimals as `STEP` takes, and never an exponent.
+        step = None if self.step_ms is None else f"{self.step_ms:.6f}".rstrip("0").rstrip(".")
         said = {
             "map": self.map,
             "model": self.model,
-            "step": None if self.step_ms is None else f"{self.step_ms:g}ms",
+            "step": None if step is None else f"{step}ms",
             "precision": self.precision,
             "jit": "true" if self.jit else None,
         }

@@ -14,8 +14,9 @@ from unittest import mock
 
 import pytest
 
-from prefetch_tuning.experiments.cli import _selectors, main, parser
-from prefetch_tuning.experiments.commands.arguments import memory_mib
+from prefetch_tuning.experiments.cli import main, parser
+from prefetch_tuning.experiments.commands.arguments import targets_of
+from prefetch_tuning.experiments.commands.values import memory_mib
 from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
 from prefetch_tuning.pipelines import catalog
 from tests.conftest import ROOT
@@ -235,14 +236,14 @@ MODEL_OPTIONS: list[tuple[list[str], list[str]]] = [
 def test_how_the_model_computes_belongs_to_the_target(
     command: str, arguments: list[str], targets: list[str]
 ) -> None:
-    assert _selectors(parser().parse_args([command, *arguments])) == targets
+    assert targets_of(parser().parse_args([command, *arguments])) == targets
 
 
 def test_without_names_it_belongs_to_every_pipeline_that_runs_by_default() -> None:
-    found = _selectors(parser().parse_args(["tune", "--jit-compile"]))
+    found = targets_of(parser().parse_args(["tune", "--jit-compile"]))
 
     assert found == [f"{catalog.resolve(name)},jit=true" for name in catalog.names()]
-    assert _selectors(parser().parse_args(["tune"])) == []
+    assert targets_of(parser().parse_args(["tune"])) == []
 
 
 @pytest.mark.parametrize(
@@ -256,3 +257,13 @@ def test_memory_sizes(text: str, mib: float) -> None:
 def test_what_is_no_memory_size(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="must be a size like"):
         memory_mib(text)
+
+
+def test_listing_the_commands_imports_nothing_that_takes_seconds() -> None:
+    heavy = {"scipy", "optuna", "mlflow", "tensorflow", "pandas", "plotly"}
+    code = f"import sys, prefetch_tuning.experiments.cli; print({heavy!r} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.stdout == "set()\n"

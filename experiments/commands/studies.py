@@ -17,7 +17,6 @@ from prefetch_tuning.experiments.commands.arguments import (
 )
 from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.report.console_table import console_table
-from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
@@ -39,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
 def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
     """Prints a line a study."""
+    from prefetch_tuning.experiments.storage.results import TrialCounts
+
     table = console_table("Studies")
     for heading in ("study", "pipeline", "trials", "verdict", "recommended", "begun"):
         table.add_column(heading)

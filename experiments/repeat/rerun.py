@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError
-from prefetch_tuning.experiments.repeat.older_runs import params_of
 from prefetch_tuning.experiments.storage.runs import LoggedRun
 from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -99,7 +98,7 @@ def original(tracker: Tracker, run_id: str) -> Original:
         why = first.tags.get(Tag.FAILURE_KIND, "not finished")
         raise StudyError(f"run {run_id!r} measured nothing ({why}), so there is nothing to compare")
     try:
-        spec = TrialSpec.from_params(params_of(first))
+        spec = TrialSpec.from_params(_params_of(first))
     except SpecError as error:
         raise StudyError(f"run {first.run_id!r} cannot be rebuilt: {error}") from None
     return Original(
@@ -235,6 +234,14 @@ def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
     if Tag.BEST_RUN in tags:
         return [tracker.read(tags[Tag.BEST_RUN])]
     raise StudyError(f"study {study.name!r} has no result to measure again")
+
+
+def _params_of(run: LoggedRun) -> dict[str, str]:
+    """A run's parameters, with its pipeline named as it is now."""
+    params = dict(run.params)
+    if "pipeline" in params:
+        params["pipeline"] = catalog.renamed(params["pipeline"], run.tags.get(Tag.VERSION))
+    return params
 
 
 def _median(runs: Sequence[LoggedRun], metric: str) -> float:

@@ -1,4 +1,4 @@
-"""What the terminal shows: the closing table, a diagnosis, and the list of pipelines."""
+"""What the terminal shows of a study: its results, its candidates, and a diagnosis."""
 
 from __future__ import annotations
 

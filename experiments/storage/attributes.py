@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ValidationError
 
+from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.host.environment import package_versions
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.settings import StudySettings
@@ -28,9 +31,13 @@ from prefetch_tuning.experiments.verdict.measurements import (
 )
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
-from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig, one_line
 
 Candidates = dict[str, PipelineConfig]
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class StudyAttributes:
@@ -52,12 +59,14 @@ class StudyAttributes:
 
     @property
     def info(self) -> PipelineInfo:
-        return PipelineInfo.model_validate(self._study.user_attrs["info"])
+        info = _read(PipelineInfo, self._study.user_attrs["info"])
+        version = self.versions.get("prefetch-tuning", "0.1.0")  # which kept none at first
+        return info.model_copy(update={"target": catalog.renamed(info.target, version)})
 
     @property
     def settings(self) -> StudySettings:
         """As of the latest run."""
-        return StudySettings.model_validate(self._study.user_attrs["settings"])
+        return _read(StudySettings, self._study.user_attrs["settings"])
 
     def begin(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
         """Keeps what a later command needs to go on without being told again."""
@@ -100,7 +109,7 @@ class StudyAttributes:
     @property
     def diagnosis(self) -> Diagnosis | None:
         kept = self._study.user_attrs.get("diagnosis")
-        return None if kept is None else Diagnosis.model_validate(kept)
+        return None if kept is None else _read(Diagnosis, kept)
 
     @diagnosis.setter
     def diagnosis(self, diagnosis: Diagnosis) -> None:
@@ -110,7 +119,7 @@ class StudyAttributes:
     def offered(self) -> Offered | None:
         """The axes as they were when the search began; None where a study kept none."""
         kept = self._study.user_attrs.get("offered")
-        return None if kept is None else Offered.model_validate(kept)
+        return None if kept is None else _read(Offered, kept)
 
     @offered.setter
     def offered(self, offered: Offered) -> None:
@@ -134,7 +143,7 @@ class StudyAttributes:
         """Predicted first trials that an interrupt cut off, and that no trial has had since."""
         trials = self._study.get_trials(deepcopy=False)
         lost = {
-            PipelineConfig.model_validate(t.user_attrs["config"]): t.params
+            _read(PipelineConfig, t.user_attrs["config"]): t.params
             for t in trials
             if t.state.is_finished()
             and state_of(t) == "interrupted"
@@ -157,7 +166,7 @@ class StudyAttributes:
     def complete(self) -> list[MeasuredConfig]:
         """Feasible trials that were measured to their end."""
         return [
-            MeasuredConfig.model_validate(t.user_attrs["measured"])
+            _read(MeasuredConfig, t.user_attrs["measured"])
             for t in self.finished
             if state_of(t) == "complete"
         ]
@@ -179,7 +188,7 @@ class StudyAttributes:
     def candidates(self) -> Candidates:
         """Of the latest confirmation; empty before the first."""
         kept = self._study.user_attrs.get(f"confirmation/{self._latest}", {})
-        return {name: PipelineConfig.model_validate(config) for name, config in kept.items()}
+        return {name: _read(PipelineConfig, config) for name, config in kept.items()}
 
     def nominate(self, candidates: Candidates) -> None:
         """Begins a new confirmation unless the latest one has just these candidates."""
@@ -211,7 +220,7 @@ class StudyAttributes:
     def data(self) -> PlainData | None:
         """The plain chain's batches in the latest confirmation; None before they were read."""
         kept = self._study.user_attrs.get(f"data/{self._latest}")
-        return None if kept is None else PlainData.model_validate(kept)
+        return None if kept is None else _read(PlainData, kept)
 
     @data.setter
     def data(self, data: PlainData) -> None:
@@ -251,7 +260,7 @@ class StudyAttributes:
         attrs = self._study.user_attrs
         prefix = f"round/{self._latest}/"
         kept = [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
-        return [MeasuredRound.model_validate(found) for found in kept]
+        return [_read(MeasuredRound, found) for found in kept]
 
 
 def state_of(trial: FrozenTrial) -> State:
@@ -274,11 +283,26 @@ def _row(trial: FrozenTrial) -> TrialRow:
     measured, failure = attrs.get("measured"), attrs.get("failure")
     return TrialRow(
         number=trial.number,
-        config=PipelineConfig.model_validate(attrs["config"]),
+        config=_read(PipelineConfig, attrs["config"]),
         state=state_of(trial),
-        measured=None if measured is None else MeasuredConfig.model_validate(measured),
-        failure=None if failure is None else TrialFailure.model_validate(failure),
+        measured=None if measured is None else _read(MeasuredConfig, measured),
+        failure=None if failure is None else _read(TrialFailure, failure),
         predicted_examples_per_s=attrs.get("predicted"),
         warm_start=bool(attrs.get("warm_start", False)),
         corrected=bool(attrs.get("corrected", False)),
     )
+
+
+def _read(model: type[M], kept: object) -> M:
+    """What is kept of a model.
+
+    Raises:
+        StudyError: another version kept it in a way that this one does not take.
+    """
+    try:
+        return model.model_validate(kept)
+    except ValidationError as error:
+        raise StudyError(
+            f"this study was made by another version of prefetch-tuning: {one_line(error)}; "
+            "tune under a new name"
+        ) from None

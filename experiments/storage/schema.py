@@ -37,6 +37,7 @@ class Tag(StrEnum):
     SOURCE_DIGEST = "pipeline.source_digest"
     DEVICE = "device"
     SEED = "seed"
+    VERSION = "version.prefetch-tuning"  # and so on for what else was measured with
     # Of trials, rounds and reruns.
     TRIAL_NUMBER = "trial_number"
     WARM_START = "warm_start"  # chosen by the prediction

@@ -28,7 +28,9 @@ def test_a_name_like_no_other_gets_the_list() -> None:
 
 
 def test_a_name_cannot_be_taken_twice() -> None:
-    with pytest.raises(ValueError, match=r"'image' is taken by pipelines\.image"):
+    with pytest.raises(
+        ValueError, match=r"'image' is taken by prefetch_tuning\.pipelines\.builtin\.image"
+    ):
         catalog.register("image", "elsewhere:Other")
 
 

@@ -44,6 +44,8 @@ def test_options_come_on_top_of_options_in_the_order_that_is_understood() -> Non
         (EVERYTHING, "precision", "bfloat16"),
         (EVERYTHING, "jit", True),
         (EVERYTHING, "step_ms", 5.0),
+        ("m:f,step=0.00001ms", "step_ms", 1e-5),
+        ("m:f,step=12345.678ms", "step_ms", 12345.678),
         ("m:Mine,precision=float16", "precision", "float16"),
         ("m:Mine,precision=float16", "jit", False),
         ("m:Mine", "precision", None),

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from prefetch_tuning.experiments.commands.selftest_output import lines, selftest_and_report
 from prefetch_tuning.experiments.repeat.selftest import (
     SelfTest,
     SelfTestRequest,
-    lines,
     middling,
     self_test,
-    selftest_and_report,
 )
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.verdict.ratio import Ratio

@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_a_report_needs_neither_tensorflow_nor_mlflow_nor_optuna() -> None:
     code = (
-        "import sys, prefetch_tuning.experiments.report\n"
+        "import sys, prefetch_tuning.experiments.report.document\n"
         "sys.exit(' '.join({'tensorflow', 'keras', 'mlflow', 'optuna'} & {*sys.modules}) or None)"
     )
     command = [sys.executable, "-c", code]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import optuna
 import pytest
 
@@ -24,7 +26,7 @@ def study() -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 
 
-def offered(costs: dict[str, object] | None = None, options: Options | None = None) -> set[str]:
+def offered(costs: Mapping[str, object] | None = None, options: Options | None = None) -> set[str]:
     diagnosis = diagnose(COSTS.model_copy(update=costs), 2) if costs else None
     found = offer(ABLE, options or Options(), diagnosis, 2.0)
     names = {axis.name for axis in found.space.axes}

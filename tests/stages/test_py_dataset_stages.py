@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from prefetch_tuning.experiments.search.diagnosis import (
-    SEQUENCE_ADVICE,
-    SEQUENCE_IN_WORDS,
+    PY_DATASET_ADVICE,
+    PY_DATASET_IN_WORDS,
     diagnose,
     stages,
 )
@@ -43,8 +43,8 @@ def test_the_words_are_those_of_a_py_dataset(
     found = diagnose(WAITS.model_copy(update=changes), CORES)
 
     assert (found.bottleneck, found.stage) == (bottleneck, stage)
-    assert found.advice == SEQUENCE_ADVICE[found.bottleneck]
-    assert found.in_words == SEQUENCE_IN_WORDS.get(found.bottleneck, found.in_words)
+    assert found.advice == PY_DATASET_ADVICE[found.bottleneck]
+    assert found.in_words == PY_DATASET_IN_WORDS.get(found.bottleneck, found.in_words)
     assert list(stages(found.costs)) == ["generator", "from_generator", "step"]
 
 

@@ -130,7 +130,7 @@ def confirm(
 ) -> tuple[Bench, Confirmer]:
     bench = Bench(folder)
     bench.study.settings = StudySettings(**{**SETTINGS.model_dump(), "confirm_budget_s": budget_s})
-    bench.study._runner = runner
+    bench.study.runner = runner
     bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
     confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), more)
@@ -268,7 +268,7 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
             return measurement(600.0 if spec.config == candidates["tuned-2"] else 100.0)
 
     bench = Bench(tmp_path)
-    bench.study._runner = Large([])
+    bench.study.runner = Large([])
     bench.study.kept.nominate(candidates)
     Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
 
@@ -307,7 +307,7 @@ def watched(
     """A confirmation on a GPU, of two candidates and the limit a round."""
     bench = Bench(folder)
     bench.study.info = INFO.model_copy(update={"device": device})
-    bench.study._runner = runner
+    bench.study.runner = runner
     bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
     confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)

@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import first_trials
@@ -302,7 +303,7 @@ class Searching(Tuning):
     """A tuning without its own measuring: only the search is run."""
 
     def search(self, study: PipelineStudy) -> None:
-        self._search(study)
+        self._search(study, Search(study))
 
 
 @pytest.mark.parametrize(("time_budget_s", "trials"), [(None, 4), (20.0, 1)])
@@ -318,6 +319,6 @@ def test_the_default_time_holds_all_predicted_trials(
     clock = iter(13.0 * count for count in range(100))
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
-    Searching(bench.store, bench.runner, Console(file=io.StringIO())).search(study)
+    Searching(bench.store, bench.runner, ConsoleProgress(Console(file=io.StringIO()))).search(study)
 
     assert len(study.kept.finished) == trials
