@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
 HEADER = "header"
 Line = dict[str, Any]
+# Models within lists and dicts, too.
+ANYTHING = TypeAdapter(Any)
 
 
 class JournalError(ValueError):
@@ -138,7 +140,7 @@ def read(path: Path) -> list[Line]:
 
 def _plain(fields: Mapping[str, Any]) -> Line:
     """As JSON gives it back, so that a fresh line equals one that was read."""
-    found: Line = json.loads(json.dumps(to_jsonable_python(dict(fields))))
+    found: Line = json.loads(json.dumps(ANYTHING.dump_python(dict(fields), mode="json")))
     return found
 
 

@@ -175,6 +175,7 @@ def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
     assert len(runs(tuned, "mapped")) - before == 1
 
 
+@pytest.mark.slow
 def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     # Not the inspection, which comes before the study.
@@ -190,6 +191,7 @@ def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
     assert [run.data.tags["failure.kind"] for run in failed] == ["killed"]
 
 
+@pytest.mark.slow
 def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     wait_for(lambda: trials(tmp_path, "k") >= 2)
@@ -237,6 +239,7 @@ def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
     assert results(tmp_path)[0]["trials"]["failed"] == 3
 
 
+@pytest.mark.slow
 def test_a_memory_limit_is_a_constraint(tmp_path: Path) -> None:
     arguments = ("tests.planted.pipelines:Mapped", "--trials", "2", "--memory-limit", "1MiB")
     process = start(tmp_path, *arguments, "--study", "m", "--batch-size", "16")

@@ -94,6 +94,7 @@ def test_the_wheels_files_are_those_that_run(scratch: Path, installed: Path) -> 
     assert done.stdout.strip() == str(installed / "prefetch_tuning" / "experiments" / "cli.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selector", ["pipelines.mine:rows", "pipelines/mine.py:rows"])
 def test_a_generator_in_a_folder_of_that_name_is_tuned(
     scratch: Path, installed: Path, selector: str
@@ -107,6 +108,7 @@ def test_a_generator_in_a_folder_of_that_name_is_tuned(
     assert "rows: unconfirmed" in done.stdout
 
 
+@pytest.mark.slow
 def test_it_is_tuned_from_python(scratch: Path, installed: Path) -> None:
     done = run(scratch, installed, "-c", FROM_PYTHON)
 
@@ -114,6 +116,7 @@ def test_it_is_tuned_from_python(scratch: Path, installed: Path) -> None:
     assert done.stdout.splitlines()[-1] == "2"
 
 
+@pytest.mark.slow
 def test_type_checkers_read_its_types(scratch: Path, installed: Path) -> None:
     consumer = scratch / "consumer.py"
     shutil.copy(ROOT / "tests" / "typed_consumer.py", consumer)

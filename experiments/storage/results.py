@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
@@ -21,6 +20,9 @@ from prefetch_tuning.objectives.measurement import (
     TrialFailure,
 )
 from prefetch_tuning.pipelines.config import PipelineConfig
+
+# Models within lists and dicts, too.
+ANYTHING = TypeAdapter(Any)
 
 State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
 
@@ -164,7 +166,7 @@ def write_json(document: object, path: Path) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_bytes(to_json(document, indent=2, by_alias=True) + b"\n")
+        temporary.write_bytes(ANYTHING.dump_json(document, indent=2, by_alias=True) + b"\n")
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write --json {path}: {error.strerror}") from error

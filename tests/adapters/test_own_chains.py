@@ -141,6 +141,7 @@ def test_workers_hide_the_waiting_of_a_py_dataset(runner: TrialRunner) -> None:
     assert four.examples_per_s / one.examples_per_s > 2
 
 
+@pytest.mark.slow
 def test_a_py_dataset_is_tuned_by_one_command(tmp_path: Path) -> None:
     mine = "from tests.planted.chains import Waiting\n"
     (tmp_path / "mine.py").write_text(mine, encoding="utf-8")

@@ -69,6 +69,7 @@ def test_autotunes_choices_are_not_read_under_a_strategy(runner: TrialRunner) ->
     assert found.loss == 1.5
 
 
+@pytest.mark.slow
 def test_the_diagnosis_and_the_limit_go_through_the_strategy(runner: TrialRunner) -> None:
     costs = runner.measure_stages(target("Mirrored"), 0, "cpu")
     terms = runner.measure_limit(target("Mirrored"), 8, 0, "cpu", vectorized=False)

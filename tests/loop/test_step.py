@@ -194,6 +194,7 @@ def in_its_own_process(*arguments: str, **environment: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_xla_has_compiled_before_the_windows(tmp_path: Path) -> None:
     found = in_its_own_process("compiled", str(tmp_path), XLA_FLAGS=f"--xla_dump_to={tmp_path}")
 
@@ -210,6 +211,7 @@ def mirrored() -> dict[str, Any]:
     return in_its_own_process("mirrored")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("data", ["endless", "ending"])
 def test_a_mirrored_step_is_traced_before_the_windows(
@@ -221,11 +223,13 @@ def test_a_mirrored_step_is_traced_before_the_windows(
     assert found["taken"] == [[8 * steps, steps]] * 2
 
 
+@pytest.mark.slow
 def test_the_graph_that_is_traced_is_the_measured_iterators(mirrored: dict[str, Any]) -> None:
     assert not mirrored["endless 1"]["looks_for_the_end"]
     assert mirrored["ending 1"]["looks_for_the_end"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["endless", "ending"])
 def test_the_parts_of_a_batch_make_the_batch(mirrored: dict[str, Any], data: str) -> None:
     found = mirrored[f"{data} 1"]
@@ -234,6 +238,7 @@ def test_the_parts_of_a_batch_make_the_batch(mirrored: dict[str, Any], data: str
     assert found["shapes"] == [[8, 4], [8]]
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one_device(mirrored: dict[str, Any]) -> None:
     assert mirrored["loss"] == pytest.approx(mirrored["plain loss"], rel=1e-5)
     assert mirrored["short"] == [8, 3]  # the examples of both parts

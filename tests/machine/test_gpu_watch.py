@@ -183,6 +183,7 @@ SPEC = TrialSpec(
 )
 
 
+@pytest.mark.slow
 def test_the_parent_adds_what_nvml_said_to_a_trial_and_to_the_limit() -> None:
     fake = throttling()
     with Gpu(fake, {}) as gpu:

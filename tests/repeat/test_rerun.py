@@ -271,6 +271,7 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mlflow_runs_the_project(logged: Logged) -> None:
     before = len(logged.tracker.children(logged.parent))
     uri = logged.store.tracking_uri

@@ -99,6 +99,7 @@ def test_ctrl_c_keeps_the_comparisons_that_there_are() -> None:
         run(FakeRunner([measurement(), KeyboardInterrupt()]))
 
 
+@pytest.mark.slow
 def test_what_it_found_is_printed_and_logged(
     tmp_path: Path, runner: TrialRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:

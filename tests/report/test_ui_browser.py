@@ -26,6 +26,8 @@ from tests.support import report_records
 from tests.support.browser import in_frames, launched, wait_for_words
 from tests.support.fakes import measurement
 
+pytestmark = pytest.mark.slow
+
 BEGAN = 1_700_000_000.0
 NAMES = ("#00 batch 64, prefetch 4, map 2", "#01 batch 64, prefetch 8, map 2")
 # The verdict, and the figures in which there is a shape of some size.

@@ -146,6 +146,7 @@ def test_what_was_planted_is_measured(planted: Planted) -> None:
     assert sleeping.step_s.keys() == {8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Ragged", "OwnStep"])
 def test_any_pipeline_can_be_diagnosed(runner: TrialRunner, name: str) -> None:
     assert isinstance(

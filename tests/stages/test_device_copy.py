@@ -107,6 +107,7 @@ def test_the_stage_is_measured_where_there_is_a_device(monkeypatch: pytest.Monke
     assert found.step_s.keys() == {4, 8}
 
 
+@pytest.mark.slow
 def test_batch_sizes_that_the_device_cannot_hold_are_left_out_of_the_diagnosis(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
