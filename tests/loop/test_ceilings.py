@@ -75,6 +75,7 @@ def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
     assert found.step_examples_per_s > 2_000
 
 
+@pytest.mark.slow
 def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> None:
     """A map that computes for half a millisecond, and the same on whole batches for nothing."""
     one_by_one = terms(runner, "costs:Wasteful", 32, vectorized=False)
@@ -84,6 +85,7 @@ def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> N
     assert in_batches.map_cpu_s < 1e-4
 
 
+@pytest.mark.slow
 def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
     """Against a trial of the same step behind a generator of nothing."""
     found = measured(runner, "costs:HeavyModel", config(8, 4))

@@ -1,7 +1,7 @@
 """A store that version 0.1 wrote: a study of `simple`, two trials and nine rounds.
 
-Made at commit 6846d10 by `prefetch-tune tune simple --trials 2 --batch-size 256 --device cpu --study
-old --confirm-budget 1`, without the artifacts.
+Made at commit 6846d10, and without its artifacts, by: prefetch-tune tune simple --trials 2
+--batch-size 256 --device cpu --study old --confirm-budget 1
 """
 
 from __future__ import annotations
