@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from prefetch_tuning import GeneratorPipeline
+from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 FEATURES, CLASSES = 16, 4
 

@@ -32,6 +32,8 @@ def write_starter(path: Path) -> str:
         raise UsageError(f"{str(path)!r} is no module: give a name like my_pipeline.py")
     class_name = "".join(word.capitalize() for word in name.split("_")) or "Pipeline"
     text = files("prefetch_tuning.pipelines").joinpath("starter.py").read_text(encoding="utf-8")
+    # Here it is a file of the lowest floor; there it is a user's.
+    text = text.replace("prefetch_tuning.pipelines.source import", "prefetch_tuning import")
     text = text.replace('name = "starter"', f'name = "{name}"')
     text = text.replace("class Starter(", f"class {class_name}(")
     try:

@@ -1,1 +1,1 @@
-"""What a study found, as a page, as Markdown and as code to copy."""
+"""What a study found: on the terminal, as a page, as Markdown, as code to copy, and in MLflow."""

@@ -1,1 +1,1 @@
-"""What is kept, and where: Optuna's attributes, MLflow's runs, configurations to load."""
+"""What is kept, and where: Optuna's attributes and MLflow's runs."""
