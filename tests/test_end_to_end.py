@@ -27,12 +27,16 @@ from tests.conftest import ROOT
 from tests.test_cli import COMMAND
 
 SHORT = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+# A shell without job control starts what runs in its background with Ctrl-C ignored, and so all
+# that this starts in turn: `make test &` was such a case. In a terminal the foreground has it.
+IN_FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+PROGRAM = [*COMMAND[:-1], IN_FOREGROUND + COMMAND[-1]]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in a session of its own, as a terminal would start it; `communicate` ends it."""
     return subprocess.Popen(
-        [*COMMAND, "tune", *arguments, "--no-confirm", "--device", "cpu", "--json", "results.json"],
+        [*PROGRAM, "tune", *arguments, "--no-confirm", "--device", "cpu", "--json", "results.json"],
         cwd=folder,
         env={**os.environ, **SHORT},
         stdout=subprocess.PIPE,
