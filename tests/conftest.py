@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from prefetch_tuning.objectives.process.answer import kill_group
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from tests.support.browser import CHROMIUM
 
+COVERAGE_SAVE_S = 5.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -19,6 +24,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The files of built-in pipelines are made in a folder of this session, before any server."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFETCH_TUNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trials_may_save_their_coverage() -> Iterator[None]:
+    """Under `make coverage` a trial that has answered is killed once it has written its own."""
+    if "coverage" not in sys.modules:
+        yield
+        return
+
+    def kill_later(pid: int) -> None:
+        end = time.monotonic() + COVERAGE_SAVE_S
+        while psutil.pid_exists(pid) and time.monotonic() < end:
+            time.sleep(0.01)
+        kill_group(pid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefetch_tuning.objectives.process.runner.kill_group", kill_later)
         yield
 
 
