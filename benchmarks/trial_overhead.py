@@ -5,6 +5,7 @@ Run from the checkout: .venv/bin/python benchmarks/trial_overhead.py [ROUNDS]
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -46,4 +47,6 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    arguments.add_argument("rounds", nargs="?", type=int, default=5)
+    main(arguments.parse_args().rounds)

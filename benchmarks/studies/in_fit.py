@@ -7,6 +7,7 @@ second epoch is timed, with all that fit does around a step. Nothing is logged.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -57,4 +58,6 @@ def in_process(target: str, config: PipelineConfig, expected: float) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    arguments.add_argument("studies", nargs="+", metavar="STUDY")
+    main(arguments.parse_args().studies)

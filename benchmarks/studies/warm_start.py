@@ -5,7 +5,7 @@ Run where the studies were made: .venv/bin/python benchmarks/studies/warm_start.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from prefetch_tuning.experiments.search.prediction import median_error
@@ -48,4 +48,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    arguments.add_argument("studies", nargs="+", metavar="STUDY")
+    main(arguments.parse_args().studies)
