@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
@@ -24,7 +23,6 @@ from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
-from prefetch_tuning.pipelines.config import one_line
 from prefetch_tuning.pipelines.target import compose
 
 Named = str | Callable[..., Any]
@@ -104,10 +102,7 @@ def tune(
         )
         for target in targets
     ]
-    try:
-        request = TuneRequest(pipelines=targets, **options)
-    except ValidationError as error:
-        raise UsageError(one_line(error)) from None
+    request = TuneRequest.checked(pipelines=targets, **options)
     store = Store.choose(Path.cwd(), storage, tracking_uri)
     with TrialRunner() as runner:
         tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))

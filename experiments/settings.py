@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
-from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE
+from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, one_line
 
 # Together with the confirmation these keep the default run of the three built-in pipelines well
 # under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.
@@ -96,6 +97,18 @@ class TuneRequest(Options):
 
     pipelines: Sequence[str] = ()
     study: str | None = None
+
+    @classmethod
+    def checked(cls, **options: Any) -> Self:
+        """A request of these options.
+
+        Raises:
+            UsageError: one of them is unknown or out of its bounds.
+        """
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            raise UsageError(one_line(error)) from None
 
 
 class TuneOptions(TypedDict, total=False):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 
-from pydantic import ValidationError
-
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_command,
@@ -22,7 +20,6 @@ from prefetch_tuning.experiments.commands.arguments import (
     targets_of,
 )
 from prefetch_tuning.experiments.commands.values import memory_mib, number
-from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import (
     BatchSize,
     ConfirmBudgetS,
@@ -33,7 +30,6 @@ from prefetch_tuning.experiments.settings import (
     TuneRequest,
 )
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.pipelines.config import one_line
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -52,10 +48,7 @@ def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     given = {key: value for key, value in vars(options).items() if value is not None}
     asked = {key: given[key] for key in TuneRequest.model_fields if key in given}
-    try:
-        request = TuneRequest(**asked)
-    except ValidationError as error:
-        raise UsageError(one_line(error)) from None
+    request = TuneRequest.checked(**asked)
     with TrialRunner() as runner:
         from prefetch_tuning.experiments.commands.tuning_output import tune_and_report
 
