@@ -1,1 +1,1 @@
-"""What is fed: generator pipelines and the one chain that turns them into a `tf.data.Dataset`."""
+"""Generator pipelines, and the one chain that turns each of them into a `tf.data.Dataset`."""

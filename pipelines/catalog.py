@@ -1,4 +1,4 @@
-"""Which pipelines there are: a name, or `module:attribute` for a person's own."""
+"""Finds and loads pipelines: built-in ones by name, a user's own by `module:attribute`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from prefetch_tuning.pipelines.source import (
 )
 from prefetch_tuning.pipelines.target import Target
 
-# Names point at `module:attribute` instead of classes: listing them must not import TensorFlow.
+# Names map to `module:attribute` and not to classes, because listing them must not import
+# TensorFlow.
 _BUILT_IN: dict[str, str] = {}
 _HEAVY: set[str] = set()
 
 
 def register(name: str, target: str, *, heavy: bool = False) -> None:
-    """Adds a built-in pipeline; a `heavy` one is measured only where it is named.
+    """Adds a built-in pipeline; a `heavy` one is measured only if the user names it.
 
     Raises:
-        ValueError: the name is taken; a silent replacement would tune something else.
+        ValueError: the name is taken; replacing it silently would tune something else.
     """
     if name in _BUILT_IN:
         raise ValueError(f"pipeline name {name!r} is taken by {_BUILT_IN[name]}; choose another")
@@ -52,30 +53,31 @@ register(
     "keras_sequence",
     f"{_HERE}.keras_sequence:Batches,model={_HERE}.keras_sequence:build_model",
 )
-# Their step takes seconds on a CPU.
+# Their training step takes seconds on a CPU.
 register("image-resnet", f"{_HERE}.heavy.resnet:ImageResnetPipeline", heavy=True)
 register("jpeg-resnet", f"{_HERE}.heavy.resnet:JpegResnetPipeline", heavy=True)
 
 
 def names() -> list[str]:
-    """The built-in pipelines that stand for all of them, in the order they are tuned."""
+    """The names of the built-in pipelines that are tuned by default, in that order."""
     return [name for name in _BUILT_IN if name not in _HEAVY]
 
 
 def heavy_names() -> list[str]:
-    """The built-in pipelines whose model wants a GPU: listed, and measured only by name."""
+    """The names of the built-in pipelines with a model for a GPU: measured only if named."""
     return [name for name in _BUILT_IN if name in _HEAVY]
 
 
 def built_in_name(target: str) -> str | None:
-    """The name of the built-in pipeline that is this target and nothing else; None if none is."""
+    """The name of the built-in pipeline with exactly this target; None if there is none."""
     return next((name for name, own in _BUILT_IN.items() if own == target), None)
 
 
 def renamed(target: str, version: str | None) -> str:
-    """The target that this project's `version` wrote down, by the names of today.
+    """Translates a target that this project's `version` recorded into today's names.
 
-    In 0.1 each built-in pipeline was a module `pipelines.NAME`; later that is a user's own.
+    In 0.1 each built-in pipeline was a module `pipelines.NAME`. In later versions a module of that
+    name is the user's own.
     """
     if version is None or not version.startswith("0.1."):
         return target
@@ -84,33 +86,35 @@ def renamed(target: str, version: str | None) -> str:
 
 
 def resolve(selector: str) -> str:
-    """The target that a user names: a built-in's name, `module:attribute` or `file.py:attribute`.
+    """Returns the target of a built-in's name, `module:attribute` or `file.py:attribute`.
 
-    Nothing is imported.
+    It imports nothing.
 
     Raises:
-        PipelineError: no such name; the message suggests the nearest one.
+        PipelineError: there is no such name (the message suggests the nearest one), or the
+            selector doesn't have one of these forms.
     """
     if selector in _BUILT_IN:
         return _BUILT_IN[selector]
     if ":" in selector:
         return str(Target.parse(selector))
     nearest = difflib.get_close_matches(selector, _BUILT_IN, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "give your own as module:attribute"
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "name your own as module:attribute"
     there = ", ".join([*names(), *heavy_names()])
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {there})")
 
 
 def load(selector: str) -> Pipeline:
-    """Imports what `resolve` takes, or what a record names, and calls a class for an instance.
+    """Imports the pipeline that a user or a record names.
 
-    A plain function or a PyDataset is made into a pipeline, with the map, model and step time that
-    belong to it. The model of any gets its precision and jit. The current directory is importable.
-    This imports TensorFlow, so only a trial's process does it.
+    `selector` is anything that `resolve` accepts. A class is called to get an instance. A plain
+    function or a PyDataset becomes a pipeline with the target's map, model and step time. The
+    target's precision and jit apply to any pipeline's model. Modules in the current directory can
+    be imported. Loading imports TensorFlow, so the process that runs a study doesn't do it.
 
     Raises:
-        PipelineError: there is no such pipeline, its module does not import, or what that holds is
-            not a pipeline.
+        PipelineError: there is no such pipeline, its module cannot be imported, or the attribute
+            is not a pipeline.
     """
     target = Target.parse(resolve(selector))
     if target.precision is None and not target.jit:
@@ -118,7 +122,7 @@ def load(selector: str) -> Pipeline:
     if target.step_ms is not None:
         raise PipelineError(
             f"{target.main}: a step that sleeps has no model for --mixed-precision or "
-            "--jit-compile; leave out --step-time or those"
+            "--jit-compile; leave out --step-time or these options"
         )
     from prefetch_tuning.pipelines.adapters.model_options import with_model_options
 
@@ -134,14 +138,14 @@ def _load(target: Target) -> Pipeline:
             found = found()
         except Exception as error:
             raise PipelineError(
-                f"{target.main}: making an instance failed: {_quote(error)}; what needs "
-                "arguments can be named as an instance, module:instance"
+                f"{target.main}: creating an instance failed: {_quote(error)}; if it needs "
+                "arguments, create an instance in your module and name that as module:instance"
             ) from error
     if _is_py_dataset(found):
         return _from_py_dataset(found, target)
     if (target.map, target.model, target.step_ms) != (None, None, None):
         raise PipelineError(
-            f"{target.main} is no plain function: it brings its own map and model, so leave out "
+            f"{target.main} isn't a plain function: it has its own map and model, so leave out "
             "--map, --model and --step-time"
         )
     if isinstance(found, BatchesPipeline):
@@ -159,7 +163,7 @@ def _load(target: Target) -> Pipeline:
     return found
 
 
-# What follows needs TensorFlow, which listing the names must not import.
+# The functions below need TensorFlow, which listing the names must not import.
 
 
 def _from_functions(function: Any, target: Target) -> Pipeline:
@@ -179,7 +183,7 @@ def _from_functions(function: Any, target: Target) -> Pipeline:
 
 
 def _is_py_dataset(found: object) -> bool:
-    keras = sys.modules.get("keras")  # whoever made a PyDataset has imported it
+    keras = sys.modules.get("keras")  # already imported if there is a PyDataset
     return keras is not None and isinstance(found, keras.utils.PyDataset)
 
 
@@ -192,7 +196,7 @@ def _from_py_dataset(dataset: Any, target: Target) -> Pipeline:
 
 def _refuse_map(target: Target, what: str) -> None:
     if target.map:
-        raise PipelineError(f"{target.main} is {what}: it maps by itself, so leave out --map")
+        raise PipelineError(f"{target.main} is {what}: it does its own mapping, so leave out --map")
 
 
 def _named(name: str | None) -> Any:

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 AUTO: Literal["auto"] = "auto"
 UNBOUNDED: Literal["unbounded"] = "unbounded"
-# tf.data.AUTOTUNE, written out: the process that runs a study has no TensorFlow.
+# tf.data.AUTOTUNE as a number, because the process that runs a study doesn't import TensorFlow.
 _AUTOTUNE = -1
 
-# Upper bounds keep a typing mistake or a tampered record from taking the machine down. They lie
-# far above anything that ever won a study: a prefetch buffer of 64 batches is already generous.
+# Upper bounds keep a typing mistake or a tampered record from taking the machine down. They are
+# far above anything that ever won a study. A prefetch buffer of 64 batches is already generous.
 MAX_BATCH_SIZE = 65_536
 MAX_PREFETCH_BUFFER = 4_096
 MAX_MAP_PARALLELISM = 1_024
@@ -28,27 +28,27 @@ class ConfigError(ValueError):
 
 
 class PipelineConfig(BaseModel):
-    """How the chain `generator -> map -> batch -> prefetch` is set up.
+    """The settings of the chain `generator -> map -> batch -> prefetch`.
 
-    The first three are what every pipeline has; the others change the structure of the chain, not
-    its data, and by default leave it as it is.
+    Every pipeline has the first three. The others change the structure of the chain but not its
+    data. Their defaults leave the structure as it is.
 
     Attributes:
-        batch_size: examples a batch. Scope: the model sees it too, so it changes training, not
-            only speed; configurations are compared at equal batch size.
-        prefetch_buffer: finished batches held ready for the step; 0 leaves `prefetch` out. "auto"
+        batch_size: examples per batch. The model sees it too, so it changes training, not only
+            speed. Configurations are compared at equal batch size.
+        prefetch_buffer: finished batches kept ready for the step. 0 leaves `prefetch` out; "auto"
             leaves the choice to `tf.data.AUTOTUNE`.
-        map_parallelism: elements of the map in flight at once. 1 is the sequential `map(f)`
-            (without `num_parallel_calls`, so not even one call runs ahead); "auto" is AUTOTUNE.
+        map_parallelism: elements of the map in flight at once. 1 is the sequential `map(f)`,
+            without `num_parallel_calls`, so not even one call runs ahead. "auto" is AUTOTUNE.
         generator_chunk: elements that cross from Python to tf.data at once; 1 is one by one.
-        vectorized_map: the map runs on whole batches, after the batch.
-        generator_workers: processes that run the generator, each a shard of it; 0 is this process.
-        thread_pool_size: threads of the dataset's own pool, for maps that block in Python; 0 is
-            tf.data's shared pool, "unbounded" a thread for each call in flight.
-        max_intra_op_parallelism: threads inside one op of the map; 0 is as many as there are.
+        vectorized_map: whether the map runs on whole batches, after batching.
+        generator_workers: processes that run the generator, one shard each; 0 is this process.
+        thread_pool_size: threads of the dataset's private pool, for maps that block in Python. 0
+            is tf.data's shared pool; "unbounded" is one thread per call in flight.
+        max_intra_op_parallelism: threads inside one op of the map; 0 sets no limit.
         device_prefetch: batches copied to the GPU ahead of the step; 0 copies with the step.
-        workers, use_multiprocessing, max_queue_size: of a `keras.utils.PyDataset`; with Keras's own
-            defaults.
+        workers, use_multiprocessing, max_queue_size: settings of a `keras.utils.PyDataset`, with
+            Keras's defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,25 +71,23 @@ class PipelineConfig(BaseModel):
         _check_range("prefetch_buffer", self.prefetch_buffer, 0, MAX_PREFETCH_BUFFER)
         _check_range("map_parallelism", self.map_parallelism, 1, MAX_MAP_PARALLELISM)
         _check_range("thread_pool_size", self.thread_pool_size, 0, MAX_THREADS)
-        # Half an AUTOTUNE would be neither what a user writes today nor a pinned configuration.
+        # A chain half on AUTOTUNE is neither what users write today nor a pinned configuration.
         if (self.prefetch_buffer == AUTO) != (self.map_parallelism == AUTO):
-            raise ValueError(
-                'prefetch_buffer and map_parallelism are "auto" together or not at all'
-            )
+            raise ValueError('prefetch_buffer and map_parallelism must both be "auto", or neither')
         return self
 
     @property
     def is_autotune(self) -> bool:
-        """True where AUTOTUNE chooses the map's calls and the prefetch buffer.
+        """Whether AUTOTUNE chooses the map's parallel calls and the prefetch buffer.
 
-        Without structure this is what a user writes today, with tf.data's default options; with
-        structure it is AUTOTUNE on a chain that was found by searching.
+        Without structural settings this is what users write today, with tf.data's default options.
+        With them it is AUTOTUNE on a chain that the search found.
         """
         return self.prefetch_buffer == AUTO
 
     @property
     def sets_threads(self) -> bool:
-        """Whether it asks for threads that `tf.data.Options` must carry."""
+        """Whether the configuration needs thread settings in `tf.data.Options`."""
         return self.thread_pool_size not in (0, UNBOUNDED) or self.max_intra_op_parallelism > 0
 
     @property
@@ -103,15 +101,15 @@ class PipelineConfig(BaseModel):
 
     @property
     def buffer_size(self) -> int:
-        """What `Dataset.prefetch` takes, for chains of one's own."""
+        """The argument for `Dataset.prefetch`, for users who build their own chain."""
         return _AUTOTUNE if self.prefetch_buffer == AUTO else int(self.prefetch_buffer)
 
     @property
     def num_parallel_calls(self) -> int | None:
-        """What `Dataset.map` takes, for chains of one's own.
+        """The argument for `Dataset.map`, for users who build their own chain.
 
-        None where `map_parallelism` is 1: num_parallel_calls=1 is not the sequential map, it runs
-        one element ahead on another thread.
+        None if `map_parallelism` is 1. num_parallel_calls=1 is not the sequential map: it runs one
+        element ahead on another thread.
         """
         if self.map_parallelism == AUTO:
             return _AUTOTUNE
@@ -119,17 +117,17 @@ class PipelineConfig(BaseModel):
 
     @classmethod
     def autotune(cls, batch_size: int, **own: int | bool) -> Self:
-        """The AUTOTUNE baseline at `batch_size`; `own` is what a PyDataset was made with."""
+        """The AUTOTUNE baseline at `batch_size`; `own` has a PyDataset's original settings."""
         settings = {"prefetch_buffer": AUTO, "map_parallelism": AUTO, **own}
         return cls.model_validate({"batch_size": batch_size, **settings})
 
     def handed_to_autotune(self) -> Self:
-        """The same structure, with the map's calls and the prefetch buffer left to AUTOTUNE."""
+        """The same structure, with AUTOTUNE for the map's calls and the prefetch buffer."""
         return self.model_copy(update={"prefetch_buffer": AUTO, "map_parallelism": AUTO})
 
     @classmethod
     def no_prefetch(cls, batch_size: int) -> Self:
-        """The baseline without any look-ahead: sequential map, no prefetch."""
+        """The baseline that runs nothing ahead: sequential map, no prefetch."""
         return cls(batch_size=batch_size, prefetch_buffer=0, map_parallelism=1)
 
     @classmethod
@@ -163,7 +161,7 @@ class PipelineConfig(BaseModel):
         ]
 
 
-# What changes the plain chain of a generator.
+# The settings that change the plain chain of a generator.
 STRUCTURE = (
     "generator_chunk",
     "vectorized_map",
@@ -172,7 +170,7 @@ STRUCTURE = (
     "max_intra_op_parallelism",
     "device_prefetch",
 )
-# Settings in the few words that a run's name has room for.
+# Short forms of the settings, because a run's name has little room.
 SAID = {
     "generator_chunk": "chunk {}",
     "vectorized_map": "map on batches",
@@ -192,7 +190,7 @@ def _check_range(name: str, value: int | str, low: int, high: int) -> None:
 
 
 def one_line(error: ValidationError) -> str:
-    """What pydantic found wrong, each finding as `field: message (got value)`, on one line."""
+    """The findings of pydantic on one line, each as `field: message (got value)`."""
     findings = []
     for item in error.errors(include_url=False, include_context=False):
         place = ".".join(

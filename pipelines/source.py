@@ -1,4 +1,4 @@
-"""What a person brings: a generator, an optional map, a model, and the batch sizes to search."""
+"""Defines what a user's pipeline has: a generator, an optional map, a model, batch sizes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-if TYPE_CHECKING:  # the process that runs a study reads this module without TensorFlow
+if TYPE_CHECKING:  # the process that runs a study imports this module without TensorFlow
     import keras
     import tensorflow as tf
 
-# What a subclass has to bring; the rest has its defaults.
+# The attributes that a subclass must define; the others have defaults.
 REQUIRED_MEMBERS = ("name", "element_spec", "batch_sizes")
 
 
@@ -26,15 +26,17 @@ class GeneratorPipeline(ABC):
     """A Python generator of training examples and the model it feeds.
 
     Attributes:
-        name: what it is called on the command line, in studies and in MLflow.
+        name: the pipeline's name on the command line, in studies and in MLflow.
         element_spec: nested `tf.TypeSpec` of one `(features, label)` element, unbatched. Elements
             with unknown dimensions are batched with `padded_batch`.
         batch_sizes: the batch sizes worth searching, in examples.
-        skipped_elements: faulty elements that `generate` left out so far; logged with each trial.
-        stand_in: what takes the place of a model's training step, in words; None for a real model.
-        functions: whose source decides what is measured; empty for that of the class.
-        transform_batch: the map for whole batches, where `transform` does not take them itself;
-            usually a method.
+        skipped_elements: faulty elements that `generate` has skipped so far; logged with each
+            trial.
+        stand_in: describes what replaces a model's training step; None for a real model.
+        functions: the functions whose source decides what is measured; if empty, the class's
+            source does.
+        transform_batch: the map for whole batches, if `transform` doesn't accept them; usually a
+            method.
     """
 
     name: str
@@ -46,24 +48,24 @@ class GeneratorPipeline(ABC):
     transform_batch: Callable[..., Any] | None = None
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """Makes what `generate` reads, once, before it is started in several processes."""
+        """Makes what `generate` reads, once, before several processes run the generator."""
 
     @abstractmethod
     def generate(self, seed: int) -> Iterator[Any]:
         """Yields plain Python or NumPy elements, finite or endless.
 
-        The same seed must give the same elements: reruns are checked against a digest of them.
-        A finite generator is started again when it ends; the restarts are logged.
+        The same seed must give the same elements, because reruns are checked against a digest of
+        them. A finite generator is restarted when it ends; the restarts are logged.
 
-        With two more parameters, `shard_index=0` and `shard_count=1`, it can be run in several
-        processes: a shard yields the elements shard_index, shard_index + shard_count, ... and
-        leaves out the work for the others.
+        With two more parameters, `shard_index=0` and `shard_count=1`, the generator can run in
+        several processes. A shard yields the elements shard_index, shard_index + shard_count, ...
+        and skips the work for the others.
         """
 
     def transform(self, *element: Any) -> Any:
-        """Maps one element in TensorFlow ops; `(features, label)` in, the same structure out.
+        """Maps one `(features, label)` element, with TensorFlow ops, to the same structure.
 
-        Identity by default, which also takes `map_parallelism` out of the search.
+        The default is the identity, which also takes `map_parallelism` out of the search.
         """
         return element
 
@@ -73,7 +75,7 @@ class GeneratorPipeline(ABC):
 
 
 def is_shardable(pipeline: Pipeline) -> bool:
-    """Whether the generator can be run in shards, each in a process of its own."""
+    """Whether the generator can run in shards, each in a separate process."""
     if isinstance(pipeline, BatchesPipeline):
         return False
     parameters = inspect.signature(type(pipeline).generate).parameters
@@ -81,16 +83,16 @@ def is_shardable(pipeline: Pipeline) -> bool:
 
 
 class BatchesPipeline(ABC):
-    """A chain of a person's own, which makes its batches itself.
+    """A user's own chain, which makes its batches itself.
 
     Attributes:
-        name: as of a generator.
-        batch_sizes: as of a generator; a single one where the chain has a size of its own.
-        axes: the settings of `PipelineConfig` that it follows, beside `prefetch_buffer`.
-        own: settings that it was made with, which the AUTOTUNE baseline keeps.
+        name: as in `GeneratorPipeline`.
+        batch_sizes: as in `GeneratorPipeline`; a single one if the chain fixes its batch size.
+        axes: the settings of `PipelineConfig` that the chain follows, besides `prefetch_buffer`.
+        own: settings that the chain was made with; the AUTOTUNE baseline keeps them.
         element_spec: nested `tf.TypeSpec` of one batch.
-        functions: whose source decides what is measured.
-        skipped_elements, stand_in: as of a generator.
+        functions: the functions whose source decides what is measured.
+        skipped_elements, stand_in: as in `GeneratorPipeline`.
     """
 
     name: str
@@ -104,12 +106,12 @@ class BatchesPipeline(ABC):
 
     @abstractmethod
     def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
-        """The chain under these settings, from source to prefetch; options are pinned after it."""
+        """Builds the chain with these settings, up to prefetch; `build_dataset` pins options."""
 
     def bare_batches(self, seed: int) -> Iterator[Any] | None:
-        """What the pipeline's Python makes by itself, batch after batch, without an end.
+        """Returns the endless batches that the pipeline's Python code makes by itself.
 
-        None where it cannot be told from the rest of the chain, as by default.
+        None if that code can't be separated from the rest of the chain, which is the default.
         """
         del seed
         return None
@@ -119,12 +121,12 @@ class BatchesPipeline(ABC):
         """Returns a fresh Keras model, compiled with an optimizer and a loss."""
 
 
-# What the catalog loads.
+# The types that the catalog loads.
 Pipeline = GeneratorPipeline | BatchesPipeline
 
 
 def has_transform(pipeline: Pipeline) -> bool:
-    """Whether the pipeline brings a map of its own, so that the map is worth running at all."""
+    """Whether the pipeline has its own `transform`; if not, its chain has no map stage."""
     if isinstance(pipeline, BatchesPipeline):
         return False
     return type(pipeline).transform is not GeneratorPipeline.transform

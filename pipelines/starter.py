@@ -1,4 +1,4 @@
-"""A pipeline to start from: change what is marked, then tune it again."""
+"""A pipeline to start from: change the parts marked CHANGE, then tune it again."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ FEATURES, CLASSES = 16, 4
 class Starter(GeneratorPipeline):
     """Random rows and their class, into a small MLP."""
 
-    # What it is called in studies, in MLflow and in reports.
+    # The pipeline's name in studies, in MLflow and in reports.
     name = "starter"
     # CHANGE: one (features, label) element, unbatched; a dimension of None is padded in the batch.
     element_spec = (tf.TensorSpec((FEATURES,), tf.float32), tf.TensorSpec((), tf.int32))
-    # CHANGE: the batch sizes that you would train with; the best of them is found.
+    # CHANGE: the batch sizes that you would train with; the search finds the best one.
     batch_sizes = (32, 64, 128)
 
     def generate(self, seed: int) -> Iterator[Any]:
-        """CHANGE: yield your own elements, plain Python or NumPy, endless or not.
+        """CHANGE: yield your own elements, plain Python or NumPy, finite or endless.
 
-        The same seed must give the same elements, so that a rerun can tell whether data changed.
+        The same seed must give the same elements, so a rerun can tell whether the data changed.
         """
         rng = np.random.default_rng(seed)
         while True:
             yield rng.random(FEATURES, dtype=np.float32), int(rng.integers(CLASSES))
 
     def transform(self, *element: Any) -> Any:
-        """CHANGE: the map, in TensorFlow ops; leave the method out if there is none.
+        """CHANGE: the map, in TensorFlow ops; remove this method if you have no map.
 
         Randomness must come from the element (tf.image.stateless_...), not from the order in which
-        threads reach it: the data would depend on how many calls are in flight.
+        threads reach it. Otherwise the data would depend on how many calls are in flight.
         """
         features, label = element
         return features * 2.0 - 1.0, label
 
     def build_model(self) -> keras.Model:
-        """CHANGE: your model, compiled; a train_step of your own counts, too."""
+        """CHANGE: your compiled model; its own train_step is used if it has one."""
         model = keras.Sequential(
             [
                 keras.Input((FEATURES,)),

@@ -1,6 +1,7 @@
-"""What names a pipeline in records: `module:attribute` and what else belongs to it, as one line.
+"""Defines the line that names a pipeline in records: `module:attribute` and its options.
 
-A study logs this line, and every process that inspects, measures or reruns it takes all from there.
+A study logs this line. Every process that inspects, measures or reruns the pipeline needs nothing
+else to find it.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from pydantic import BaseModel, ConfigDict
 
 from prefetch_tuning.pipelines.source import PipelineError
 
-# Anything that importlib can import; never more than a name is taken from a record.
+# Any name that importlib can import. Nothing but a name is ever accepted from a record.
 ATTRIBUTE = re.compile(r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*")
-# The same by the module's file, as users type it.
+# The same with the module's file, as users type it.
 FILE = re.compile(r"(?P<path>[^:,]+\.py):(?P<attribute>[A-Za-z_]\w*(?:\.\w+)*)")
 STEP = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)ms")
-# What a mixed precision computes in; the weights stay float32.
+# The types that mixed precision computes in; the weights stay float32.
 PRECISIONS = ("float16", "bfloat16")
-# After the pipeline itself, in this order.
+# The options that may follow the pipeline, in this order.
 PARTS = ("map", "model", "step", "precision", "jit")
 
 
 class Target(BaseModel):
-    """One pipeline, by names that a trial's process can import; `str` gives its line.
+    """One pipeline, as names that a trial's process can import; `str` gives its line.
 
     Attributes:
         main: `module:attribute` of a pipeline, a generator function, a dataset function or a
             PyDataset.
-        map: of a plain generator function's map.
-        model: of the function that makes its model.
+        map: `module:attribute` of a plain generator function's map.
+        model: `module:attribute` of the function that makes its model.
         step_ms: milliseconds to sleep in place of a model's step.
-        precision: "float16" or "bfloat16", for a model of mixed precision; None leaves it as it is.
+        precision: "float16" or "bfloat16", for mixed precision; None leaves the model as it is.
         jit: compiles the model's step with XLA.
     """
 
@@ -48,16 +49,16 @@ class Target(BaseModel):
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Takes a line apart.
+        """Parses a line.
 
         Raises:
-            PipelineError: it is not of the form that it must have.
+            PipelineError: the line doesn't have the required form, or there is no such precision.
         """
         main, *parts = line.split(",")
         given = dict[str, str]()
         for part in parts:
             key, equals, value = part.partition("=")
-            # In their order and once, so that a pipeline has one line.
+            # Each option at most once and in order, so each pipeline has exactly one line.
             later = PARTS[PARTS.index(next(reversed(given))) + 1 :] if given else PARTS
             if not equals or key not in later:
                 raise _malformed(line)
@@ -76,7 +77,7 @@ class Target(BaseModel):
         )
 
     def __str__(self) -> str:
-        # As many decimals as `STEP` takes, and never an exponent.
+        # As many decimals as `STEP` accepts, and never an exponent, which it doesn't accept.
         step = None if self.step_ms is None else f"{self.step_ms:.6f}".rstrip("0").rstrip(".")
         said = {
             "map": self.map,
@@ -89,7 +90,7 @@ class Target(BaseModel):
 
     @property
     def without_model_options(self) -> Target:
-        """The same code, without precision and jit."""
+        """The same target without precision and jit."""
         return self.model_copy(update={"precision": None, "jit": False})
 
 
@@ -102,18 +103,18 @@ def compose(
     precision: str | None = None,
     jit: bool = False,
 ) -> str:
-    """The line of `target` with what is said beside it; where nothing is, it stays as it is.
+    """Returns the line of `target` with these options; options not given stay as they are.
 
     Args:
-        target: a resolved one.
+        target: a resolved target.
         transform: `module:attribute` of a plain generator function's map.
-        model: of its model.
+        model: `module:attribute` of the function that makes its model.
         step_ms: milliseconds to sleep in place of a model's step.
-        precision: "float16" or "bfloat16", for a model of mixed precision.
+        precision: "float16" or "bfloat16", for mixed precision.
         jit: compiles the model's step with XLA.
 
     Raises:
-        PipelineError: one of them is not of the form that it must have.
+        PipelineError: an argument doesn't have the required form.
     """
     check_precision(precision)
     said = {
@@ -128,13 +129,13 @@ def compose(
 
 
 def check_precision(precision: str | None) -> None:
-    """Raises PipelineError where there is no such precision."""
+    """Raises PipelineError if there is no such precision."""
     if precision is not None and precision not in PRECISIONS:
         raise PipelineError(f"mixed precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
 
 
 def _attribute(text: str, where: str) -> str:
-    """`module:attribute` as it is, or from `file.py:attribute`."""
+    """Returns `module:attribute`, converted from `file.py:attribute` if needed."""
     if found := FILE.fullmatch(text):
         return f"{_module(found['path'])}:{found['attribute']}"
     if ATTRIBUTE.fullmatch(text) is None:
@@ -143,19 +144,21 @@ def _attribute(text: str, where: str) -> str:
 
 
 def _module(path: str) -> str:
-    """The module that a file is, from where trials import: the current directory."""
+    """The module name of a file, as trials import it from the current directory."""
     here = Path.cwd()
     file = here / path
     if not file.is_file():
         raise PipelineError(f"there is no file {path!r} in {here}")
     if not file.resolve().is_relative_to(here.resolve()):
         raise PipelineError(
-            f"{path!r} lies outside of {here}, where pipelines are imported from; run this in its "
-            "folder"
+            f"{path!r} is outside {here}, from which pipelines are imported; run this command in "
+            "the file's folder"
         )
     parts = PurePath(file.resolve().relative_to(here.resolve())).with_suffix("").parts
     if not all(part.isidentifier() for part in parts):
-        raise PipelineError(f"{path!r} cannot be imported: its path has a part that is no name")
+        raise PipelineError(
+            f"{path!r} cannot be imported: its path has a part that isn't a Python name; rename it"
+        )
     return ".".join(parts)
 
 

@@ -1,1 +1,1 @@
-"""Pipelines out of what users have: functions, datasets, PyDatasets, models."""
+"""Turns what users have into pipelines: functions, datasets, PyDatasets, models."""

@@ -1,4 +1,4 @@
-"""A pipeline out of a function `(config) -> tf.data.Dataset`, for chains of a person's own."""
+"""Turns a function `(config) -> tf.data.Dataset` into a pipeline, for users' own chains."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PARAMETER = "config"
 
 
 def builds_dataset(function: Callable[..., Any]) -> bool:
-    """Whether a function takes a `config`, which no plain generator function does."""
+    """Whether a function has a parameter `config`, which a plain generator function doesn't."""
     return PARAMETER in inspect.signature(function).parameters
 
 
 class DatasetFunction(BatchesPipeline):
-    """A function that builds the whole chain from `batch_size`, `prefetch` and `map` settings."""
+    """A function that builds the whole chain from the batch size, prefetch and map settings."""
 
     batch_sizes = BATCH_SIZES
     axes = ("batch_size", "map_parallelism")
@@ -33,10 +33,11 @@ class DatasetFunction(BatchesPipeline):
         model: Callable[[], Any] | None,
         step_ms: float | None,
     ) -> None:
-        """Calls the function once, to see what its batches are.
+        """Calls the function once to learn the spec of its batches.
 
         Raises:
-            PipelineError: it cannot be called, or returns something else than batches.
+            PipelineError: there is neither a model nor a step time, or the function doesn't return
+                a `tf.data.Dataset`.
         """
         self._function = function
         self.functions = [f for f in (function, model) if f is not None]
@@ -55,7 +56,7 @@ class DatasetFunction(BatchesPipeline):
                 f"{self.name}(config) must return a tf.data.Dataset of batches, "
                 f"not {type(dataset).__name__}"
             )
-        return dataset.repeat()  # without an end, as a generator's
+        return dataset.repeat()  # endless, like a generator's chain
 
     def build_model(self) -> keras.Model:
         return self.build_model_of()

@@ -1,4 +1,4 @@
-"""Pipelines out of plain functions: a generator, and if there are such, a map and a model."""
+"""Turns plain functions into pipelines: a generator, with an optional map and model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import tensorflow as tf
 
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
-# Elements that the spec is read off, in every process anew; a dimension that differs among them is
-# unknown.
+# The spec is inferred from this many elements, again in each process. A dimension that differs
+# among them is unknown.
 LOOKED_AT = 8
 BATCH_SIZES = (32, 64, 128, 256)
 
 
 class FunctionPipeline(GeneratorPipeline):
-    """A generator function with what else was named on the command line.
+    """A generator function, with the model or step time that the target names.
 
     Attributes:
-        functions: whose source decides what is measured.
-        stand_in: what takes the place of a model, in words; None where there is one.
+        functions: the functions whose source decides what is measured.
+        stand_in: describes what replaces a model's training step; None for a real model.
     """
 
     batch_sizes = BATCH_SIZES
@@ -37,10 +37,11 @@ class FunctionPipeline(GeneratorPipeline):
         step_ms: float | None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        """Calls the generator once, to see what its elements are.
+        """Calls the generator once to infer the spec of its elements.
 
         Raises:
-            PipelineError: it cannot be called, or its elements cannot be described.
+            PipelineError: there is neither a model nor a step time, the generator cannot be
+                called, or its elements have no common spec.
         """
         self._generator = generator
         self.functions = [f for f in (generator, transform, model) if f is not None]
@@ -50,7 +51,7 @@ class FunctionPipeline(GeneratorPipeline):
         self.element_spec = infer_spec(self.name, self.generate(0))
 
     def generate(self, seed: int) -> Iterator[Any]:
-        """The function's own elements; it gets the seed if it has a parameter of that name."""
+        """Yields the function's elements; passes it the seed if it has a parameter `seed`."""
         arguments = (
             {"seed": seed} if "seed" in inspect.signature(self._generator).parameters else {}
         )
@@ -60,7 +61,8 @@ class FunctionPipeline(GeneratorPipeline):
             if "argument" not in str(error):
                 raise
             raise PipelineError(
-                f"{self.name} cannot be called with nothing but a seed: {error}"
+                f"{self.name} cannot be called with only a seed: {error}; give its other "
+                "parameters defaults"
             ) from error
 
     def build_model(self) -> keras.Model:
@@ -68,7 +70,7 @@ class FunctionPipeline(GeneratorPipeline):
 
 
 class MappedFunctionPipeline(FunctionPipeline):
-    """The same with a map."""
+    """A generator function with a map."""
 
     def __init__(
         self,
@@ -87,16 +89,16 @@ class MappedFunctionPipeline(FunctionPipeline):
 def step_model(
     name: str, model: Callable[[], Any] | None, step_ms: float | None
 ) -> tuple[Callable[[], Any], str | None]:
-    """What makes the model, and in words what it stands in for; None for a real one.
+    """Returns the function that makes the model, and a stand-in's description or None.
 
     Raises:
-        PipelineError: there is neither a model nor a time to sleep.
+        PipelineError: there is neither a model nor a step time.
     """
     if model is not None:
         return model, None
     if step_ms is None:
         raise PipelineError(
-            f"{name}: what consumes its elements? give --model module:function, "
+            f"{name}: there is no model to consume its elements; give --model module:function, "
             "which returns a compiled Keras model, or --step-time 5ms"
         )
     said = f"a sleep of {step_ms:g} ms in place of a training step"
@@ -104,7 +106,7 @@ def step_model(
 
 
 def sleeping_model(step_ms: float) -> keras.Model:
-    """A model whose training step sleeps: it takes time and no core, as a step on a GPU does."""
+    """A model whose training step sleeps: like a step on a GPU, it takes time but no core."""
 
     class Sleeping(keras.Model):  # type: ignore[misc]  # keras has no types
         def train_step(self, _: Any) -> dict[str, Any]:
@@ -112,16 +114,17 @@ def sleeping_model(step_ms: float) -> keras.Model:
             return {"loss": 0.0}
 
     model = Sleeping()
-    # Eagerly: in a graph the sleep would have to come back into Python through an op of its own.
+    # Eager, because in a graph the sleep would need a separate op to call back into Python.
     model.compile(optimizer="sgd", loss="mse", run_eagerly=True)
     return model
 
 
 def infer_spec(name: str, elements: Iterator[Any]) -> Any:
-    """The spec of a generator's elements, read off the first of them.
+    """The spec of a generator's elements, inferred from the first few.
 
     Raises:
-        PipelineError: there is none, or they differ in structure, type or rank.
+        PipelineError: there are no elements, TensorFlow cannot hold one of them, or they differ in
+            structure, type or rank.
     """
     try:
         found = [_specs(element) for element in islice(elements, LOOKED_AT)]
@@ -130,7 +133,7 @@ def infer_spec(name: str, elements: Iterator[Any]) -> Any:
     except (TypeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise PipelineError(
-            f"{name}: an element is nothing that TensorFlow could hold ({reason}); yield numbers, "
+            f"{name}: TensorFlow cannot hold one of its elements ({reason}); yield numbers, "
             "strings, NumPy arrays, or tuples and dicts of them"
         ) from error
     if not found:
@@ -141,14 +144,14 @@ def infer_spec(name: str, elements: Iterator[Any]) -> Any:
             tf.nest.assert_same_structure(first, other)
         except (TypeError, ValueError):
             raise PipelineError(
-                f"{name}: element {number} has another structure than the first; write a class "
+                f"{name}: element {number} differs in structure from the first; write a class "
                 "with an element_spec (prefetch-tune new FILE)"
             ) from None
     return tf.nest.map_structure(lambda *specs: _common(name, specs), *found)
 
 
 def _specs(element: Any) -> Any:
-    """As in tf.data only tuples and dicts are structure: a list is a tensor written out."""
+    """The specs of one element. As in tf.data, tuples and dicts are structure; a list isn't."""
     if isinstance(element, dict):
         return {key: _specs(value) for key, value in element.items()}
     if isinstance(element, tuple):
@@ -158,7 +161,7 @@ def _specs(element: Any) -> Any:
 
 
 def _common(name: str, specs: Sequence[tf.TensorSpec]) -> tf.TensorSpec:
-    """The narrowest spec that holds all of them."""
+    """The narrowest spec that covers all of them."""
     kinds = {spec.dtype for spec in specs}
     ranks = {spec.shape.rank for spec in specs}
     if len(kinds) > 1 or len(ranks) > 1:

@@ -1,4 +1,4 @@
-"""A pipeline out of a `keras.utils.PyDataset`, run as `model.fit` runs it."""
+"""Turns a `keras.utils.PyDataset` into a pipeline that runs as in `model.fit`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Private, and on purpose: this is what `model.fit` makes of a PyDataset. Its workers and queues
-# have no public door of their own.
+# A private import, on purpose: `model.fit` wraps a PyDataset in this adapter, and Keras has no
+# public access to its workers and queues.
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from prefetch_tuning.pipelines.adapters.functions import step_model
@@ -21,7 +21,7 @@ AXES = ("workers", "use_multiprocessing", "max_queue_size")
 
 
 class PyDatasetPipeline(BatchesPipeline):
-    """A PyDataset and what else was named on the command line.
+    """A PyDataset, with the model or step time that the target names.
 
     Attributes:
         own: the workers, use_multiprocessing and max_queue_size that it was made with.
@@ -35,10 +35,11 @@ class PyDatasetPipeline(BatchesPipeline):
         model: Callable[[], Any] | None,
         step_ms: float | None,
     ) -> None:
-        """Asks for the first batches, to see what they are.
+        """Asks for the first batches to learn their spec.
 
         Raises:
-            PipelineError: it holds no batch, or batches that Keras cannot take.
+            PipelineError: there is neither a model nor a step time, or Keras cannot use the
+                batches, or there are none.
         """
         kind = type(dataset)
         self._dataset = dataset
@@ -53,15 +54,15 @@ class PyDatasetPipeline(BatchesPipeline):
             first = tf.nest.flatten(dataset[0])
         except Exception as error:
             raise PipelineError(
-                f"{self.name}: Keras cannot take its batches, {type(error).__name__}: {error}"
+                f"{self.name}: Keras cannot use its batches: {type(error).__name__}: {error}"
             ) from error
         self.batch_sizes = (int(first[0].shape[0]),)
 
     def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:
-        """What `model.fit` reads, for epoch after epoch.
+        """The batches that `model.fit` reads, epoch after epoch.
 
-        With more than one worker or with processes Keras starts its queue; otherwise this process
-        makes each batch when it is asked for. What is drawn is the PyDataset's own affair.
+        With more than one worker or with processes, Keras starts its queue. Otherwise this process
+        makes each batch on request. The seed has no effect: the PyDataset decides what it draws.
         """
         del seed
         for name in AXES:
@@ -71,7 +72,7 @@ class PyDatasetPipeline(BatchesPipeline):
             lambda: _epochs(adapter), output_signature=self.element_spec
         )
         if config.is_autotune and adapter.enqueuer is not None:
-            # Keras leaves the looking ahead to its queue and keeps tf.data's threads out of it.
+            # As Keras does: its queue runs ahead, and tf.data's threads stay out of it.
             options = tf.data.Options()
             options.autotune.enabled = False
             options.threading.private_threadpool_size = 1
@@ -79,7 +80,7 @@ class PyDatasetPipeline(BatchesPipeline):
         return dataset.prefetch(config.buffer_size) if config.prefetch_buffer != 0 else dataset
 
     def bare_batches(self, seed: int) -> Iterator[Any]:
-        """`__getitem__` of 0, 1, ... in this thread, epoch after epoch; no queue, no tf.data."""
+        """Yields `__getitem__` of 0, 1, ... from this thread, without a queue or tf.data."""
         del seed
         self._dataset.workers, self._dataset.use_multiprocessing = 1, False
         return _epochs(PyDatasetAdapter(self._dataset))
@@ -89,7 +90,7 @@ class PyDatasetPipeline(BatchesPipeline):
 
 
 def _epochs(adapter: PyDatasetAdapter) -> Iterator[Any]:
-    """Epoch after epoch, with the hooks that `model.fit` calls between them."""
+    """Yields epoch after epoch, with the hooks that `model.fit` calls between them."""
     while True:
         adapter.on_epoch_begin()
         yield from adapter._get_iterator()

@@ -1,4 +1,4 @@
-"""Small images with the usual augmentation: the map costs as much as the generator."""
+"""Small images with the usual augmentation. The map costs as much as the generator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 SIDE = 32
 CLASSES = 10
-ENLARGED = 36  # resize to this, then crop back to SIDE: shifts by up to 4 pixels
+ENLARGED = 36  # resize to this, then crop back to SIDE, which shifts by up to 4 pixels
 
 
 class ImagePipeline(GeneratorPipeline):
     """32x32 colour images with flip, brightness and resize-crop, into a small conv net.
 
     Attributes:
-        side, enlarged: pixels of the square images, and of what they are cropped from.
+        side, enlarged: sides in pixels of the square images, and of the enlarged images that they
+            are cropped from.
     """
 
     name = "image"
@@ -35,13 +36,12 @@ class ImagePipeline(GeneratorPipeline):
             image = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
             yield image, int(rng.integers(CLASSES))
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
-        """Augments one image: float32 in [0, 1] of the same shape out, the label untouched.
+        """Augments one image to float32 in [0, 1] of the same shape; keeps the label.
 
-        The randomness is drawn from the image's own first pixels. A stateful random op would give
-        each element whatever number its thread came to first, so that the data would depend on
-        map_parallelism.
+        The image's own first pixels seed the random numbers. A stateful random op would give each
+        element the next number when its thread asks, so the data would depend on map_parallelism.
         """
         image, label = element
         seed = tf.cast(image[0, :2, 0], tf.int32)

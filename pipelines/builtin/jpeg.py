@@ -1,4 +1,4 @@
-"""A folder of JPEG files, read and decoded with PIL: the generator is the bottleneck."""
+"""A folder of JPEG files, read and decoded with PIL. The generator is the bottleneck."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from PIL import Image
 from prefetch_tuning.pipelines.builtin.support.cache import made_once, shuffled_epochs
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
-FOLDER = "jpeg-v1"  # counts up when what write_files makes changes
+FOLDER = "jpeg-v1"  # raise the version when the output of write_files changes
 FILES = 3_000
 FILE_SIDE = 96  # pixels of the square files
 QUALITY = 90
 SIDE = 64
-ENLARGED = 72  # resize to this, then crop back to SIDE: shifts by up to 8 pixels
+ENLARGED = 72  # resize to this, then crop back to SIDE, which shifts by up to 8 pixels
 STRIPS = 5
-CLASSES = 2 * STRIPS  # two photographs, each cut into upright strips
+CLASSES = 2 * STRIPS  # two photographs, each cut into vertical strips
 
 
 class JpegPipeline(GeneratorPipeline):
-    """JPEG files in a folder for each class, decoded to 64x64 and augmented, into a conv net.
+    """JPEG files in one folder per class, decoded to 64x64 and augmented, into a conv net.
 
     Attributes:
-        folder: of the files in the cache.
-        file_side, side, enlarged: pixels of the square files, of the images that they are decoded
-            to, and of what those are cropped from.
-        strips: upright ones that each of the two photographs is cut into, a class each.
+        folder: the name of the files' folder in the cache.
+        file_side, side, enlarged: sides in pixels of the square files, of the images that they are
+            decoded to, and of the enlarged images that are cropped.
+        strips: vertical strips that each of the two photographs is cut into, one class each.
     """
 
     name = "jpeg"
@@ -45,10 +45,10 @@ class JpegPipeline(GeneratorPipeline):
         self._files: list[Path] = []
 
     def prepare(self) -> None:
-        """Makes the files if they are not there yet, and lists them; a second call does nothing.
+        """Makes the files if they don't exist yet, and lists them; a second call does nothing.
 
         Raises:
-            PipelineError: they cannot be written, or some of them have gone.
+            PipelineError: the files cannot be written, or some of them are missing.
         """
         if self._files:
             return
@@ -56,8 +56,8 @@ class JpegPipeline(GeneratorPipeline):
         files = sorted(folder.glob("*/*.jpg"))
         if len(files) != FILES:
             raise PipelineError(
-                f"{folder} holds {len(files)} JPEG files instead of {FILES}; delete it, and it is "
-                "made again"
+                f"{folder} contains {len(files)} JPEG files instead of {FILES}; delete it, and it "
+                "will be made again"
             )
         self._files = files
 
@@ -69,20 +69,20 @@ class JpegPipeline(GeneratorPipeline):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """Yields images of shape (side, side, 3), uint8, each with its class, from 0 on.
 
-        Of `shard_count` shards, the one at `shard_index` decodes only its own files.
+        The shard at `shard_index` of `shard_count` decodes only its own files.
         """
         self.prepare()
         for index in shuffled_epochs(FILES, seed, shard_index, shard_count):
             path = self._files[index]
             yield read_image(path, self.side), int(path.parent.name)
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
-        """Augments one image: float32 in [0, 1] of the same shape out, the label untouched.
+        """Augments one image to float32 in [0, 1] of the same shape; keeps the label.
 
-        The randomness is drawn from the sums of the image's own red and green. A stateful random
-        op would give each element whatever number its thread came to first, so that the data would
-        depend on map_parallelism. Single pixels of a photograph would not do: skies are alike.
+        The sums of the image's own red and green seed the random numbers. A stateful random op
+        would give each element the next number when its thread asks, so the data would depend on
+        map_parallelism. Single pixels of a photograph would not do, because skies look alike.
         """
         image, label = element
         seed = tf.reduce_sum(tf.cast(image, tf.int32), axis=(0, 1))[:2]
@@ -111,18 +111,18 @@ class JpegPipeline(GeneratorPipeline):
 
 
 def read_image(path: Path, side: int = SIDE) -> np.ndarray:
-    """Reads one file as people do: decoded and resized to uint8 of shape (side, side, 3)."""
+    """Decodes and resizes one file, as users do, to uint8 of shape (side, side, 3)."""
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB").resize((side, side)))
 
 
 def write_files(folder: Path, file_side: int = FILE_SIDE, strips: int = STRIPS) -> None:
-    """Cuts squares out of scikit-learn's two photographs, as many of each class, FILES in all.
+    """Cuts FILES squares out of scikit-learn's two photographs, equally many per class.
 
-    The class is the photograph and which of its `strips` upright strips the square lies in. The
-    places are random, and the same each time.
+    The photograph and the vertical strip that a square lies in (of `strips` per photograph) are
+    its class. The positions are random, but the same each time.
     """
-    # Only where the files are made: it takes a second where Keras has not imported it already.
+    # Imported only to make the files: it takes a second if Keras hasn't imported it already.
     from sklearn.datasets import load_sample_images  # type: ignore[import-untyped] # noqa: PLC0415
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Batches as Keras users write them: a `PyDataset` that reads and decodes JPEG files itself."""
+"""A `PyDataset`, as Keras users write it, that reads and decodes JPEG files itself."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefetch_tuning.pipelines.builtin.support.cache import made_once
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes without types
-    """The `jpeg` pipeline's files in batches, in another order each epoch.
+    """The `jpeg` pipeline's files in batches, in a different order each epoch.
 
-    The last batch of an epoch is smaller where `batch_size` does not divide the number of files.
+    The last batch of an epoch is smaller if `batch_size` doesn't divide the number of files.
     """
 
     name = "keras_sequence"
 
     def __init__(self, batch_size: int = 32, seed: int = 0, **kwargs: Any) -> None:
-        """`kwargs` are Keras's own: workers, use_multiprocessing, max_queue_size."""
+        """Lists the files; `kwargs` are Keras's: workers, use_multiprocessing, max_queue_size."""
         super().__init__(**kwargs)
         self.batch_size = batch_size
         self.seed = seed
@@ -44,7 +44,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes witho
         self._shuffle()
 
     def _shuffle(self) -> None:
-        # From the seed and the epoch alone: a batch is the same whichever worker makes it.
+        # Only the seed and the epoch count, so a batch is the same whichever worker makes it.
         rng = np.random.default_rng((self.seed, self.epoch))
         self._order = rng.permutation(len(self.files))
 

@@ -1,4 +1,4 @@
-"""Noisy sensor readings, a few of them broken: skipped, counted, and never silently."""
+"""Noisy sensor readings, a few of them faulty, which are skipped and counted, never silently."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ READINGS = 10
 NOISE = 0.1
 FAULTY_SHARE = 0.01
 FAULTS_LOGGED = 5
-# Samples whose faults are drawn together: 0.02 us per sample, where a generator each takes 13 us.
+# Samples whose faults are drawn together. That takes 0.02 us per sample; a random generator for
+# each sample would take 13 us.
 BLOCK = 1_024
 # Streams of random numbers under one seed.
 DRAW_READINGS, DRAW_FAULTS = 0, 1
 
 
 class FaultySampleError(ValueError):
-    """A sample came back with readings that are not numbers."""
+    """A sample has a reading that is not a number."""
 
 
 class NoisyPipeline(GeneratorPipeline):
@@ -46,19 +47,19 @@ class NoisyPipeline(GeneratorPipeline):
     def generate(
         self, seed: int, shard_index: int = 0, shard_count: int = 1
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (x, sin x) endlessly; faulty samples are skipped, counted, the first logged.
+        """Yields (x, sin x) endlessly; skips and counts faulty samples, and logs the first few.
 
-        A shard reads its own samples only and is counted a faulty one if it was its turn, so that
-        shards in turn are the plain stream and skip what it skips.
+        A shard reads only its own samples. A faulty sample counts for the shard whose turn it was,
+        so the shards, read alternately, are the plain stream and skip the same samples.
         """
-        # Each sample has a place of its own in a counter-based stream. Going there costs 1 us of
-        # the 8 us that an element takes; reading whole blocks would cost every shard 0.25 us for
-        # each sample of all the others, with 32 processes as much as its own.
+        # Each sample has its own position in a counter-based stream. Jumping there costs 1 us of
+        # the 8 us per element. Reading whole blocks would cost every shard 0.25 us per sample of
+        # all the other shards. With 32 processes that is as much as its own samples cost.
         bits = np.random.Philox(key=[seed, DRAW_READINGS])
         rng, place = np.random.Generator(bits), bits.state
         good = 0
         for block in count():
-            faulty = draw_faults(seed, block)  # of all samples, for it decides whose turn it is
+            faulty = draw_faults(seed, block)  # of all samples: the good ones decide the turns
             good_before = good + np.cumsum(~faulty) - ~faulty
             own = np.flatnonzero(good_before % shard_count == shard_index)
             for sample, is_faulty in zip(own.tolist(), faulty[own].tolist(), strict=True):
@@ -72,7 +73,7 @@ class NoisyPipeline(GeneratorPipeline):
                 yield readings, np.sin(readings)
             good += int(np.count_nonzero(~faulty))
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
         """Standardises the features, whose mean and spread are known from how they are made."""
         readings, sine = element
@@ -102,7 +103,7 @@ class NoisyPipeline(GeneratorPipeline):
 
 
 def draw_faults(seed: int, block: int) -> np.ndarray:
-    """Which samples of a block are faulty, as bool of shape (BLOCK,)."""
+    """Returns which samples of a block are faulty, as bool of shape (BLOCK,)."""
     bits = np.random.Philox(key=[seed, DRAW_FAULTS], counter=[0, block, 0, 0])
     return np.random.Generator(bits).random(BLOCK) < FAULTY_SHARE
 
@@ -111,7 +112,7 @@ def read_sample(rng: np.random.Generator, *, is_faulty: bool) -> np.ndarray:
     """Reads ten numbers with Gaussian noise, as float32 of shape (10,).
 
     Raises:
-        FaultySampleError: the sample is one of the faulty ones.
+        FaultySampleError: the sample is faulty.
     """
     readings = rng.random(READINGS) + rng.normal(0.0, NOISE, READINGS)
     if is_faulty:

@@ -1,4 +1,4 @@
-"""Small images out of an object store: what a read costs is waiting, not computing."""
+"""Small images from an object store. A read costs waiting, not computing."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from prefetch_tuning.pipelines.builtin.support.object_server import (
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
 LATENCY_VARIABLE = "PREFETCH_TUNING_REMOTE_LATENCY_MS"
-LATENCY_MS = 5.0  # what a store in the same data centre takes to its first byte, at its best
+LATENCY_MS = 5.0  # the best time to first byte of a store in the same data centre
 MAX_LATENCY_MS = 60_000.0
-# On top of the latency: a server that takes longer hangs, and so would training, without a word.
+# Added to the latency. A server that takes longer hangs, and training would hang silently with it.
 READ_TIMEOUT_S = 10.0
 
 
@@ -46,8 +46,8 @@ class RemotePipeline(GeneratorPipeline):
     Attributes:
         latency_ms: how long the server waits before it answers a read, in milliseconds.
         url: where the server listens, once `prepare` has started it. Forked and pickled copies
-            carry it along and so read from the same server, which ends with this process or when
-            this object is collected, whichever comes first; a copy never ends it.
+            keep it, so they read from the same server. The server ends with this process or when
+            this object is garbage-collected, whichever comes first. A copy never ends it.
     """
 
     name = "remote"
@@ -55,7 +55,7 @@ class RemotePipeline(GeneratorPipeline):
     batch_sizes = (16, 32, 64)
 
     def __init__(self, latency_ms: float | None = None) -> None:
-        """`latency_ms` is 5 by default, or what PREFETCH_TUNING_REMOTE_LATENCY_MS says."""
+        """`latency_ms` defaults to PREFETCH_TUNING_REMOTE_LATENCY_MS, or to 5 if that isn't set."""
         self.latency_ms = _checked(
             os.environ.get(LATENCY_VARIABLE, LATENCY_MS) if latency_ms is None else latency_ms
         )
@@ -69,9 +69,10 @@ class RemotePipeline(GeneratorPipeline):
         self.__dict__.update(state, _starting=threading.Lock())
 
     def prepare(self) -> None:
-        """Starts the server unless this object, or the one that it is a copy of, has done so."""
+        """Starts the server, unless this object or the one that it was copied from has done so."""
+        # Checked without the lock, which a fork may have copied while another thread held it.
         if self.url is not None:
-            return  # without the lock: a fork may have copied it while another thread held it
+            return
         with self._starting:
             if self.url is None:
                 server, self.url = _start_server(self.latency_ms)
@@ -82,10 +83,10 @@ class RemotePipeline(GeneratorPipeline):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """Yields images of shape (32, 32, 1), float32 from 0 to 255, and labels from 0 to 9.
 
-        Of `shard_count` shards, the one at `shard_index` reads only its own objects.
+        The shard at `shard_index` of `shard_count` reads only its own objects.
 
         Raises:
-            RemoteReadError: a read failed; it is not tried again.
+            RemoteReadError: a read failed; it isn't retried.
         """
         self.prepare()
         server = urlsplit(self.url or "").netloc
@@ -96,9 +97,9 @@ class RemotePipeline(GeneratorPipeline):
                 pixels = np.frombuffer(body, np.uint8, offset=1)
                 yield pixels.reshape(SIDE, SIDE, 1).astype(np.float32), body[0]
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
-        """Scales the pixels to [-1, 1]: float32 of the same shape out, the label untouched."""
+        """Scales the pixels to [-1, 1], float32 of the same shape; keeps the label."""
         image, label = element
         return image / 127.5 - 1.0, label
 
@@ -118,16 +119,16 @@ class RemotePipeline(GeneratorPipeline):
 
 
 def _checked(latency: float | str) -> float:
-    """`latency` in milliseconds.
+    """Returns `latency` in milliseconds.
 
     Raises:
-        PipelineError: it is not a number, or no time that anyone would wait.
+        PipelineError: it is not a number, or not from 0 to MAX_LATENCY_MS.
     """
     try:
         latency_ms = float(latency)
     except ValueError:
         latency_ms = math.nan
-    if not 0.0 <= latency_ms <= MAX_LATENCY_MS:  # NaN is in no range
+    if not 0.0 <= latency_ms <= MAX_LATENCY_MS:  # also true for NaN
         raise PipelineError(
             f"the latency of remote reads is {latency!r}; give milliseconds from 0 to "
             f"{MAX_LATENCY_MS:g}, as in {LATENCY_VARIABLE}=5"
@@ -136,7 +137,7 @@ def _checked(latency: float | str) -> float:
 
 
 def _read(store: http.client.HTTPConnection, number: int) -> bytes:
-    """One object's body, over the connection that is kept from read to read."""
+    """Reads one object's body over the connection, which stays open between reads."""
     place = f"object {number} from http://{store.host}:{store.port}"
     try:
         store.request("GET", f"/objects/{number}")
@@ -144,7 +145,7 @@ def _read(store: http.client.HTTPConnection, number: int) -> bytes:
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
         raise RemoteReadError(
-            f"cannot read {place}, its server may have stopped: {type(error).__name__}: {error}"
+            f"cannot read {place}; its server may have stopped: {type(error).__name__}: {error}"
         ) from error
     if response.status != http.HTTPStatus.OK or len(body) != OBJECT_BYTES:
         raise RemoteReadError(
@@ -158,12 +159,12 @@ def _start_server(latency_ms: float) -> tuple[subprocess.Popen[str], str]:
     """Starts the server as a child of this process and returns it with its URL.
 
     Raises:
-        PipelineError: it did not start; the message quotes the last that it said.
+        PipelineError: the server did not start; the message quotes its last line of output.
     """
-    # -I and -S: neither this folder nor the virtual environment's is searched for modules.
+    # With -I and -S, Python searches neither this folder nor the virtual environment's for modules.
     program = [sys.executable, "-I", "-S", str(Path(object_server.__file__))]
-    # In this process's group, so that it is killed with a trial. It gets none of this process's
-    # descriptors: whoever waits for one of them to be closed must not wait for the server.
+    # The server is in this process's group, so it is killed with a trial. It inherits none of this
+    # process's descriptors: a process that waits until one is closed must not wait for the server.
     server = subprocess.Popen(
         [*program, str(os.getpid()), repr(latency_ms)],
         stdin=subprocess.DEVNULL,
@@ -174,15 +175,17 @@ def _start_server(latency_ms: float) -> tuple[subprocess.Popen[str], str]:
     assert server.stdout is not None
     with server.stdout:
         port = server.stdout.readline().strip()
-        if not port.isdecimal():  # it says why instead, and has ended
+        if not port.isdecimal():  # the server has written the reason instead, and ended
             why = f"{port}\n{server.stdout.read()}".strip().splitlines()[-1:]
             server.wait()
-            raise PipelineError(f"the object server did not start: {' '.join(why) or 'no reason'}")
+            raise PipelineError(
+                f"the object server did not start: {' '.join(why) or 'it gave no reason'}"
+            )
     return server, f"http://{object_server.HOST}:{port}"
 
 
 def _stop_server(server: subprocess.Popen[str], owner: int) -> None:
-    """Ends the server if this process started it; in a fork's copy it is not ours to end."""
+    """Ends the server if this process started it; a forked copy must not end it."""
     if os.getpid() == owner:
-        server.kill()  # it holds nothing that would have to be put away
+        server.kill()  # it has no state to save
         server.wait()

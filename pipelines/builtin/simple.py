@@ -1,4 +1,4 @@
-"""The smallest pipeline there is: pairs of numbers, so that nothing but overhead is left."""
+"""The smallest possible pipeline: pairs of numbers, so only overhead is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
-# The pairs repeat after this many, which keeps the features in [0, 1] without a second pass.
+# The pairs repeat after this many. That keeps the features in [0, 1] without a second pass.
 LENGTH = 1_000_000
 
 
@@ -24,16 +24,16 @@ class SimplePipeline(GeneratorPipeline):
     def generate(
         self, seed: int, shard_index: int = 0, shard_count: int = 1
     ) -> Iterator[tuple[int, int]]:
-        """Yields (i, 2i) for a million i, beginning at a point that the seed chooses."""
+        """Yields (i, 2i) for a million i, starting at a point that the seed chooses."""
         for i in range(shard_index, LENGTH, shard_count):
             number = (i + seed) % LENGTH
             yield number, 2 * number
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
-        """Scales both by 1 / LENGTH: integer scalars in, float32 of shape (1,) and () out.
+        """Scales both integer scalars by 1 / LENGTH, to float32 of shape (1,) and ().
 
-        Written so that it takes batches, too.
+        It also accepts batches.
         """
         number, double = element
         scale = 1.0 / LENGTH
@@ -42,6 +42,6 @@ class SimplePipeline(GeneratorPipeline):
 
     def build_model(self) -> keras.Model:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        # Without XLA: a step of microseconds gains nothing from it and a trial starts sooner.
+        # Without XLA, because a step of microseconds gains nothing and a trial starts sooner.
         model.compile(optimizer="sgd", loss="mse", jit_compile=False)
         return model

@@ -1,4 +1,4 @@
-"""Rows of an SQLite table, read with pandas in chunks and taken apart one by one."""
+"""Rows of an SQLite table, read with pandas in chunks and yielded one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.builtin.support.cache import made_once
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
-FOLDER = "tabular-v1"  # counts up when what write_database makes changes
+FOLDER = "tabular-v1"  # raise the version when the output of write_database changes
 FILE = "biopsies.sqlite3"
 ROWS = 60_000
 FEATURES = 30
@@ -24,8 +24,8 @@ CLASSES = 2
 NOISE = 0.05  # of each column's standard deviation
 CHUNK_ROWS = 1_000
 
-# Row numbers count from 1 without a gap. SQLite steps over the rows of other shards by their
-# numbers; their columns are neither decoded nor handed to Python.
+# Row numbers run from 1 without a gap. SQLite skips the rows of other shards by their numbers, so
+# their columns are neither decoded nor handed to Python.
 QUERY = """
     SELECT * FROM biopsies
     WHERE rowid BETWEEN :low AND :high AND (rowid - :low) % :shards = :remainder
@@ -34,7 +34,7 @@ QUERY = """
 
 
 class TabularPipeline(GeneratorPipeline):
-    """Rows of 30 numbers out of an SQLite file through pandas, standardised, into an MLP."""
+    """Rows of 30 numbers from an SQLite file, read with pandas and standardised, into an MLP."""
 
     name = "tabular"
     element_spec = (tf.TensorSpec((FEATURES,), tf.float32), tf.TensorSpec((), tf.int32))
@@ -46,7 +46,7 @@ class TabularPipeline(GeneratorPipeline):
         self._mean = self._spread = np.empty(0, np.float32)
 
     def prepare(self) -> None:
-        """Makes the file if it is not there yet, and reads what it says about its columns.
+        """Makes the file if it doesn't exist yet, and reads the statistics of its columns.
 
         A second call does nothing.
 
@@ -61,16 +61,16 @@ class TabularPipeline(GeneratorPipeline):
             (self._rows,) = database.execute("SELECT max(rowid) FROM biopsies").fetchone()
         self._mean = columns["mean"].to_numpy(np.float32)
         self._spread = columns["spread"].to_numpy(np.float32)
-        self._file = file  # last: another thread may ask whether all is there
+        self._file = file  # last, because another thread may check whether all is ready
 
     def generate(
         self, seed: int, shard_index: int = 0, shard_count: int = 1
     ) -> Iterator[tuple[np.ndarray, int]]:
-        """Yields each row once: its numbers, float32 of shape (30,), and 1 for benign, else 0.
+        """Yields each row once: its numbers, float32 of shape (30,), and 1 if benign or 0 if not.
 
-        Finite: one pass over the table, in the order it is stored in, which is random. The seed
-        chooses the row to begin with; after the last row comes the first. Of `shard_count` shards,
-        the one at `shard_index` fetches only its own rows.
+        The generator is finite: one pass over the table in its stored order, which is random. The
+        seed chooses the row to begin with, and after the last row comes the first. The shard at
+        `shard_index` of `shard_count` fetches only its own rows.
 
         Raises:
             ValueError: there is no such shard.
@@ -93,9 +93,9 @@ class TabularPipeline(GeneratorPipeline):
                     for row in chunk.itertuples(index=False):
                         yield np.array(row[:-1], np.float32), int(row[-1])
 
-    @tf.autograph.experimental.do_not_convert  # has no Python control flow: starts sooner
+    @tf.autograph.experimental.do_not_convert  # has no Python control flow, so this starts sooner
     def transform(self, *element: Any) -> Any:
-        """Standardises the features by what the file says about its columns; the label as it is."""
+        """Standardises the features with the statistics of the file's columns; keeps the label."""
         self.prepare()
         features, label = element
         return (features - self._mean) / self._spread, label
@@ -116,16 +116,17 @@ class TabularPipeline(GeneratorPipeline):
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    # tf.data asks for one element after another, but from whichever of its threads is free.
+    # tf.data asks for elements one after another, but from whichever of its threads is free.
     return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
 
 def write_database(folder: Path) -> None:
     """Writes ROWS rows, drawn from scikit-learn's 569 breast tumours with noise on each number.
 
-    Beside the table `biopsies` stands `columns`: the mean and the standard deviation of each.
+    The rows are in the table `biopsies`. The table `columns` has the mean and the standard
+    deviation of each column.
     """
-    # Only where the file is made: it takes a second where Keras has not imported it already.
+    # Imported only to make the file: it takes a second if Keras hasn't imported it already.
     from sklearn.datasets import load_breast_cancer  # type: ignore[import-untyped] # noqa: PLC0415
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Paragraphs of the standard library's documentation, tokenised in Python, of varying length."""
+"""Paragraphs of varying length from the standard library's documentation, tokenised in Python."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.builtin.support.cache import made_once, shuffled_epochs
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
-FOLDER = "text-v1"  # counts up when what write_corpus makes changes
+FOLDER = "text-v1"  # raise the version when the output of write_corpus changes
 FILE = "corpus.json"
-VOCABULARY = 8_000  # word ids, with those of the padding and of unknown words
-UNKNOWN = 1  # 0 is what padded_batch fills up with
+VOCABULARY = 8_000  # word ids, including those of the padding and of unknown words
+UNKNOWN = 1  # 0 is padded_batch's padding
 FIRST_WORD = 2
-LONGEST = 64  # tokens of a paragraph; the rest is left out
-FEWEST_WORDS = 5  # shorter ones are headings, names and rules of dashes
+LONGEST = 64  # tokens per paragraph; the rest is dropped
+FEWEST_WORDS = 5  # shorter paragraphs are headings, names and lines of dashes
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
 WORD = re.compile(r"[^\W\d_]{2,}")
 BLANK_LINES = re.compile(r"\n\s*\n")
-# A string in triple quotes, or comments on lines of their own.
+# A string in triple quotes, or comments that fill whole lines.
 PROSE = re.compile(
     r'"""(.*?)"""|\'\'\'(.*?)\'\'\'|((?:^[ \t]*#[^\n]*\n)+)', re.DOTALL | re.MULTILINE
 )
 COMMENT_SIGN = re.compile(r"^[ \t]*#+", re.MULTILINE)
 
-# What a paragraph can be about, by the top-level modules that it comes from; roughly as many
-# paragraphs each. Modules that only some of the supported Pythons have are taken where they are.
+# The topics, each as the top-level modules that its paragraphs come from. Each topic has roughly as
+# many paragraphs as the others. Modules that only some supported Pythons have are used where they
+# exist.
 TOPICS = (
     "asyncio concurrent multiprocessing queue sched selectors signal subprocess threading",
     "cgi email ftplib html http imaplib ipaddress mailbox mimetypes nntplib poplib smtplib socket "
@@ -49,11 +50,11 @@ TOPICS = (
     "ast bdb dis doctest importlib inspect logging pdb pkgutil pydoc runpy symtable timeit "
     "tokenize trace traceback unittest warnings zipimport",
 )
-CLASSES = len(TOPICS) + 1  # the last one is the language reference, which pydoc brings along
+CLASSES = len(TOPICS) + 1  # the last one is the language reference, which comes with pydoc
 
 
 class TextPipeline(GeneratorPipeline):
-    """Token ids of paragraphs, up to 64, padded by the batch; which topic they are from."""
+    """Up to 64 token ids per paragraph, padded per batch, and the topic of the paragraph."""
 
     name = "text"
     element_spec = (tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32))
@@ -64,10 +65,10 @@ class TextPipeline(GeneratorPipeline):
         self._ids: dict[str, int] = {}
 
     def prepare(self) -> None:
-        """Makes the corpus if it is not there yet, and reads it; a second call does nothing.
+        """Makes the corpus if it doesn't exist yet, and reads it; a second call does nothing.
 
         Raises:
-            PipelineError: it can be neither made nor read.
+            PipelineError: the corpus cannot be made or read.
         """
         if self._paragraphs:
             return
@@ -76,7 +77,7 @@ class TextPipeline(GeneratorPipeline):
             corpus = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"cannot read {path}: {error}; delete its folder, and it is made again"
+                f"cannot read {path}: {error}; delete its folder, and it will be made again"
             ) from error
         self._ids = {word: id_ for id_, word in enumerate(corpus["vocabulary"], FIRST_WORD)}
         self._paragraphs = [(label, text) for label, text in corpus["paragraphs"]]
@@ -86,7 +87,7 @@ class TextPipeline(GeneratorPipeline):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """Yields word ids of shape (length,), int32, length up to 64, each with its topic.
 
-        Of `shard_count` shards, the one at `shard_index` tokenises only its own paragraphs.
+        The shard at `shard_index` of `shard_count` tokenises only its own paragraphs.
         """
         self.prepare()
         for index in shuffled_epochs(len(self._paragraphs), seed, shard_index, shard_count):
@@ -119,14 +120,14 @@ def tokens(text: str) -> list[str]:
 
 
 def write_corpus(folder: Path) -> None:
-    """Collects the paragraphs of this Python's own library, and their most frequent words.
+    """Collects the paragraphs of this Python's standard library, and their most frequent words.
 
-    Kept in the cache, since the next release of Python says some of it in other words.
+    The corpus stays in the cache, because the next release of Python words some of it differently.
 
     Raises:
         PipelineError: this Python came without the sources of its library.
     """
-    labels: dict[str, int] = {}  # by paragraph, each only where it comes first
+    labels: dict[str, int] = {}  # by paragraph; a repeated paragraph keeps its first label
     for label, texts in enumerate([*map(_prose, TOPICS), _reference()]):
         found = [part.strip() for text in texts for part in BLANK_LINES.split(text)]
         for paragraph in found:
@@ -143,7 +144,7 @@ def write_corpus(folder: Path) -> None:
 
 
 def _prose(modules: str) -> Iterator[str]:
-    """The docstrings and comments of some modules and packages, without their tests."""
+    """Yields the docstrings and comments of modules and packages, without their tests."""
     library = Path(sysconfig.get_path("stdlib"))
     for name in modules.split():
         package = sorted((library / name).rglob("*.py"))
@@ -155,7 +156,7 @@ def _prose(modules: str) -> Iterator[str]:
 
 
 def _reference() -> Iterator[str]:
-    """The chapters of the language reference that `help()` shows; none where they are missing."""
+    """Yields the language reference's chapters that `help()` shows; none if they are missing."""
     try:
         chapters: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     except ImportError:

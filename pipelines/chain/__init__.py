@@ -1,1 +1,1 @@
-"""From a generator to batches: the one tf.data chain and what starts the generator for it."""
+"""The one tf.data chain from a generator to batches, and what starts the generator for it."""

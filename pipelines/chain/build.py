@@ -1,4 +1,4 @@
-"""The one visible chain from a generator to batches: source -> map -> batch -> prefetch."""
+"""Builds the one chain from a generator to batches: source -> map -> batch -> prefetch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def build_dataset(
     """Builds the endless dataset of batches that `config` describes.
 
     Args:
-        pipeline: the generator and its map, or a chain of a person's own.
+        pipeline: the generator and its map, or a user's own chain.
         config: batch size, prefetch buffer, map parallelism and structure.
-        seed: given to `pipeline.generate`.
+        seed: passed to `pipeline.generate`.
         source: starts the generator and watches it; made here if not given.
 
     Returns:
-        A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size`
-        on every component, without an end: a finite generator is started again.
+        An endless dataset of `(features, labels)` with a leading batch dimension of
+        `config.batch_size` on every component. A finite generator is restarted when it ends.
     """
     if isinstance(pipeline, BatchesPipeline):
         dataset = pipeline.make_batches(config, seed)
@@ -39,15 +39,15 @@ def build_dataset(
     source = source or SourceMonitor(pipeline, seed, config)
     dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
     if config.prefetch_buffer != 0:
-        # Last, so that finished batches are what is held; "auto" grows it until waits stop.
+        # Last, so the buffer holds finished batches. "auto" grows it until waits stop.
         dataset = dataset.prefetch(config.buffer_size)
     if not config.is_autotune:
         dataset = dataset.with_options(pinned_options(config))
     elif config.sets_threads:
         dataset = dataset.with_options(autotune_options(config))
-    # Else it is what a user writes today, default options and all.
+    # Otherwise the chain is what users write today, including tf.data's default options.
     if config.device_prefetch:
-        # After everything else: what follows would bring the batches back to the host.
+        # After everything else, because a later stage would bring the batches back to the host.
         ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)
         dataset = dataset.apply(ahead)
     return dataset
@@ -56,9 +56,9 @@ def build_dataset(
 def _plain(
     pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
 ) -> tf.data.Dataset:
-    """Element by element from the generator, then batches."""
+    """Takes elements from the generator one by one, then batches them."""
     dataset = tf.data.Dataset.from_generator(source, output_signature=pipeline.element_spec)
-    # Before the batch, so that no epoch ends in a short batch and every step costs the same.
+    # Before batching, so no epoch ends in a short batch and every step costs the same.
     dataset = dataset.repeat()
     if not has_transform(pipeline):
         return batch_elements(dataset, config.batch_size)
@@ -71,7 +71,7 @@ def _plain(
 def _chunked(
     pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
 ) -> tf.data.Dataset:
-    """Blocks of elements from the generator, so that few calls cross over, regrouped to batches."""
+    """Takes blocks of elements from the generator, in few calls, and regroups them to batches."""
     dataset = in_blocks(pipeline, source)
     if has_transform(pipeline) and not config.vectorized_map:
         elements = mapped(dataset.unbatch(), pipeline.transform, config)
@@ -83,21 +83,21 @@ def _chunked(
 
 
 def in_blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dataset:
-    """The generator's blocks without an end, each one a batch of as many elements as it has."""
+    """The generator's blocks as an endless dataset, each block as a batch of its elements."""
     spec = pipeline.element_spec
     dataset = tf.data.Dataset.from_generator(source, output_signature=block_spec(spec)).repeat()
     if is_flat(spec) and not is_padded(spec):
-        return dataset  # a block is such a batch already
+        return dataset  # a block already is such a batch
     return dataset.map(tf.autograph.experimental.do_not_convert(partial(batch_of, spec)))
 
 
 def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Batches of another size, padded where elements are of different sizes."""
+    """Regroups batches to another size, padded if the elements differ in size."""
     spec = dataset.element_spec
     dataset = dataset.rebatch(batch_size)
     if not any(isinstance(leaf, tf.RaggedTensorSpec) for leaf in tf.nest.flatten(spec)):
         return dataset
-    in_tuple = isinstance(spec, tuple)  # or its only component comes alone
+    in_tuple = isinstance(spec, tuple)  # otherwise the batch is `padded`'s only argument
 
     @tf.autograph.experimental.do_not_convert
     def padded(*batch: Any) -> Any:
@@ -107,12 +107,12 @@ def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
 
 
 def _fill(leaf: Any) -> Any:
-    """A ragged tensor filled up with zeros to its longest row, as `padded_batch` does."""
+    """Pads a ragged tensor with zeros to its longest row, as `padded_batch` does."""
     return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
 
 
 def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
-    """The map with the calls in flight and the threads that a configuration gives it."""
+    """Adds the map, with the configuration's calls in flight and threads."""
     calls = config.num_parallel_calls
     if config.thread_pool_size == UNBOUNDED and calls is not None:
         return dataset.map(function, num_parallel_calls=calls, use_unbounded_threadpool=True)
@@ -120,17 +120,17 @@ def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> t
 
 
 def batch_transform(pipeline: GeneratorPipeline) -> Any:
-    """The map for whole batches: `transform_batch` where there is one, else `transform` itself."""
+    """The map for whole batches: `transform_batch` if there is one, otherwise `transform`."""
     own = pipeline.transform_batch
     return pipeline.transform if own is None else own
 
 
 def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int) -> Any:
-    """A batch made of a few elements, repeated: to trace a step on, not to train on.
+    """Makes a batch of a few elements, repeated, to trace a step on, not to train on.
 
-    It runs the map eagerly instead of through tf.data, which would take four times as long, and
-    asks the generator for nothing. Returns nested tensors with a leading dimension of
-    `batch_size`; components of different sizes are padded with zeros, as `padded_batch` does.
+    It runs the map eagerly, because going through tf.data would take four times as long. It asks
+    the generator for nothing. Returns nested tensors with a leading dimension of `batch_size`;
+    components of different sizes are padded with zeros, as `padded_batch` does.
     """
     with tf.device("/CPU:0"):  # where tf.data runs the map
         mapped = [pipeline.transform(*e) if has_transform(pipeline) else e for e in elements]
@@ -150,7 +150,7 @@ def _stack(leaves: Sequence[Any]) -> Any:
 
 
 def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """`batch`, or `padded_batch` where a dimension of the elements is unknown."""
+    """Applies `batch`, or `padded_batch` if a dimension of the elements is unknown."""
     if is_padded(dataset.element_spec):
         return dataset.padded_batch(batch_size)
     return dataset.batch(batch_size)
@@ -164,10 +164,10 @@ def is_padded(element_spec: Any) -> bool:
 
 
 def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
-    """Options under which the chain that was asked for is the chain that runs.
+    """Options that make tf.data run exactly the chain that was configured.
 
-    By default tf.data adds a prefetch of its own, turns sequential maps into parallel ones and
-    retunes buffers while it runs; a measurement of `prefetch(1)` would then measure none such.
+    By default tf.data adds its own prefetch, turns sequential maps into parallel ones and retunes
+    buffers while it runs. A measurement of `prefetch(1)` would then measure something else.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -180,7 +180,7 @@ def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
 
 
 def autotune_options(config: PipelineConfig) -> tf.data.Options:
-    """tf.data's defaults, which a user gets today, with the threads that the structure has."""
+    """tf.data's default options, which users get today, with the structure's threads."""
     options = tf.data.Options()
     _set_threads(options, config)
     return options

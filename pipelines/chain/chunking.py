@@ -1,8 +1,8 @@
-"""Elements of a generator put together to blocks of NumPy arrays, and taken apart again.
+"""Stacks a generator's elements into blocks of NumPy arrays, and unstacks them again.
 
-A block is a flat list of arrays. A component of known size is one array, stacked along a new first
-dimension; one whose first dimension is unknown is two, its rows one after the other and their
-lengths.
+A block is a flat list of arrays. A component of known size becomes one array, stacked along a new
+first dimension. A component whose first dimension is unknown becomes two arrays: its rows,
+concatenated, and their lengths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Block = list[np.ndarray]
 
 
 def why_not_chunked(element_spec: Any) -> str | None:
-    """What keeps elements of this spec from being put together; None if nothing does."""
+    """Why elements of this spec can't be stacked into blocks; None if they can."""
     for spec in tf.nest.flatten(element_spec):
         if not isinstance(spec, tf.TensorSpec):
             return "its elements are ragged or sparse"
@@ -30,16 +30,16 @@ def why_not_chunked(element_spec: Any) -> str | None:
 
 
 def blocks(elements: Iterator[Any], element_spec: Any, size: int) -> Iterator[Block]:
-    """The elements in blocks of `size`, the last one with what is left."""
+    """Yields the elements in blocks of `size`; the last block has the rest."""
     while chunk := list(islice(elements, size)):
         yield stack(chunk, element_spec)
 
 
 def stack(elements: Sequence[Any], element_spec: Any) -> Block:
-    """One block of all elements.
+    """Stacks all elements into one block.
 
     Raises:
-        TypeError, ValueError: an element is not like `element_spec`.
+        TypeError, ValueError: an element doesn't match `element_spec`.
     """
     block: Block = []
     specs = tf.nest.flatten(element_spec)
@@ -54,7 +54,7 @@ def stack(elements: Sequence[Any], element_spec: Any) -> Block:
 
 
 def unstack(block: Block, element_spec: Any) -> Iterator[Any]:
-    """The elements of a block, as arrays in the structure of `element_spec`."""
+    """Yields the elements of a block, as arrays in the structure of `element_spec`."""
     columns: list[Any] = []
     arrays = iter(block)
     for spec in tf.nest.flatten(element_spec):
@@ -71,10 +71,10 @@ def unstack(block: Block, element_spec: Any) -> Iterator[Any]:
 
 
 def interleave(parts: Sequence[Block], element_spec: Any) -> Block:
-    """The first element of every part, then the second of every part, and so on.
+    """Merges parts: the first element of every part, then the second of every part, and so on.
 
-    A single part is given as it is. A part may be one element shorter than the one before it, as
-    shards of a finite stream are.
+    A single part is returned as it is. A part may be one element shorter than the part before it,
+    as in shards of a finite stream.
     """
     if len(parts) == 1:
         return parts[0]
@@ -89,7 +89,7 @@ def interleave(parts: Sequence[Block], element_spec: Any) -> Block:
 
 
 def block_spec(element_spec: Any) -> tuple[tf.TensorSpec, ...]:
-    """The spec of a block as `from_generator` takes it."""
+    """The spec of a block, as `from_generator` expects it."""
     specs: list[tf.TensorSpec] = []
     for spec in tf.nest.flatten(element_spec):
         if _is_ragged(spec):
@@ -103,7 +103,7 @@ def block_spec(element_spec: Any) -> tuple[tf.TensorSpec, ...]:
 
 
 def batch_of(element_spec: Any, *block: tf.Tensor) -> Any:
-    """A block's tensors as one batch like `element_spec`, ragged where sizes vary."""
+    """Turns a block's tensors into one batch like `element_spec`, ragged where sizes vary."""
     tensors = iter(block)
     leaves = []
     for spec in tf.nest.flatten(element_spec):
@@ -119,7 +119,7 @@ def _is_ragged(spec: tf.TensorSpec) -> bool:
 
 
 def is_flat(element_spec: Any) -> bool:
-    """Whether elements are plain tuples: those need no Python code for each of them."""
+    """Whether elements are plain tuples, which need no Python code per element."""
     plain = isinstance(element_spec, tuple) and not hasattr(element_spec, "_fields")
     return plain and all(isinstance(spec, tf.TensorSpec) for spec in element_spec)
 
@@ -129,7 +129,7 @@ def _dtype(spec: tf.TensorSpec) -> Any:
 
 
 def _columns(elements: Sequence[Any], element_spec: Any) -> Sequence[Sequence[Any]]:
-    """The leaves of the elements by component. Flat structures need no Python for an element."""
+    """The elements' leaves, by component. Flat structures need no Python code per element."""
     if isinstance(element_spec, tf.TensorSpec):
         return [elements]
     if is_flat(element_spec):
@@ -138,7 +138,10 @@ def _columns(elements: Sequence[Any], element_spec: Any) -> Sequence[Sequence[An
 
 
 def _leaves(element: Any, spec: Any) -> list[Any]:
-    """As in tf.data only tuples and dicts are structure, and a dict goes by its sorted keys."""
+    """The leaves of one element.
+
+    As in tf.data, only tuples and dicts are structure, and a dict is ordered by its sorted keys.
+    """
     if isinstance(spec, dict):
         return [leaf for key in sorted(spec) for leaf in _leaves(element[key], spec[key])]
     if isinstance(spec, tuple):
@@ -150,7 +153,7 @@ def _leaves(element: Any, spec: Any) -> list[Any]:
 def _stacked(column: Sequence[Any], dtype: Any, spec: tf.TensorSpec) -> np.ndarray:
     if dtype is not object:
         return np.asarray(column, dtype)
-    # NumPy would take nested lists of strings apart further than the element goes.
+    # NumPy would unpack nested lists of strings beyond the element's own dimensions.
     array = np.empty((len(column), *spec.shape), object)
     for row, value in enumerate(column):
         array[row] = np.asarray(value, object)[()]

@@ -1,4 +1,4 @@
-"""Starts the generator for tf.data, in chunks and in processes where asked, and watches it."""
+"""Starts the generator for tf.data, in chunks and in processes if configured, and watches it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 
 class SourceMonitor:
-    """What `Dataset.from_generator` calls for each run through the generator.
+    """The callable that `Dataset.from_generator` calls for each run through the generator.
 
-    It yields elements, or with a `generator_chunk` above 1 blocks of them (see `chunking`).
+    It yields elements, or blocks of them if `generator_chunk` is above 1 (see `chunking`).
 
     Attributes:
         starts: how often the generator was started; more than once means it was finite.
-        error: the exception that the generator raised, which TensorFlow would only quote as text.
+        error: the exception that the generator raised; TensorFlow would only quote it as text.
     """
 
     def __init__(
@@ -28,9 +28,9 @@ class SourceMonitor:
         config: PipelineConfig | None = None,
         start_method: StartMethod = "forkserver",
     ) -> None:
-        """Starts the processes, if the configuration has some; they wait until they are asked.
+        """Starts the generator's processes, if configured; they wait for the first run.
 
-        With "fork" they are there at once, which is safe only where TensorFlow has run nothing yet.
+        With "fork" they are ready at once, but it is safe only before TensorFlow has run anything.
         """
         self._pipeline = pipeline
         self._seed = seed
@@ -42,7 +42,7 @@ class SourceMonitor:
         self.error: Exception | None = None
 
     def __call__(self) -> Iterator[Any]:
-        """One run through the generator. `yield from` adds no Python work for each element."""
+        """One run through the generator. `yield from` adds no Python work per element."""
         self.starts += 1
         try:
             yield from self._run()
@@ -52,7 +52,7 @@ class SourceMonitor:
 
     @property
     def skipped_elements(self) -> int:
-        """Faulty elements left out so far, here or in the processes."""
+        """Faulty elements skipped so far, here or in the processes."""
         if self._processes is not None:
             return self._processes.skipped_elements
         return self._pipeline.skipped_elements

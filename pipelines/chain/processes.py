@@ -1,6 +1,6 @@
-"""A generator run in several processes, a shard of it in each, merged in a fixed order.
+"""Runs a generator in several processes, one shard in each, and merges them in a fixed order.
 
-The standard library's multiprocessing, for want of a library that fits: grain's multiprocess
+It uses the standard library's multiprocessing, because no other library fits. grain's multiprocess
 prefetch starts each worker as a new interpreter, which imports TensorFlow again (docs/axes.md).
 """
 
@@ -23,19 +23,20 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 StartMethod = Literal["fork", "forkserver"]
 
-# Blocks that each process may have ready: one on its way and one more.
+# Blocks that each process may have ready: one in transit and one more.
 READY_BLOCKS = 2
+# Seconds to wait for a block before checking that its process is still alive.
 ALIVE_S = 1.0
 
 
 class GeneratorProcesses:
-    """Shards of one generator, each in a process of its own.
+    """Shards of one generator, each in a separate process.
 
     The merged stream has the first element of every shard, then the second of every shard, and so
-    on, whatever process is faster: its order depends on their number only.
+    on. Its order depends only on the number of processes, not on which of them is faster.
 
     Attributes:
-        skipped_elements: faulty elements that the shards left out, as of their latest blocks.
+        skipped_elements: faulty elements that the shards skipped, as of their latest blocks.
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class GeneratorProcesses:
     ) -> None:
         count = config.generator_workers
         size = block_size(config)
-        pipeline.prepare()  # once here instead of in each of them
-        context: Any = multiprocessing.get_context(method)  # its types leave Process out
+        pipeline.prepare()  # once here instead of once per process
+        context: Any = multiprocessing.get_context(method)  # the type stubs lack Process
         if method == "forkserver":
-            # One import of TensorFlow for all of them.
+            # One import of TensorFlow for all processes.
             context.set_forkserver_preload([type(pipeline).__module__])
         self._spec = pipeline.element_spec
         self._orders = [context.SimpleQueue() for _ in range(count)]
@@ -68,10 +69,11 @@ class GeneratorProcesses:
         return sum(self._skipped)
 
     def run(self) -> Iterator[Block]:
-        """One run through all shards, in blocks; an earlier run that has not ended is given up.
+        """Yields the blocks of one run through all shards; abandons an earlier unfinished run.
 
         Raises:
-            Exception: what a shard raised, or that its process ended.
+            Exception: the exception that a shard raised.
+            RuntimeError: a shard's process ended.
         """
         self._run += 1
         for orders in self._orders:
@@ -112,9 +114,9 @@ def _work(
     orders: Any,
     made: Any,
 ) -> None:
-    """A process: one run through its shard for each order."""
+    """The loop of one process: runs through its shard once per order."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    shard: Any = pipeline.generate  # that it takes a shard was looked up before
+    shard: Any = pipeline.generate  # checked before: it takes shard_index and shard_count
     while True:
         run = orders.get()
         try:
@@ -131,6 +133,7 @@ def _work(
 
 
 def _end_with_parent() -> None:
+    # A parent that is killed cannot end its daemon processes itself.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -140,7 +143,7 @@ def _end_with_parent() -> None:
 def _pickled(error: Exception) -> bytes:
     try:
         text = pickle.dumps(error)
-        pickle.loads(text)  # noqa: S301 -- some exceptions pickle and do not come back
+        pickle.loads(text)  # noqa: S301 -- some exceptions can be pickled but not unpickled
         return text
     except Exception:
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

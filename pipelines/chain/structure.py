@@ -1,4 +1,4 @@
-"""Which structural settings a generator pipeline can take without a change of its data."""
+"""Finds the structural settings that a generator pipeline can take without changing its data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
 def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dict[str, str]:
-    """Structural settings that the pipeline cannot take, and why; the others it can.
+    """The structural settings that the pipeline can't take, each with the reason.
 
     Args:
         pipeline: a generator and its map.
-        elements: some of the generator's, as tensors, to try the map on.
+        elements: some of the generator's elements, as tensors, to try the map on.
     """
     chunk, python = why_not_chunked(pipeline.element_spec), calls_python(pipeline)
     against = {
@@ -33,23 +33,23 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
     if not is_shardable(pipeline):
         against["generator_workers"] = "generate takes no shard_index and shard_count"
     else:
-        against["generator_workers"] = chunk  # what they make comes over in blocks
+        against["generator_workers"] = chunk  # processes hand over their elements in blocks
     return {name: reason for name, reason in against.items() if reason is not None}
 
 
 def why_not_vectorized(
     pipeline: GeneratorPipeline, elements: Sequence[Any], *, python: bool
 ) -> str | None:
-    """What keeps the map from running on whole batches; None if it gives the same bits there.
+    """Why the map can't run on whole batches; None if it gives the same bits there.
 
-    `python` says whether it calls Python.
+    `python` says whether the map calls Python.
     """
     if not has_transform(pipeline):
         return "there is no map"
     if is_padded(pipeline.element_spec):
-        return "a padded batch is other data to the map than its elements"
+        return "in a padded batch the map would see padding that single elements don't have"
     if python and pipeline.transform_batch is None:
-        return "the map calls Python; a transform_batch method would say that it takes batches"
+        return "the map calls Python; add a transform_batch method if it can take batches"
     try:
         return _compare(pipeline, elements)
     except Exception as error:
@@ -58,7 +58,7 @@ def why_not_vectorized(
 
 
 def calls_python(pipeline: GeneratorPipeline) -> bool:
-    """Whether the map's graph holds an op that runs Python."""
+    """Whether the map's graph contains an op that runs Python."""
     if not has_transform(pipeline):
         return False
     spec = pipeline.element_spec
@@ -71,10 +71,10 @@ def calls_python(pipeline: GeneratorPipeline) -> bool:
 
 
 def _compare(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> str | None:
-    """Runs the map both ways on the same elements, in graphs, as a dataset does."""
+    """Compares the map on batches and on single elements, in graphs, as a dataset runs it."""
     spec = pipeline.element_spec
     some = elements if isinstance(spec, tuple) else [(element,) for element in elements]
-    # Two sizes: a map may take a batch of four for an image of four rows.
+    # Two sizes, because a map may mistake a batch of four for an image with four rows.
     for count in (len(some), len(some) - 1):
         taken = some[: max(count, 1)]
         stacked = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *taken)
@@ -86,7 +86,7 @@ def _compare(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> str | None
             tf.nest.assert_same_structure(whole, singles)
             pairs = zip(tf.nest.flatten(whole), tf.nest.flatten(singles), strict=True)
             if not all(_same(first, second) for first, second in pairs):
-                return "the map gives other data on a batch than on its elements"
+                return "the map gives different data on a batch than on its elements"
     return None
 
 

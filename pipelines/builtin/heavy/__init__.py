@@ -1,1 +1,1 @@
-"""Built-in pipelines whose step wants a GPU; they run only where they are named."""
+"""Built-in pipelines whose training step is made for a GPU; they run only if named."""

@@ -1,4 +1,4 @@
-"""`image` and `jpeg` at 128x128 into a residual network: a step that is heavy enough for a GPU."""
+"""`image` and `jpeg` at 128x128 into a residual network, whose step is heavy enough for a GPU."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SIDE = 128
 ENLARGED = 144  # resize to this, then crop back to SIDE, as `jpeg` does from 72 to 64
 ELEMENT_SPEC = (tf.TensorSpec((SIDE, SIDE, 3), tf.uint8), tf.TensorSpec((), tf.int32))
 BATCH_SIZES = (32, 64, 128, 256)
-# ResNet-18 of twice the width: the operations of a ResNet-50 and more in less than half as many
-# layers. Each trial traces its step anew, which takes as long as there are layers.
+# A ResNet-18 of twice the width. It has at least the operations of a ResNet-50 in less than half as
+# many layers. Each trial traces its step again, which takes longer the more layers there are.
 BLOCKS = (2, 2, 2, 2)
 WIDTH = 128
-# Numbers of 64 bits that an image is drawn as: in a quarter of the time of so many bytes, and so in
-# about that of an image of `image`.
+# An image is drawn as this many 64-bit numbers. That takes a quarter of the time of drawing its
+# bytes, and so about as long as one image of `image`.
 WORDS = SIDE * SIDE * 3 // 8
 
 
@@ -53,7 +53,7 @@ class JpegResnetPipeline(JpegPipeline):
     element_spec = ELEMENT_SPEC
     batch_sizes = BATCH_SIZES
     folder = "jpeg-192-v1"
-    # Fewer strips, so that a file fits into one: of 640 pixels each has 213.
+    # Fewer strips, so a file fits into one. Each strip has 213 of the 640 pixels.
     file_side, strips = 192, 3
     side, enlarged = SIDE, ENLARGED
     width, blocks = WIDTH, BLOCKS
@@ -65,15 +65,15 @@ class JpegResnetPipeline(JpegPipeline):
 def residual_network(classes: int, width: int, blocks: Sequence[int]) -> keras.Model:
     """A compiled residual network for 128x128 images, float32 in [0, 1].
 
-    Source: He et al., Deep Residual Learning for Image Recognition, 2015: basic blocks, batch norm
-    after each convolution, weights initialised as they do; the width as in Zagoruyko and
+    Source: He et al., Deep Residual Learning for Image Recognition, 2015, for the basic blocks, the
+    batch norm after each convolution and the initial weights. The width is as in Zagoruyko and
     Komodakis, Wide Residual Networks, 2016.
 
     Args:
-        classes: of the integer labels.
+        classes: the number of classes of the integer labels.
         width: channels of the first blocks; each later group has twice as many on a quarter of
             the pixels.
-        blocks: of each group.
+        blocks: the number of blocks of each group.
     """
     inputs = keras.Input((SIDE, SIDE, 3))
     features = _convolution(inputs, 64, size=7, strides=2)
@@ -83,7 +83,7 @@ def residual_network(classes: int, width: int, blocks: Sequence[int]) -> keras.M
             strides = 2 if group and not number else 1
             features = _basic_block(features, width * 2**group, strides)
     features = keras.layers.GlobalAveragePooling2D()(features)
-    # In float32 whatever the policy, as Keras's guide to mixed precision has it: the loss needs it.
+    # In float32 under any policy, as Keras's guide to mixed precision says: the loss needs it.
     logits = keras.layers.Dense(classes, dtype="float32")(features)
     model = keras.Model(inputs, logits)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -93,7 +93,7 @@ def residual_network(classes: int, width: int, blocks: Sequence[int]) -> keras.M
 
 
 def _basic_block(inputs: Any, filters: int, strides: int) -> Any:
-    """Two convolutions beside a shortcut, which is projected where its shape is another."""
+    """Two convolutions and a shortcut, which is projected if its shape differs."""
     features = _convolution(inputs, filters, strides=strides)
     features = _convolution(features, filters, activated=False)
     if strides != 1 or inputs.shape[-1] != filters:

@@ -1,1 +1,1 @@
-"""What several built-in pipelines are made of: files that are made once, an object server."""
+"""Parts that built-in pipelines use: files that are made once, and an object server."""

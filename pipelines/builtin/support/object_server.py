@@ -1,11 +1,11 @@
-"""An object store in small: HTTP GETs, each answered after a wait, in a process of its own.
+"""A small object store in a separate process, which answers each HTTP GET after a wait.
 
 The pipeline `remote` starts it as a program: `object_server.py PARENT_PID LATENCY_MS`. It writes
 the port that it listens on to its standard output, as one line, and ends when the parent has ended.
-It needs nothing but the standard library, so that it starts in a few tens of ms; and it is a loop
-around select(2), because asyncio would take half as much CPU again from the training beside it.
+It uses only the standard library, so it starts in a few tens of ms. It is a loop around select(2),
+because asyncio would take half as much CPU again from the training.
 
-Protocol: `GET /objects/N` over HTTP/1.1, any number of them over one connection, without bodies.
+Protocol: `GET /objects/N` over HTTP/1.1, any number of requests per connection, without bodies.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 def make_object(number: int) -> bytes:
-    """The body of an object: a label from 0 to 9 and 32x32 random grey values, a byte each."""
-    # An extendable hash of the number costs a sixth of a NumPy generator made for one object.
+    """The body of an object: a label from 0 to 9 and 32x32 random grey values, one byte each."""
+    # An extendable hash of the number costs a sixth of a NumPy generator made for each object.
     noise = hashlib.shake_128(b"object %d" % number).digest(OBJECT_BYTES)
     return bytes([noise[0] % CLASSES]) + noise[1:]
 
 
 def answer(head: bytes) -> bytes:
-    """The whole response to a request's head; 404 to whatever is no object of this store."""
+    """The whole response to a request's head; 404 if it asks for anything but an object."""
     request = _GET.match(head)
     if request is None or int(request[1]) >= OBJECTS:
         status, body = b"404 Not Found", b"no such object"
@@ -53,20 +53,20 @@ def answer(head: bytes) -> bytes:
 
 
 class ObjectServer:
-    """Answers every request `latency_s` seconds after it came in, however many are waiting."""
+    """Answers every request `latency_s` seconds after it arrived, however many are waiting."""
 
     def __init__(self, listening: socket.socket, latency_s: float) -> None:
         self._listening = listening
         self._latency_s = latency_s
         self._clients: dict[int, socket.socket] = {}
-        self._received: dict[int, bytes] = {}  # what has come of requests that are not complete
-        # When to send what to whom. All wait equally long, so that the first in is the first out.
+        self._received: dict[int, bytes] = {}  # what has arrived of incomplete requests
+        # When to send what to whom. All wait equally long, so the first in is the first out.
         self._due: deque[tuple[float, socket.socket, bytes]] = deque()
 
     def serve(self, end: int) -> None:
-        """Serves until the descriptor `end` is readable; waits without taking CPU.
+        """Serves until the descriptor `end` is readable; waits without using the CPU.
 
-        select(2) waits to the microsecond, where epoll would round latencies to milliseconds. The
+        select(2) waits to the microsecond, whereas epoll would round latencies to milliseconds. The
         price is a limit of about a thousand connections; further ones are closed at once.
         """
         door = self._listening.fileno()
@@ -83,7 +83,7 @@ class ObjectServer:
             self._send_due()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it has gone away again
+        with contextlib.suppress(OSError):  # the client has already gone
             client, _ = self._listening.accept()
             if client.fileno() >= MOST_DESCRIPTORS:
                 client.close()
@@ -104,7 +104,7 @@ class ObjectServer:
         *heads, rest = (self._received[descriptor] + data).split(_END_OF_HEAD)
         if not data or len(rest) > MAX_HEAD_BYTES:
             del self._clients[descriptor], self._received[descriptor]
-            client.close()  # an answer that is still due finds it closed
+            client.close()  # sending an answer that is still due will fail
             return
         self._received[descriptor] = rest
         at = time.monotonic() + self._latency_s
@@ -113,24 +113,24 @@ class ObjectServer:
     def _send_due(self) -> None:
         while self._due and self._due[0][0] <= time.monotonic():
             _, client, response = self._due.popleft()
-            # It fits into the socket's buffer, unless the client asks on and on without reading:
-            # then it is cut off instead of holding up the others.
+            # The response fits into the socket's buffer, unless the client keeps asking without
+            # reading. Such a client is cut off, so it doesn't hold up the others.
             try:
                 sent = client.send(response)
             except OSError:
                 sent = 0
             if sent < len(response):
-                with contextlib.suppress(OSError):  # it has closed already
+                with contextlib.suppress(OSError):  # the client has already closed it
                     client.shutdown(socket.SHUT_RDWR)
 
 
 def main(parent: int, latency_ms: float) -> None:
-    """Serves until the process `parent`, which started this one, has ended by whatever means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # Not an end of file on a pipe: a fork of the parent would hold the other end open.
+    """Serves until the process `parent`, which started this one, has ended for any reason."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    # A pipe's end of file would not do: a fork of the parent would keep the other end open.
     end = os.pidfd_open(parent)
     if os.getppid() != parent:
-        return  # it ended before it was watched, and its number may be another's by now
+        return  # it ended before it was watched, and another process may have its number now
     with socket.create_server((HOST, 0), backlog=BACKLOG) as listening:
         listening.setblocking(False)
         sys.stdout.write(f"{listening.getsockname()[1]}\n")
