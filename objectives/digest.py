@@ -1,4 +1,4 @@
-"""Digests of data: whether two trials saw the same elements and the same batches."""
+"""Digests of data: they tell whether two trials saw the same elements and the same batches."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def digest(structures: Iterable[Any]) -> str:
         for leaf in tf.nest.flatten(structure, expand_composites=True):
             array = as_array(leaf)
             total.update(f"{array.dtype.str}{array.shape}".encode())
-            # Strings come as an array of bytes objects, whose own bytes would be addresses.
+            # Strings are an array of bytes objects; its own bytes would be memory addresses.
             total.update(repr(array.tolist()).encode() if array.dtype == object else _bytes(array))
     return total.hexdigest()
 
 
 def short_digest(batch: Any) -> str:
-    """Sixteen hex digits of a batch's `digest`: many are kept, and nobody gains by forging one."""
+    """The first 16 hex digits of a batch's `digest`: many are kept, and forgery isn't a concern."""
     return digest([batch])[:SHORT]
 
 
 def nbytes(structure: Any) -> int:
-    """Bytes of all tensors of a nested batch; strings count by their length."""
+    """Bytes of all tensors of a nested batch; a string counts by its length."""
     total = 0
     for leaf in tf.nest.flatten(structure, expand_composites=True):
         array = as_array(leaf)
@@ -42,11 +42,11 @@ def nbytes(structure: Any) -> int:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """The array's own memory as bytes: a copy would count as the trial's."""
+    """The array's own memory as bytes; a copy would count as the trial's memory."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def as_array(leaf: Any) -> np.ndarray:
-    """A tensor as an array; strings as objects, also a single one, which comes as bare bytes."""
+    """A tensor as an array; strings become objects, even a scalar, which arrives as bare bytes."""
     tensor = tf.convert_to_tensor(leaf)
     return np.asarray(tensor.numpy(), dtype=object if tensor.dtype == tf.string else None)

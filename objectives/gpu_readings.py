@@ -1,11 +1,11 @@
-"""What was read of the GPU beside a trial, and which of it means that the GPU was held back."""
+"""What NVML said about the GPU during a trial, and which readings mean that it was throttled."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-# The bits of NVML's clock-event mask, under the names that `nvidia-smi -q -d PERFORMANCE` and
-# `--query-gpu=clocks_event_reasons.NAME` use. The values are part of NVML's stable interface.
+# The bits of NVML's clock-event mask, named as in `nvidia-smi -q -d PERFORMANCE` and
+# `--query-gpu=clocks_event_reasons.NAME`. The values are part of NVML's stable interface.
 CLOCK_EVENTS = {
     0x001: "gpu_idle",
     0x002: "applications_clocks_setting",
@@ -19,10 +19,10 @@ CLOCK_EVENTS = {
     0x200: "board_limit",
     0x400: "reliability",
 }
-# Events that make a rate a matter of the minute in which it was measured: heat, a power supply
-# that gives in, and a group of GPUs that waits for its hottest member. The others are the normal
-# state of a card: idle; clocks that somebody set, or that a display needs, which are the same in
-# every round; and the power cap, under which a busy data-centre card runs all day.
+# Events that make a rate depend on the minute in which it was measured: heat, a power supply that
+# can't keep up, and a group of GPUs that waits for its hottest member. The others are the normal
+# state of a card. It may be idle. Clocks that somebody set, or that a display needs, are equal in
+# every round. A busy data-centre card runs under its power cap all day.
 THROTTLING = frozenset(
     {
         "hw_slowdown",
@@ -35,24 +35,24 @@ THROTTLING = frozenset(
 
 
 def event_names(mask: int) -> frozenset[str]:
-    """The words for NVML's mask of clock events; a bit that is not known here gets its number."""
+    """The names in NVML's mask of clock events; an unknown bit is named by its number."""
     bits = [1 << index for index in range(mask.bit_length()) if mask >> index & 1]
     return frozenset(CLOCK_EVENTS.get(bit, f"reason_{bit:#x}") for bit in bits)
 
 
 class GpuReadings(BaseModel):
-    """What NVML said of the GPU while a trial ran, its start-up included.
+    """What NVML said about the GPU during a trial, including its start-up.
 
-    Each is None, or empty, where the driver does not tell.
+    A value is None, or empty, if the driver doesn't report it.
 
     Attributes:
-        utilisation: mean share, 0 to 1, of the time in which any kernel ran.
+        utilisation: mean share of the time, 0 to 1, in which any kernel ran.
         sm_clock_mhz: median clock of the multiprocessors.
-        device_used_mib: most memory in use on the whole device, over what was in use before the
-            trial; what other processes take in the meantime is in it.
-        clock_events: why the clocks were below their maximum at any look, in NVML's words.
-        looks: how often it looked.
-        problem: why it stopped looking before the trial's end; None where it didn't.
+        device_used_mib: peak memory in use on the whole device, minus what was in use before the
+            trial. It includes what other processes allocated during the trial.
+        clock_events: all reasons seen for clocks below their maximum, in NVML's words.
+        looks: number of samples.
+        problem: why sampling stopped before the trial's end; None if it didn't.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,5 +66,5 @@ class GpuReadings(BaseModel):
 
     @property
     def throttled(self) -> list[str]:
-        """The clock events that make a rate not comparable; empty where there was none."""
+        """The clock events that make a rate incomparable; empty if there were none."""
         return sorted(THROTTLING & set(self.clock_events))

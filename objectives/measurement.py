@@ -1,4 +1,4 @@
-"""What a trial's process reports: a measurement, or what went wrong."""
+"""What a trial's process reports: a measurement, or a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Stopped = Literal["precise", "time", "pruned"]
 
 
 class Interval(BaseModel):
-    """A 95 % confidence interval, in the unit of the value it belongs to."""
+    """A 95 % confidence interval, in the unit of its value."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,7 +34,7 @@ class Interval(BaseModel):
 
 
 class Window(BaseModel):
-    """One counted window: `examples` consumed in `seconds`, of which `wait_s` waited for data."""
+    """One counted window: `examples` consumed in `seconds`, including `wait_s` waiting for data."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +49,7 @@ class Window(BaseModel):
 
 
 class AutotuneNode(BaseModel):
-    """What AUTOTUNE chose for one tunable parameter, and the bytes that the node held."""
+    """What AUTOTUNE chose for one tunable parameter, and the bytes that its node buffered."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,12 +60,12 @@ class AutotuneNode(BaseModel):
 
 
 class Digest(BaseModel):
-    """SHA-256 of the first elements and batches, so that a rerun can tell whether data changed.
+    """SHA-256 of the first elements and batches, so a rerun can tell whether the data changed.
 
     Attributes:
-        elements: of the first few elements of the generator.
-        batches: of the first two batches.
-        each_batch: of each of the spec's first `digest_batches` batches, in order, shortened.
+        elements: digest of the first few elements of the generator.
+        batches: digest of the first two batches.
+        each_batch: one shortened digest for each of the spec's first `digest_batches` batches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,16 +75,16 @@ class Digest(BaseModel):
     each_batch: list[str] = []
 
     def agrees_with(self, other: Digest) -> bool:
-        """Whether elements and batches are the same, which is what a logged run keeps of them."""
+        """Whether elements and batches are equal; a logged run keeps only these two digests."""
         return (self.elements, self.batches) == (other.elements, other.batches)
 
 
 class Ceilings(BaseModel):
-    """What the chain of a trial reaches without the step, measured in the trial's process.
+    """The rate of a trial's chain without the step, measured in the trial's process.
 
     Attributes:
-        producer_only: examples/s of the same chain with nothing done to its batches.
-        measured_s: seconds that measuring it took.
+        producer_only: examples per second of the same chain when nothing is done with its batches.
+        measured_s: seconds that this measurement took.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,18 +94,18 @@ class Ceilings(BaseModel):
 
 
 class LimitTerms(BaseModel):
-    """What a pipeline's limit at one batch size is made of; no configuration has a part in it.
+    """The terms of a pipeline's limit at one batch size; they don't depend on any configuration.
 
     Attributes:
-        step_examples_per_s: the step on batches that lie ready, with no other iterator alive.
-        step_cores: that the step keeps busy by itself.
-        generator_examples_per_s: the bare generator in one process, of a PyDataset its
-            `__getitem__`; None for a function that builds its own dataset, which has nothing to
+        step_examples_per_s: rate of the step on ready batches, with no other iterator alive.
+        step_cores: cores that the step alone keeps busy.
+        generator_examples_per_s: rate of the bare generator in one process, or of a PyDataset's
+            `__getitem__`. None for a function that builds its own dataset, because none of it can
             run alone.
-        generator_cpu_s, map_cpu_s, step_cpu_s: least CPU seconds that an example needs in each:
-            the bare generator, the cheapest way of mapping, and the step.
+        generator_cpu_s, map_cpu_s, step_cpu_s: the fewest CPU seconds that an example needs in the
+            bare generator, in the cheapest way of mapping, and in the step.
         measured_s: seconds that measuring took.
-        gpu: what NVML said meanwhile; None on a CPU, or where it says nothing.
+        gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -117,31 +117,31 @@ class LimitTerms(BaseModel):
     map_cpu_s: float
     step_cpu_s: float
     measured_s: float
-    gpu: GpuReadings | None = None  # set by the parent
+    gpu: GpuReadings | None = None  # set by the parent process
 
     @property
     def cpu_s_per_example(self) -> float:
-        """Least CPU seconds that an example needs in all."""
+        """The fewest CPU seconds that an example needs in total."""
         return self.generator_cpu_s + self.map_cpu_s + self.step_cpu_s
 
 
 class Measurement(BaseModel):
-    """What one trial measured. Units are in the names; `None` means it could not be measured.
+    """What one trial measured. Units are in the names; None means that it can't be measured.
 
     Attributes:
-        stopped: why it ended: the interval was tight, the time was spent, or it was pruned.
-        settled: False where the rate still drifted when the time was spent.
-        startup_s: time of the measured iterator before the first counted window, with the batches
-            that were taken for their digests.
-        step_p50_ms: median time of a whole training step, its wait for data included.
-        host_peak_mib: peak resident memory of the process tree over the process's start.
-        buffer_mib: what the chain's full buffers hold; None where AUTOTUNE's choice of their sizes
-            can't be read, as under a `tf.distribute` strategy.
-        host_speed_index: the host's own speed beside this trial; 1.0 is the reference machine.
+        stopped: why it ended: the interval was tight, the time was used up, or it was pruned.
+        settled: False if the rate still drifted when the measurement ended.
+        startup_s: seconds from the start of the measured iterator to the first counted window,
+            including the batches that were taken for their digests.
+        step_p50_ms: median time of a whole training step, including its wait for data.
+        host_peak_mib: peak resident memory of the process tree, minus that at the process's start.
+        buffer_mib: what the chain's full buffers hold. None if the sizes that AUTOTUNE chose can't
+            be read, for example under a `tf.distribute` strategy.
+        host_speed_index: the host's own speed during this trial; the reference machine has 1.0.
         cpu_utilisation: share of the cores that the trial kept busy.
-        first_batch_s: from the start of the measured iterator until its first batch was there.
-        ceilings: None where the spec did not ask for them.
-        gpu: what NVML said meanwhile; None on a CPU, or where it says nothing.
+        first_batch_s: seconds from the start of the measured iterator to its first batch.
+        ceilings: None if the spec didn't ask for them.
+        gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -158,7 +158,7 @@ class Measurement(BaseModel):
     host_peak_mib: float
     device_peak_mib: float | None
     buffer_mib: float | None
-    host_speed_index: float = 1.0  # set by the parent, which times the host while no trial runs
+    host_speed_index: float = 1.0  # set by the parent, which times the host around the trial
     windows: list[Window]
     startup_s: float
     stopped: Stopped
@@ -170,18 +170,18 @@ class Measurement(BaseModel):
     digest: Digest
     autotune: list[AutotuneNode]
     ceilings: Ceilings | None = None
-    gpu: GpuReadings | None = None  # set by the parent, which may ask NVML without using CUDA
-    output: str = ""  # its last output, kept if elements were skipped
+    gpu: GpuReadings | None = None  # set by the parent, which can ask NVML without using CUDA
+    output: str = ""  # its last output; kept only if elements were skipped
 
     @property
     def measured_s(self) -> float:
-        """Seconds of measuring in all: training steps, start-up included, and the ceilings."""
+        """Total seconds of measuring: training steps, including the start-up, and the ceilings."""
         steps_s = self.startup_s + sum(window.seconds for window in self.windows)
         return steps_s + (self.ceilings.measured_s if self.ceilings else 0.0)
 
 
 class TrialFailure(BaseModel):
-    """A trial that gave no measurement: the kind, one line of detail, and its last output.
+    """A trial without a measurement: the kind of failure, one line of detail, the last output.
 
     Attributes:
         detail: what happened, quoting the exception or the signal.
@@ -196,25 +196,25 @@ class TrialFailure(BaseModel):
 
 
 class PipelineInfo(BaseModel):
-    """What a fresh process found out about a pipeline before anything is measured or written.
+    """What a fresh process learns about a pipeline before anything is measured or written.
 
     Attributes:
         target: `module:attribute`.
         batch_sizes: in examples, ascending.
-        has_transform: False takes `map_parallelism` out of the search.
+        has_transform: False removes `map_parallelism` from the search.
         element: what the generator yields, in words.
-        element_spec: the same as Python source that needs `tf` only, for the report's snippet.
-        padded: an unknown dimension makes its batches padded ones.
-        element_bytes: of one element as the map leaves it; None where the size varies.
-        device: what training steps run on, in words, for the device that was asked for.
-        source_digest: SHA-256 of the source of the pipeline's module.
-        stand_in: what took the place of a model's training step, in words; None for a real model.
-        kind: "generator", or "batches" for a chain of a person's own, which yields batches where
-            a generator yields elements.
+        element_spec: the same as Python source that needs only `tf`, for the report's snippet.
+        padded: its batches are padded, because a dimension is unknown.
+        element_bytes: bytes of one element after the map; None if the size varies.
+        device: what training steps run on, in words, for the requested device.
+        source_digest: SHA-256 of the source files that define the pipeline.
+        stand_in: what replaces a model's training step, in words; None for a real model.
+        kind: "generator", or "batches" for a user's own chain, which yields batches where a
+            generator yields elements.
         flat: its elements are plain tuples of tensors.
-        axes: settings beside batch size and prefetch that it can be measured with.
-        not_offered: settings that would not work or not keep its data, and why.
-        own: settings that it was made with, which the AUTOTUNE baseline keeps.
+        axes: settings that it can be measured with, besides batch size and prefetch.
+        not_offered: settings that wouldn't work or would change its data, and the reason for each.
+        own: settings that it was made with; the AUTOTUNE baseline keeps them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -239,5 +239,5 @@ class PipelineInfo(BaseModel):
 
     @property
     def has_stages(self) -> bool:
-        """Whether its stages can be measured: not those of a function that builds its dataset."""
+        """Whether its stages can be measured; not for a function that builds its own dataset."""
         return self.kind == "generator" or "workers" in self.axes

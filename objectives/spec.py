@@ -1,4 +1,4 @@
-"""Everything a trial needs, as one JSON document: the parent writes it, a fresh process runs it."""
+"""The spec of a trial: one JSON document that the parent writes and a fresh process runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefetch_tuning.pipelines.config import PipelineConfig, one_line
 from prefetch_tuning.pipelines.target import Target
 
 Device = Literal["auto", "cpu", "gpu"]
-# As one line: a record keeps it, and a trial's process takes it apart.
+# One line of text: a record keeps it and a trial's process parses it.
 TargetLine = Annotated[str, AfterValidator(lambda line: str(Target.parse(line)))]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-# TensorFlow takes 32 bits with a sign.
+# TensorFlow's seeds are signed 32-bit integers.
 MAX_SEED = 2**31 - 1
 STOP_PREFIX = "stop."
 PARAMS = ("pipeline", "seed", "device", *PipelineConfig.model_fields)
@@ -27,16 +27,16 @@ class SpecError(ValueError):
 
 
 class StopRule(BaseModel):
-    """When a measurement has started up, when it is good enough, and when it must end.
+    """When the start-up is over, when a measurement is good enough, and when it must end.
 
     Attributes:
-        window_s: length of a window; it ends with the first step that passes it.
-        startup_s: least time that is skipped before the first window counts.
-        warmup_max_s: most time an AUTOTUNE configuration gets until its choices settle.
-        min_windows: windows below which no interval is believed.
-        max_s: time for counted windows; passing it ends the trial even if the interval is wide.
+        window_s: length of a window in seconds; it ends with the first step that passes it.
+        startup_s: shortest time that is skipped before the first window counts.
+        warmup_max_s: longest time that AUTOTUNE gets until its choices settle.
+        min_windows: fewest windows for which an interval is trusted.
+        max_s: time for counted windows; after it the trial ends even if the interval is wide.
         target_half_width: the trial ends early when the 95 % interval is within +- this share.
-        prune_share: a trial ends early when its whole interval lies below this share of the best.
+        prune_share: the trial ends early when its whole interval is below this share of the best.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,19 +51,19 @@ class StopRule(BaseModel):
 
 
 class TrialSpec(BaseModel):
-    """One configuration of one pipeline, and how it is to be measured.
+    """One configuration of one pipeline, and how to measure it.
 
     Attributes:
         pipeline: `module:attribute` of the pipeline; a trial's process imports it.
         config: the settings of the tf.data chain.
-        seed: of the generator, the model's weights and TensorFlow.
-        device: "auto" takes a GPU where TensorFlow sees one.
+        seed: seed of the generator, of the model's weights and of TensorFlow.
+        device: "auto" takes a GPU if TensorFlow sees one.
         stop: the rules that end the start-up and the measurement.
-        best_examples_per_s: best rate so far, which a clearly worse trial is pruned against.
-        deadline_s: wall time after which the whole process group is killed.
-        host_cap_mib: resident memory of the process tree beyond which it is killed.
-        digest_batches: batches whose digests are taken, each by itself, before anything counts.
-        ceilings: measure afterwards what the chain reaches without the step.
+        best_examples_per_s: best rate so far; a clearly worse trial is pruned against it.
+        deadline_s: wall time in seconds after which the whole process group is killed.
+        host_cap_mib: resident memory of the process tree above which it is killed.
+        digest_batches: first batches that get one digest each, before anything is counted.
+        ceilings: also measure, after the trial, the rate of the chain without the step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,14 +80,14 @@ class TrialSpec(BaseModel):
     ceilings: bool = False
 
     def to_json(self) -> str:
-        """The document that `from_json` reads back to an equal spec."""
+        """The JSON document; `from_json` turns it back into an equal spec."""
         return self.model_dump_json(indent=2)
 
     def to_params(self) -> dict[str, object]:
-        """What decides the measurement, flat enough to log; `from_params` reads it back.
+        """The parameters that decide the measurement, flat enough to log; see `from_params`.
 
-        What a trial was pruned against, how its data were checked and what would have killed it
-        are not in it: they belong to the study that it ran in.
+        They leave out the rate that a trial was pruned against, how its data were checked and the
+        limits that would have killed it: those belong to the study that the trial ran in.
         """
         rule = {f"{STOP_PREFIX}{key}": value for key, value in self.stop.model_dump().items()}
         return {
@@ -102,11 +102,11 @@ class TrialSpec(BaseModel):
     def from_params(cls, params: Mapping[str, object]) -> TrialSpec:
         """Rebuilds a spec from logged parameters, whose values may be strings.
 
-        They come from a server, so they are data: checked by this schema, never evaluated. What an
-        older version did not log yet has its default.
+        The parameters come from a server, so they are data: this schema checks them and nothing
+        is evaluated. A parameter that an older version didn't log gets its default.
 
         Raises:
-            SpecError: a parameter without a default is missing, or one is unknown or out of range.
+            SpecError: a parameter without a default is missing, or one is unknown or invalid.
         """
         known = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
         if unknown := sorted(params.keys() - known):
@@ -125,10 +125,10 @@ class TrialSpec(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> TrialSpec:
-        """Reads a spec; a document is data, validated and never evaluated.
+        """Reads a spec; the document is data, which is validated and never evaluated.
 
         Raises:
-            SpecError: a field is missing, unknown or out of range.
+            SpecError: a field is missing, unknown or invalid.
         """
         try:
             return cls.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""What each stage of a pipeline costs by itself, as it is measured and kept."""
+"""The measured cost of each stage of a pipeline alone, as it is stored."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-# A stage that uses the processor for less of its time than this mostly waits for something.
+# A stage that uses the processor for less than this share of its time mostly waits.
 WAITS_SHARE = 0.5
 
 
-# Calls in flight at which a map that waits is measured, and as many as a search offers there.
+# Calls in flight with which a waiting map is measured. The search offers at least this many for it.
 WAITING_CALLS = 64
 
 
@@ -24,17 +24,17 @@ class StageCost(BaseModel):
 
     @property
     def cpu_share(self) -> float:
-        """Share of its time in which it computes; above 1 with several threads."""
+        """Share of the stage's time in which it computes; above 1 with several threads."""
         return self.cpu_s / max(self.wall_s, 1e-12)
 
     @property
     def waits(self) -> bool:
-        """Whether it spends most of its time waiting for something else than the processor."""
+        """Whether the stage spends most of its time waiting for something other than the CPU."""
         return self.cpu_share < WAITS_SHARE
 
 
 class LoopCost(BaseModel):
-    """Seconds per example of the whole training loop in one setting, everything overlapped."""
+    """Seconds per example of the whole training loop in one setting, with all stages overlapped."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,42 +48,41 @@ class LoopCost(BaseModel):
 
     @classmethod
     def settings(cls) -> list[str]:
-        """The names of the settings that the loop ran with."""
+        """The names of the settings that the loop was measured with."""
         return [name for name in cls.model_fields if name != "wall_s"]
 
 
 class StageCosts(BaseModel):
-    """What each stage of a pipeline costs by itself, one example at a time, nothing overlapped.
+    """The cost of each stage of a pipeline alone, per example, with nothing overlapped.
 
     Attributes:
-        generator: the bare Python generator; of a PyDataset its `__getitem__`.
+        generator: the bare Python generator; for a PyDataset, its `__getitem__`.
         from_generator: what handing its elements to tf.data adds.
-        map: the sequential map; None where the pipeline has none.
-        batch: putting examples together to batches.
-        device_copy: the copy of a batch from host memory to the device, at `batch_size`; None on a
-            CPU. Unless batches are copied ahead (`device_prefetch`) the step waits for it.
-        step: the training step on a batch that is there already, on a GPU in its memory, at
-            `batch_size`.
-        batch_size: the largest searched one; `generator`, `from_generator` and `map` do not
+        map: the sequential map; None if the pipeline has none.
+        batch: combining examples into batches.
+        device_copy: copying a batch of `batch_size` from host memory to the device; None on a
+            CPU. The step waits for it unless batches are copied ahead (`device_prefetch`).
+        step: the training step on a batch of `batch_size` that is ready; on a GPU, in its memory.
+        batch_size: the largest searched one; `generator`, `from_generator` and `map` don't
             depend on it.
-        step_s: seconds of a whole step by batch size.
+        step_s: seconds of a whole step, by batch size.
         map_speedup: how many times faster the map runs with `map_calls` calls in flight on
             tf.data's own threads.
-        map_is_python: the map calls back into Python, so that its calls share the GIL.
-        waiting_speedup: how many times faster a map that waits runs with `waiting_calls` calls in
-            flight and a thread for each; 1 and 0 for a map that doesn't wait.
-        waiting_cpu_s: CPU seconds of an example's map there; one call at a time needs more,
-            for waking up.
-        single_thread_map: the map with one thread inside each of its ops; None where that was not
+        map_is_python: the map calls back into Python, so its calls share the GIL.
+        waiting_speedup: how many times faster a waiting map runs with `waiting_calls` calls in
+            flight and a thread for each. They are 1 and 0 for a map that doesn't wait.
+        waiting_cpu_s: CPU seconds of the map per example in that setting. With one call at a time
+            it needs more, for waking up.
+        single_thread_map: the map with one thread inside each of its ops; None if that wasn't
             measured, because the map waits or is Python.
-        loops: the whole loop in a few settings, for what the stages by themselves do not show: the
-            price of a batch's way to the step, and of threads that share a GIL and the cores.
-        chunk: elements of the blocks that `chunked` was measured with.
-        chunked: what handing over blocks and regrouping them to batches costs, an
-            example; None where elements cannot be put together.
-        batch_map: the map on whole batches; None where it does not take them.
+        loops: the whole loop in a few settings, for the costs that single stages don't show:
+            delivering a batch to the step, and threads that share a GIL and the cores.
+        chunk: elements per block in the measurement of `chunked`.
+        chunked: cost per example of handing over blocks and regrouping them into batches; None if
+            the elements can't be stacked.
+        batch_map: the map on whole batches; None if it doesn't accept them.
         measured_s: seconds that measuring all of it took.
-        py_dataset: they are a PyDataset's, which makes and hands over whole batches.
+        py_dataset: the costs are those of a PyDataset, which makes and hands over whole batches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,5 +107,5 @@ class StageCosts(BaseModel):
     batch_map: StageCost | None = None
     device_copy: StageCost | None = None
     measured_s: float = 0.0
-    # Version 0.1 kept it as `sequence`.
+    # Version 0.1 stored it as `sequence`.
     py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))

@@ -1,4 +1,4 @@
-"""Whether elements are what their spec says, before and after the map, and both in words."""
+"""Checks elements against their spec, before and after the map, and puts specs into words."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KERAS_PREFIX = "Exception encountered when calling"
 
 
 def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[Any]:
-    """The bare generator's first elements as tensors of `element_spec`'s structure.
+    """The bare generator's first elements, as tensors in the structure of `element_spec`.
 
     Raises:
-        PipelineError: an element does not match `element_spec`, or there is none.
+        PipelineError: the generator raised, an element doesn't match, or there is no element.
     """
     spec = pipeline.element_spec
     elements: list[Any] = []
@@ -47,7 +47,7 @@ def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[A
 
 
 def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
-    """The spec of an element as the map leaves it, after running the map once on a real element.
+    """The spec of an element after the map, found by running the map once on a real element.
 
     Raises:
         PipelineError: the map raised.
@@ -67,7 +67,7 @@ def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
 
 
 def spec_source(spec: Any) -> str:
-    """An element spec as Python source that makes an equal one with nothing but `tf` at hand."""
+    """An element spec as Python source that needs only `tf` to make an equal spec."""
     if isinstance(spec, dict):
         return "{" + ", ".join(f"{key!r}: {spec_source(spec[key])}" for key in spec) + "}"
     if isinstance(spec, tuple):
@@ -81,9 +81,9 @@ def spec_source(spec: Any) -> str:
 
 
 def _check_element(where: str, element: Any, spec: Any) -> Any:
-    """`element` as tensors in the structure of `spec`.
+    """`element` as tensors, in the structure of `spec`.
 
-    As in tf.data only tuples and dicts are structure: a list is a tensor written out.
+    As in tf.data, only tuples and dicts are structure. A list is the values of one tensor.
     """
     if isinstance(spec, dict):
         if not isinstance(element, dict) or element.keys() != spec.keys():
@@ -106,7 +106,7 @@ def _structure_error(where: str, element: Any, spec: Any) -> PipelineError:
 
 def _check_leaf(where: str, spec: Any, leaf: Any) -> Any:
     if not isinstance(spec, tf.TensorSpec):
-        return leaf  # ragged and sparse values are compared by TensorFlow itself
+        return leaf  # TensorFlow itself compares ragged and sparse values
     try:
         tensor = tf.convert_to_tensor(leaf, dtype=spec.dtype)
     except (TypeError, ValueError) as error:
@@ -121,7 +121,7 @@ def _check_leaf(where: str, spec: Any, leaf: Any) -> Any:
 
 
 def spec_in_words(spec: Any) -> str:
-    """A spec as it is listed, like `(float32[16], int32)`."""
+    """A spec in the form that is shown to users, like `(float32[16], int32)`."""
 
     def text(leaf: Any) -> str:
         if isinstance(leaf, tf.TensorSpec):
@@ -138,14 +138,14 @@ def _shape_of(element: Any) -> str:
 
 
 def static_bytes(spec: Any) -> int | None:
-    """Bytes of one tensor of a spec; None where its size varies."""
+    """Bytes of one tensor of a spec; None if its size varies."""
     if not isinstance(spec, tf.TensorSpec) or not spec.shape.is_fully_defined():
         return None
     return 0 if spec.dtype == tf.string else int(spec.shape.num_elements() * spec.dtype.size)
 
 
 def first_line(error: Exception) -> str:
-    """The first line that says something: Keras puts one that names only the layer before it."""
+    """The first informative line: Keras puts one before it that only names the layer."""
     text = ANSI.sub("", str(error)).strip()
     lines = [line for line in text.split("\n") if line and KERAS_PREFIX not in line]
     return lines[0] if lines else text

@@ -1,4 +1,4 @@
-"""Looks at a pipeline before anything is measured, so that mistakes are found at once."""
+"""Checks a pipeline before anything is measured, so that mistakes are found at once."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from prefetch_tuning.pipelines.source import (
     has_transform,
 )
 
-# Elements looked at: enough to catch a generator that changes its mind, few enough to be cheap.
+# Elements to check: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
 LEAST_BATCH = 2
 
 
 def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
-    """Imports the pipeline, checks its members against each other and describes it.
+    """Imports the pipeline, checks that its members fit together, and describes it.
 
     Raises:
-        PipelineError: it cannot be tuned; one line says what is wrong and what to do.
+        PipelineError: the pipeline can't be tuned; one line says what is wrong and what to do.
     """
     pipeline = catalog.load(target)
     batch_sizes = check_batch_sizes(pipeline)
@@ -85,18 +85,18 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
 def inspect_batches(
     target: str, pipeline: BatchesPipeline, batch_sizes: list[int], device: str
 ) -> PipelineInfo:
-    """The same for a chain of a person's own.
+    """Checks and describes a pipeline that builds its own chain.
 
     Raises:
-        PipelineError: its batches are not of the size that was asked for, or do not train.
+        PipelineError: its batches don't have the requested size, or training on one failed.
     """
-    # A small one, which also a short data set fills.
+    # A small batch, which even a short data set fills.
     size = LEAST_BATCH if "batch_size" in pipeline.axes else batch_sizes[0]
     batch = first_batch(pipeline, size, seed=0)
     found = tf.nest.flatten(batch)[0].shape[0]
     if found != size:
         raise PipelineError(
-            f"{pipeline.name}: asked for batches of {size} it gave one of {found}; "
+            f"{pipeline.name} gave a batch of {found} when asked for batches of {size}; "
             "use config.batch_size"
         )
     _train_once(pipeline, batch, size)
@@ -121,10 +121,10 @@ def inspect_batches(
 
 
 def first_batch(pipeline: BatchesPipeline, batch_size: int, seed: int) -> Any:
-    """A batch of the chain without look-ahead, from an iterator of its own.
+    """A batch of the chain without look-ahead, from a separate iterator.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: the chain yields no batch.
     """
     config = PipelineConfig.no_prefetch(batch_size)
     for batch in build_dataset(pipeline, config, seed=seed):
@@ -133,10 +133,10 @@ def first_batch(pipeline: BatchesPipeline, batch_size: int, seed: int) -> Any:
 
 
 def check_batch_sizes(pipeline: Pipeline) -> list[int]:
-    """The batch sizes to search, ascending and without repeats.
+    """The batch sizes to search, ascending and without duplicates.
 
     Raises:
-        PipelineError: there are none, or one is not a whole number in range.
+        PipelineError: there are none, or one isn't a whole number in range.
     """
     name, given = pipeline.name, pipeline.batch_sizes
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
@@ -155,7 +155,7 @@ def check_batch_sizes(pipeline: Pipeline) -> list[int]:
 def check_model(
     pipeline: GeneratorPipeline, elements: Sequence[Any], batch_size: int
 ) -> keras.Model:
-    """Builds the model and trains one step on the first elements; returns it.
+    """Builds the model, trains one step on the first elements, and returns the model.
 
     Raises:
         PipelineError: see `_train_once`.
@@ -164,20 +164,20 @@ def check_model(
 
 
 def why_not_ahead(model: keras.Model) -> str | None:
-    """Why batches cannot be copied to the GPU ahead of this model's step; None where they can."""
+    """Why batches can't be copied to the GPU ahead of this model's step; None if they can."""
     if Distribution(model).distributed:
-        return "the model's strategy brings the batches to its devices itself"
+        return "the model's strategy moves the batches to its devices itself"
     if int(model.steps_per_execution) > 1:
-        return "the model runs several steps at once, which take their batches from the host"
+        return "the model runs several steps per execution, which read their batches on the host"
     return None
 
 
 def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
-    """Builds the model, trains one step on a batch, and returns it.
+    """Builds the model, trains one step on a batch, and returns the model.
 
     Raises:
-        PipelineError: it does not build, is no Keras model, is not compiled, or cannot train on
-            these elements.
+        PipelineError: the model doesn't build, isn't a Keras model, isn't compiled, or can't train
+            on these elements.
     """
     name = pipeline.name
     try:
@@ -207,9 +207,10 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
 
 
 def source_digest(pipeline: Pipeline) -> str:
-    """SHA-256 of the files that define the pipeline's classes, or the functions it was made of.
+    """SHA-256 of the files that define the pipeline's classes, or the functions it was made from.
 
-    Of their names where there is no file. Base classes count up to this project's own.
+    A class or function without a file counts by its `repr`. Base classes count up to this
+    project's own.
     """
     total = hashlib.sha256()
     read: set[Path] = set()
@@ -224,6 +225,6 @@ def source_digest(pipeline: Pipeline) -> str:
 
 
 def _own_classes(pipeline: Pipeline) -> list[type]:
-    """The pipeline's class and those it inherits from, without what any pipeline inherits from."""
+    """The pipeline's class and its base classes, without those that every pipeline inherits."""
     common = {*GeneratorPipeline.__mro__, *BatchesPipeline.__mro__}
     return [base for base in type(pipeline).__mro__ if base not in common]

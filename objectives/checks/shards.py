@@ -1,4 +1,4 @@
-"""Whether the shards of a generator are together what it yields as a whole."""
+"""Checks whether the shards of a generator together yield what the whole generator yields."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SHARDS = 2
 
 
 def why_not_split(pipeline: GeneratorPipeline, seed: int, count: int) -> str | None:
-    """What keeps the generator from being run in processes; None if its first shards are right.
+    """Why the generator can't run in several processes; None if its first shards are right.
 
-    The first elements are compared; the rounds of a confirmation compare whole blocks. Where two
-    readings of the whole generator differ already, nothing can be compared and nothing is said.
+    This compares the first elements; the rounds of a confirmation compare whole blocks. If two
+    readings of the whole generator already differ, nothing can be compared and it returns None.
 
     Args:
-        pipeline: a generator.
-        seed: of the generator.
-        count: elements to compare.
+        pipeline: the pipeline whose generator is checked.
+        seed: seed of the generator.
+        count: number of elements to compare.
     """
     if not is_shardable(pipeline):
         return None
-    generate: Any = pipeline.generate  # that it takes shards was looked up
+    generate: Any = pipeline.generate  # `is_shardable` has checked that it accepts shards
     shards = [
         list(islice(generate(seed, shard_index=index, shard_count=SHARDS), count // SHARDS))
         for index in range(SHARDS)
@@ -35,7 +35,7 @@ def why_not_split(pipeline: GeneratorPipeline, seed: int, count: int) -> str | N
     if _same(whole, merged) or not _same(whole, again):
         return None
     return (
-        "its shards together are other data than the whole generator's: shard_index must yield "
+        "its shards together don't yield what the whole generator yields: shard_index must yield "
         "the elements shard_index, shard_index + shard_count, ..."
     )
 

@@ -1,4 +1,4 @@
-"""What the buffers of a running chain hold."""
+"""What the buffers of a running chain contain."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def batches_held(config: PipelineConfig, nodes: list[AutotuneNode]) -> float:
-    """Batches that the chain's full buffers hold: finished ones, and elements of the map as parts.
+    """Batches in the chain's full buffers: finished ones, plus the map's elements as fractions.
 
-    A pinned chain holds what it was told to; for AUTOTUNE the sizes that it chose are taken.
+    A pinned chain's buffers have the configured sizes. For AUTOTUNE, its chosen sizes are used.
     """
     if config.is_autotune:
         chosen = {node.parameter: node.value for node in nodes}
@@ -26,10 +26,10 @@ def batches_held(config: PipelineConfig, nodes: list[AutotuneNode]) -> float:
 
 
 def ready_batches(config: PipelineConfig, nodes: list[AutotuneNode]) -> int:
-    """How many whole batches may lie ready."""
+    """How many whole batches may be ready."""
     return math.ceil(batches_held(config, nodes))
 
 
 def buffer_mib(config: PipelineConfig, batch: Any, nodes: list[AutotuneNode]) -> float:
-    """MiB that the full buffers hold, for batches like `batch`."""
+    """MiB in the chain's full buffers, for batches like `batch`."""
     return batches_held(config, nodes) * nbytes(batch) / MIB

@@ -1,4 +1,4 @@
-"""What a trial's chain reaches without the step, in the process of the trial right after it."""
+"""The rate of a trial's chain without the step, measured in the trial's process right after it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from prefetch_tuning.objectives.measurement import AutotuneNode, Ceilings
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Few and short, for every confirmation round pays for them: a host that wanders within seconds is
-# seen better nine times for a moment than three times for longer.
+# Few and short, because every confirmation round pays for them. On a host whose speed wanders
+# within seconds, nine short looks show more than three longer ones.
 PRODUCER_WINDOWS = 2
 WINDOW_SHARE = 2 / 3
 WAITED_IN_A_ROW = 2
-# Drained at most where AUTOTUNE doesn't show how many lie ready: `drain` ends by itself where they
-# are used up, and a chain that is faster than the step has no end of them.
+# Most batches to drain if AUTOTUNE doesn't show how many are ready. `drain` ends by itself once
+# they are used up, but a chain that is faster than the step never runs out.
 UNREAD_BATCHES = 64
 
 
 class Alone:
-    """A feed for `steady_state` with one half left out."""
+    """A feed for `steady_state` that runs only one half: the batches or the step."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Alone:
         self._next_batch = next_batch
         self._step = step
         self._synchronise = synchronise
-        # Nobody asks here how long a half waited for the other.
+        # Nothing here asks how long one half waited for the other.
         self._taken = Taken(0.0, examples_per_batch)
 
     def advance(self) -> Taken:
@@ -62,14 +62,14 @@ def measure_ceilings(
     rule: StopRule,
     batch_s: float,
 ) -> Ceilings:
-    """Goes on with the iterator of a finished measurement, without the step.
+    """Continues with the iterator of a finished measurement, without the step.
 
     Args:
-        feed: started and in its steady state.
-        config: what `feed` runs.
+        feed: a started feed in its steady state.
+        config: the configuration that `feed` runs.
         nodes: what AUTOTUNE chose, if it did.
-        rule: of the measurement; its windows are taken, a few of them.
-        batch_s: seconds a batch took in the measurement.
+        rule: the measurement's rule; a few windows, somewhat shorter than its own, are measured.
+        batch_s: seconds per batch in the measurement.
     """
     begin = time.perf_counter()
     unread = feed.choices() == UNREADABLE
@@ -88,11 +88,11 @@ def measure_ceilings(
 
 
 def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
-    """Takes the batches that lie ready, `most` at most; returns how many it took.
+    """Takes the batches that are ready, at most `most`; returns how many it took.
 
-    They were made while the step ran and would be free. A batch that took half as long as one
-    takes in the loop was waited for. Two of them in a row say that nothing lies ready any more:
-    a single one may be a moment in which the host ran something else.
+    They were made while the step ran, so they would cost the measurement nothing. A batch that
+    takes more than half of `batch_s` was waited for. Two of them in a row mean that no more are
+    ready; a single one may be a moment in which the host ran something else.
     """
     waited = 0
     for taken in range(most):
@@ -105,7 +105,7 @@ def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock
 
 
 def few_windows(rule: StopRule, count: int) -> StopRule:
-    """A fixed number of short windows after one that does not count; nothing has to fill."""
+    """A rule for `count` short windows after one that doesn't count: no buffer has to fill."""
     window_s = WINDOW_SHARE * rule.window_s
     changes = {"window_s": window_s, "startup_s": window_s, "min_windows": count}
     return rule.model_copy(update={**changes, "max_s": count * window_s})

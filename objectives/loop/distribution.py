@@ -1,7 +1,7 @@
-"""How a model's batches and steps are spread over devices, as `model.fit` does it.
+"""How a model's batches and steps are distributed over devices, as `model.fit` does it.
 
 A model that was made under a `tf.distribute` strategy keeps it. `fit` then distributes the dataset,
-whose batches are the global ones, runs `train_step` on every replica and reduces what they return.
+whose batches are the global ones, runs `train_step` on every replica and reduces the results.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tensorflow as tf
 
 
 class Distribution:
-    """The strategy of one model; without one, everything here hands on what it is given.
+    """The strategy of one model; without one, every method passes its argument through.
 
-    A distributed batch has a `PerReplica` value in each place of a tensor, with the replicas' parts
+    A distributed batch has a `PerReplica` value in place of each tensor, with the replicas' parts
     of the global batch in order. tf.data fetches one batch ahead for each device, as it does for
-    everyone who trains like this; that buffer isn't among the configuration's.
+    everyone who trains like this. That buffer isn't part of the configuration.
 
     Attributes:
         distributed: whether the model has a strategy.
@@ -27,46 +27,46 @@ class Distribution:
 
     def __init__(self, model: keras.Model) -> None:
         self._strategy = model.distribute_strategy
-        # A model made outside of any scope has TensorFlow's default strategy, which is none.
+        # A model made outside any scope has TensorFlow's default strategy, which isn't a real one.
         with self._strategy.scope():
             self.distributed = bool(tf.distribute.has_strategy())
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Variables made inside are the strategy's."""
+        """A scope in which new variables belong to the strategy."""
         scope: AbstractContextManager[Any] = self._strategy.scope()
         return scope
 
     def dataset(self, dataset: tf.data.Dataset) -> Any:
-        """The dataset that hands every replica its part of each batch."""
+        """The dataset that gives every replica its part of each batch."""
         if not self.distributed:
             return dataset
         return self._strategy.experimental_distribute_dataset(dataset)
 
     def run(self, step: Any, batch: Any) -> Any:
-        """Runs the step on every replica; returns what it returns, reduced to single values."""
+        """Runs the step on every replica; returns its outputs, reduced to single values."""
         if not self.distributed:
             return step(batch)
         outputs = self._strategy.run(step, args=(batch,))
         return tf.nest.map_structure(self._reduced, outputs)
 
     def parts(self, value: Any) -> Sequence[Any]:
-        """The tensor of each replica, in order; a tensor that isn't distributed is the only one."""
+        """The tensor of each replica, in order; an undistributed tensor is the only one."""
         if not self.distributed:
             return (value,)
         parts: Sequence[Any] = self._strategy.experimental_local_results(value)
         return parts
 
     def whole(self, batch: Any) -> Any:
-        """The global batch as the undistributed dataset has it: its parts one after the other.
+        """The global batch as the undistributed dataset yields it: all parts, concatenated.
 
-        Padded parts are of one length, because a batch is padded before it is split.
+        Padded parts have the same length, because a batch is padded before it is split.
         """
         if not self.distributed:
             return batch
         return tf.nest.map_structure(lambda value: _joined(self.parts(value)), batch)
 
     def _reduced(self, value: Any) -> Any:
-        """As Keras reduces logs: the mean over replicas, which on TPUs all have the same values."""
+        """Reduces as Keras reduces logs: the mean over replicas, which are all equal on TPUs."""
         parts = self.parts(value)
         if len(parts) == 1 or isinstance(self._strategy, tf.distribute.TPUStrategy):
             return parts[0]

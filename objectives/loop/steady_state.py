@@ -1,7 +1,8 @@
-"""From a stream of training steps to a rate with an interval. Pure: the clock is an argument.
+"""Turns a stream of training steps into a rate with an interval. Pure: the clock is an argument.
 
-The parts, in the order a trial meets them: skip the start-up, count windows of fixed duration,
-restart the count while the rate drifts, and stop when the interval is tight or the time is spent.
+In the order in which a trial meets them, the parts skip the start-up, count windows of fixed
+duration, restart the count while the rate drifts, and stop when the interval is tight or the time
+is used up.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from prefetch_tuning.objectives.spec import StopRule
 
 Clock = Callable[[], float]
 
-# First and last third of the windows must agree within this share before their spread is asked.
+# A difference between the first and the last third of the windows up to this share isn't drift,
+# however significant it is.
 DRIFT_SHARE = 0.03
 
 
 class Taken(NamedTuple):
-    """Batches that steps consumed, one each: how long they waited, and the examples of all.
+    """Batches that steps consumed, one each: the total wait for them and their total examples.
 
-    `steps` is above one where a model runs several in one execution, whose times can't be told
-    apart.
+    `steps` is above one if a model runs several in one execution, whose times can't be told apart.
     """
 
     wait_s: float
@@ -39,7 +40,7 @@ class Taken(NamedTuple):
 
 
 class Feed(Protocol):
-    """What is timed: steps that each take a batch."""
+    """What is timed: steps that each take one batch."""
 
     def advance(self) -> Taken:
         """Takes a batch and starts one step, or a few of them in one execution.
@@ -48,17 +49,17 @@ class Feed(Protocol):
         """
 
     def synchronise(self) -> None:
-        """Returns when every step started so far has run."""
+        """Returns when every step that was started has run."""
 
     def choices(self) -> object:
-        """What AUTOTUNE has chosen by now; `UNREADABLE` if it can't be read, None without it."""
+        """What AUTOTUNE has chosen so far; `UNREADABLE` if it can't be read, None without it."""
 
 
 @dataclass
 class SteadyState:
-    """Counted windows and how they came about; all times in seconds.
+    """Counted windows and how the count went; all times are in seconds.
 
-    `step_s` has one time for each single step. Those of one execution have equal shares of it.
+    `step_s` has one time for each single step. The steps of one execution get equal shares of it.
     """
 
     windows: list[Window]
@@ -70,13 +71,13 @@ class SteadyState:
 
     @property
     def seconds(self) -> float:
-        """What measuring took, start-up included."""
+        """Seconds that measuring took, including the start-up."""
         return self.startup_s + sum(window.seconds for window in self.windows)
 
 
 @dataclass
 class _Count:
-    """Windows counted since the last restart, with the step times and CPU time beside each."""
+    """Windows counted since the last restart, with each window's step times and CPU time."""
 
     windows: list[Window] = field(default_factory=list)
     steps: list[list[float]] = field(default_factory=list)
@@ -87,7 +88,7 @@ class _Count:
         return sum(window.seconds for window in self.windows)
 
     def drop_first(self, count: int) -> float:
-        """Forgets the first windows; returns their seconds, which belong to the start-up."""
+        """Drops the first windows; returns their seconds, which count as start-up."""
         dropped = sum(window.seconds for window in self.windows[:count])
         del self.windows[:count], self.steps[:count], self.cpu[:count]
         return dropped
@@ -103,18 +104,18 @@ def measure(
     """Runs `feed` until its rate is known.
 
     Args:
-        feed: batches and steps; consumption begins at once, so that nothing piles up.
-        rule: the limits.
+        feed: batches and steps; consuming starts at once, so that no batches pile up.
+        rule: when to start counting and when to stop.
         clock: seconds, monotonic.
         cpu_clock: CPU seconds of the process tree.
-        best_examples_per_s: rate to prune against; None never prunes.
+        best_examples_per_s: rate to prune against; None for no pruning.
     """
     begin = clock()
     end = _start_up(feed, rule, clock, begin)
     startup_s = end - begin
     count = _Count()
-    # Drift may cost as much again as the measurement itself, but not more: on a noisy host a
-    # strict rule would never end. What still drifts then is marked, not hidden.
+    # Waiting for drift to end may cost as much again as the measurement itself, but not more: on a
+    # noisy host a strict rule would never end. Drift that remains then is marked, not hidden.
     drift_budget_s = rule.max_s
     while True:
         end = _count_window(feed, rule, clock, cpu_clock, count, end)
@@ -134,16 +135,16 @@ def measure(
 
 
 def mean_rate(windows: Sequence[Window]) -> float:
-    """Examples per second: all examples over all seconds, so that long windows weigh as such."""
+    """Examples per second: all examples over all seconds, so long windows weigh more."""
     return sum(w.examples for w in windows) / sum(w.seconds for w in windows)
 
 
 def interval(windows: Sequence[Window]) -> Interval:
     """95 % interval of `mean_rate`, in examples per second.
 
-    Variance of a ratio estimator (Cochran, Sampling Techniques, section 6.4) with Student's t; the
-    number of windows is reduced for their lag-1 correlation as in the analysis of simulation
-    output, because neighbouring windows share the buffers' state and are not independent.
+    The variance is that of a ratio estimator (Cochran, Sampling Techniques, section 6.4), with
+    Student's t. The number of windows is reduced for their lag-1 correlation, as in the analysis of
+    simulation output, because neighbouring windows share the buffers' state and aren't independent.
     """
     if len(windows) < 2:
         return Interval(low=0.0, high=math.inf)
@@ -158,21 +159,21 @@ def interval(windows: Sequence[Window]) -> Interval:
 
 
 def effective_count(values: Sequence[float]) -> float:
-    """Number of independent values that carry as much information, from 2 to `len(values)`."""
+    """Number of independent values that carry the same information, from 2 to `len(values)`."""
     count = len(values)
     mean = statistics.fmean(values)
     total = sum((value - mean) ** 2 for value in values)
     if total == 0.0 or count < 4:
         return float(count)
     correlation = sum((a - mean) * (b - mean) for a, b in pairwise(values)) / total
-    # Only positive correlation shrinks the count: a negative estimate is mostly noise, and
-    # believing it would narrow the interval.
+    # Only a positive correlation shrinks the count. A negative estimate is mostly noise, and
+    # trusting it would narrow the interval.
     correlation = min(max(correlation, 0.0), 0.9)
     return max(count * (1.0 - correlation) / (1.0 + correlation), 2.0)
 
 
 def half_width_share(windows: Sequence[Window]) -> float:
-    """Half of the interval's width as a share of the rate."""
+    """Half of the interval's width, as a share of the rate."""
     rate = mean_rate(windows)
     return (interval(windows).high - rate) / rate if rate > 0 else math.inf
 
@@ -199,12 +200,12 @@ def drifts(windows: Sequence[Window]) -> bool:
 
 
 def prunable(windows: Sequence[Window], best: float | None, rule: StopRule) -> bool:
-    """Whether the whole interval lies clearly below the best rate so far."""
+    """Whether the whole interval is clearly below the best rate so far."""
     return best is not None and interval(windows).high < rule.prune_share * best
 
 
 def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
-    """Consumes from `begin` until the start-up is over; returns when that was."""
+    """Consumes batches from `begin` until the start-up is over; returns the time of its end."""
     end = begin
     history: list[tuple[float, object]] = []
     warm_up = _Count()
@@ -217,8 +218,8 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
                 return end
             continue
         history.append((now, choice))
-        # A fifth of the longest warm-up is the least: by then eight doubling intervals (10 ms,
-        # 20 ms, ...) have passed, and what stood then stood after 5 s, too.
+        # AUTOTUNE gets at least a fifth of the longest warm-up. By then eight doubling intervals
+        # (10 ms, 20 ms, ...) have passed, and choices that were stable then still were after 5 s.
         enough = now >= rule.warmup_max_s / 5 and (
             rate_settled(warm_up.windows, now) if choice == UNREADABLE else settled(history, now)
         )
@@ -229,10 +230,10 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
 def _count_window(
     feed: Feed, rule: StopRule, clock: Clock, cpu_clock: Clock, count: _Count, begin: float
 ) -> float:
-    """Steps until the window is full; returns when it ended.
+    """Runs steps until the window is full; returns the time of its end.
 
-    A window begins where the last one ended, so that no batch is produced outside of all windows
-    and what is worked out in between is not free.
+    A window begins where the last one ended. So no batch is produced outside all windows, and the
+    calculations between two windows aren't free.
     """
     cpu_begin = cpu_clock()
     step_begin = begin
@@ -256,7 +257,7 @@ def _count_window(
 
 @lru_cache(maxsize=1_000)
 def _t_factor(freedom: float) -> float:
-    """Two-sided 95 % quantile of Student's t; cached, for it is asked for between windows."""
+    """Two-sided 95 % quantile of Student's t; cached, because it is needed between windows."""
     return float(stats.t.ppf(0.975, freedom))
 
 

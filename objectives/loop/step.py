@@ -1,7 +1,7 @@
 """The compiled step: the Keras model's own `train_step`, so that a user's override counts.
 
-It takes its batch out of the iterator inside the graph, as `model.fit` does: a `next` in Python
-costs some 0.2 ms a batch more, which is half of a small model's step.
+It takes its batch from the iterator inside the graph, as `model.fit` does. A `next` in Python would
+cost about 0.2 ms more per batch, which is half of a small model's step.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from prefetch_tuning.objectives.loop.distribution import Distribution
 
 
 class Ran(NamedTuple):
-    """What one call of a step on an iterator gives.
+    """The result of one call of a step on an iterator.
 
-    `outputs` is what the last step returned, `waited_s` the seconds that all steps waited for their
-    batches, `examples` and `steps` how many there were.
+    `outputs` is what the last step returned, `waited_s` the total seconds that the steps waited for
+    their batches, and `examples` and `steps` are the numbers of both.
     """
 
     outputs: Any
@@ -30,14 +30,14 @@ class Ran(NamedTuple):
 def compile_step(model: keras.Model, element_spec: Any, distribution: Distribution) -> Any:
     """The function that `model.fit` would run for each batch, without fit's loop around it.
 
-    It follows Keras's own `make_train_function`: autograph left out, run by the model's strategy,
-    `jit_compile` and `run_eagerly` as the model was compiled, and traced once for the dataset's
-    spec, in which the batch and every padded dimension are open. Traced on a batch it would be
-    traced again when the first batch of another length comes, in the middle of the measurement.
+    It follows Keras's own `make_train_function`: without autograph, run by the model's strategy,
+    with the model's `jit_compile` and `run_eagerly`. It is traced once, for the dataset's spec,
+    which leaves the batch and every padded dimension open. If it were traced on a batch, it would
+    be traced again at the first batch of another length, in the middle of the measurement.
 
-    XLA still compiles for every shape that comes. With batches of one shape it has done so once the
-    step has run on one of them. Padded ones make it compile again and again, in `fit` as well: that
-    is what such a model's training costs, and it stays in the windows.
+    XLA still compiles for every new shape. If all batches have one shape, that is done once the
+    step has run on one of them. Padded batches make it compile again and again, also in `fit`: that
+    is what training such a model costs, and it stays in the windows.
     """
     train_step = tf.autograph.experimental.do_not_convert(model.train_step)
 
@@ -52,16 +52,16 @@ def compile_step(model: keras.Model, element_spec: Any, distribution: Distributi
 
 
 def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> Any:
-    """The step that takes its own batches out of an iterator, with the time it waited for them.
+    """The step that takes its own batches from an iterator, with the time it waited for them.
 
     Args:
-        step: what `compile_step` made.
-        distribution: of the model.
+        step: the function made by `compile_step`.
+        distribution: the model's distribution.
         steps: the model's `steps_per_execution`.
 
     Returns:
-        A function of an iterator that runs up to `steps` steps and gives `Ran`. Only where the
-        iterator ends before the first of them it raises `tf.errors.OutOfRangeError`.
+        A function of an iterator that runs up to `steps` steps and returns `Ran`. It raises
+        `tf.errors.OutOfRangeError` only if the iterator ends before the first of them.
     """
 
     @tf.function
@@ -82,14 +82,14 @@ def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> A
 
 
 def step_on_device_iterator(step: Any) -> Any:
-    """The step that takes its batch out of an iterator whose batches lie on a GPU already.
+    """The step that takes its batch from an iterator whose batches are already on a GPU.
 
-    A control edge from a tensor on the GPU to the processor waits for the GPU's earlier steps, and
-    would slow the loop down. The size of a batch lies in host memory: it is known once the batch is
-    on its way, and nothing waits for more.
+    A control edge from a tensor on the GPU to the CPU waits for the GPU's earlier steps and would
+    slow the loop down. The size of a batch is in host memory and known once the batch is on its
+    way, so waiting for the size waits for nothing else.
 
     Returns:
-        A function of an iterator that gives what the step returned, the wall clock's time when its
+        A function of an iterator that returns the step's outputs, the wall-clock time at which its
         batch was there, and the batch's examples.
     """
 
@@ -108,17 +108,17 @@ def step_on_device_iterator(step: Any) -> Any:
 
 
 def _on_device(leaves: list[Any]) -> Any:
-    """A part of the batch that lies on the GPU: TensorFlow keeps int32 in host memory.
+    """A part of the batch that is on the GPU, since TensorFlow keeps int32 in host memory.
 
-    Of such a part, the op that gives its shape would bring the batch back first.
+    For an int32 part, the op that returns its shape would first bring the batch back.
     """
     return next((leaf for leaf in leaves if leaf.dtype != tf.int32), leaves[0])
 
 
 def take_on_iterator(distribution: Distribution) -> Any:
-    """A function that takes a batch as a step does, and does nothing with it; gives its examples.
+    """A function that takes a batch like a step but does nothing with it; returns its examples.
 
-    With several steps to an execution it still takes one batch.
+    With several steps per execution it still takes one batch.
     """
 
     @tf.function
@@ -132,13 +132,13 @@ def take_on_iterator(distribution: Distribution) -> Any:
 
 
 def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, first: Ran) -> Ran:
-    """The steps of an execution that come after its first one, in the loop that Keras makes.
+    """The steps of an execution after its first one, in the loop that Keras makes.
 
-    Nothing makes a step there wait with fetching the next batch until it is done: TensorFlow does
-    both at once, so that an execution has one batch of look-ahead inside. A step waits from its
+    Nothing in that loop delays fetching the next batch until the step is done. TensorFlow does both
+    at once, so an execution has one batch of look-ahead inside. A step's wait lasts from its
     predecessor's end until its batch is there.
     """
-    # A loop carries tensors only; a step may return None beside them.
+    # A loop carries only tensors, but a step may also return None.
     leaves = tf.nest.flatten(first.outputs)
     carried = [index for index, leaf in enumerate(leaves) if leaf is not None]
 
@@ -147,7 +147,7 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
         return [tf.convert_to_tensor(found[index]) for index in carried]
 
     def next_batch(number: Any, batch: Any, ended_at: Any) -> tuple[Any, Any]:
-        """The batch of step `number`, if there is to be one, and how long it is waited for."""
+        """The batch of step `number`, if there is such a step, and the seconds of wait for it."""
         batch = tf.cond(number < steps, iterator.get_next_as_optional, lambda: batch)
         return batch, _between(ended_at, _time(after=batch))
 
@@ -158,8 +158,8 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
         data = batch.get_value()
         outputs = tensors(step(data))
         ended_at = _end_of(outputs)
-        # The loop's condition hangs on this number: on a CPU no step begins before its predecessor
-        # has ended. On a GPU TensorFlow keeps their order by their variables, as in `fit`.
+        # The loop's condition depends on this number, so on a CPU no step begins before its
+        # predecessor has ended. On a GPU, TensorFlow orders them by their variables, as in `fit`.
         with tf.control_dependencies([ended_at]), tf.device("/CPU:0"):
             following = number + 1
         batch, next_wait_s = next_batch(number + 1, batch, ended_at)
@@ -181,7 +181,7 @@ def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, f
 def _time(after: Any = ()) -> tf.Tensor:
     """Seconds of the wall clock once all of `after` is there.
 
-    Times stay with the CPU: read back from a GPU, they would wait for all of its steps.
+    Times stay on the CPU: reading them back from a GPU would wait for all of its steps.
     """
     there = tf.nest.flatten(after, expand_composites=True)
     with tf.control_dependencies(there), tf.device("/CPU:0"):
@@ -189,24 +189,24 @@ def _time(after: Any = ()) -> tf.Tensor:
 
 
 def _between(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """Seconds from one time to another; 0 where the wall clock was set back.
+    """Seconds from one time to another; 0 if the wall clock was set back.
 
-    Worked out by the processor: a GPU's difference is read back only after all of its steps.
+    The CPU computes it, because a GPU's result is read back only after all of its steps.
     """
     with tf.device("/CPU:0"):
         return tf.maximum(end - begin, 0.0)
 
 
 def _end_of(outputs: Any) -> tf.Tensor:
-    """When a step has ended. On a GPU nothing may wait for that, and it is when the step began.
+    """When a step has ended; on a GPU nothing may wait for that, so it is when the step began.
 
-    The wait for the next batch then includes the time in which the step was dispatched.
+    The wait for the next batch then includes the time of dispatching the step.
     """
     return _time() if tf.config.list_logical_devices("GPU") else _time(after=outputs)
 
 
 def count_examples(batch: Any, distribution: Distribution) -> tf.Tensor:
-    """Examples of a batch over all replicas: an epoch's last may be a short one."""
+    """Examples of a batch over all replicas; an epoch's last batch may be short."""
     parts = [_leading(part) for part in distribution.parts(tf.nest.flatten(batch)[0])]
     return parts[0] if len(parts) == 1 else tf.add_n([tf.cast(part, tf.int32) for part in parts])
 

@@ -24,14 +24,14 @@ from prefetch_tuning.objectives.loop.step import (
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.pipelines.chain.build import pinned_options
 
-# Of the measured iterator's first batches: their digest and their size are asked for afterwards.
+# First batches of the measured iterator to keep, for their digest and their size.
 KEPT_BATCHES = 2
-# How often batches are repeated where they must not be known to be endless.
+# Number of repetitions for batches that tf.data must not know to be endless.
 VERY_OFTEN = 2**40
 
 
 class NotFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite: the steps that follow would train nothing."""
+    """The loss became NaN or infinite, so the following steps would train nothing."""
 
 
 class StepError(RuntimeError):
@@ -41,8 +41,8 @@ class StepError(RuntimeError):
 class TrainingFeed:
     """Batches of the measured iterator and the step that consumes them, for `steady_state`.
 
-    The iterator exists only from `start` on: a prefetch buffer that fills while the step is being
-    traced would hand the measurement batches that cost it nothing.
+    The iterator exists only after `start`. A prefetch buffer that filled while the step was being
+    traced would give the measurement batches that cost it nothing.
     """
 
     def __init__(
@@ -63,27 +63,27 @@ class TrainingFeed:
         spec = self._distribution.dataset(dataset).element_spec
         self._step = compile_step(model, spec, self._distribution)
         self._take_only = take_on_iterator(self._distribution)
-        # Keras takes the batch in Python, too, where the step is to run there.
+        # If the step is to run in Python, Keras takes the batch in Python as well.
         self._takes = None
         if not model.run_eagerly:
             self._takes = step_on_iterator(self._step, self._distribution, self._steps)
         self._takes_on_device = step_on_device_iterator(self._step)
-        # The device that the iterator's batches lie on ahead of the step; None for the host.
+        # The GPU that the iterator's batches are copied to ahead of the step; None for the host.
         self._ahead: str | None = None
-        # Keras switches AUTOTUNE off for a PyDataset with workers: it then has no choices to read.
+        # Keras switches AUTOTUNE off for a PyDataset with workers, so it has no choices to read.
         self._autotuned = autotuned and dataset.options().autotune.enabled is not False
         self._metrics: Any = None
         self._iterator: Iterator[Any] | None = None
 
     def trace(self, batch: Any) -> None:
-        """Traces, compiles and runs the step on a batch that is not the measured iterator's.
+        """Traces, compiles and runs the step on a batch that isn't from the measured iterator.
 
         Args:
-            batch: nested tensors with a leading dimension of the measured batch size, which is the
-                shape that XLA compiles for; the global batch where the model has a strategy.
+            batch: nested tensors whose leading dimension is the measured batch size, because XLA
+                compiles for that shape; the global batch if the model has a strategy.
         """
-        # Variables that came into being inside the step would have it traced three times. A model
-        # that can only be built by its own train_step is; that is slower and nothing else.
+        # Creating the variables inside the step would have it traced three times. That happens to a
+        # model that only its own train_step can build; it is slower, but has no other effect.
         with contextlib.suppress(Exception), self._distribution.scope():
             self._model._symbolic_build(data_batch=batch)
             self._model.optimizer.build(self._model.trainable_variables)
@@ -91,23 +91,23 @@ class TrainingFeed:
         self.step(self.placed(batch))
         self.synchronise()
         if self._takes is not None:
-            # XLA compiles once more for the graph around the step. The iterator has batches enough
+            # XLA compiles once more for the graph around the step. The iterator has enough batches
             # for every step of an execution.
             self._take(iter(self._as_delivered(batch)))
 
     @property
     def distributed(self) -> bool:
-        """Whether the model has a strategy, which brings the batches to the devices itself."""
+        """Whether the model has a strategy, which moves the batches to the devices itself."""
         return self._distribution.distributed
 
     def placed(self, batch: Any) -> Any:
-        """A batch as `step` takes it: where the model has a strategy, spread over its replicas."""
+        """A batch in the form that `step` takes: with a strategy, spread over the replicas."""
         if not self._distribution.distributed and self._ahead is None:
             return batch
         return next(iter(self._as_delivered(batch)))
 
     def _as_delivered(self, batch: Any) -> Any:
-        """The batch over and over, brought to where the measured ones are brought."""
+        """The batch, repeated and brought to the same place as the measured ones."""
         dataset = self._repeated(self._given(batch))
         if self._ahead is None:
             return self._distribution.dataset(dataset)
@@ -115,7 +115,7 @@ class TrainingFeed:
         return dataset.apply(tf.data.experimental.prefetch_to_device(self._ahead, 1))
 
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
-        """Makes the measured iterator, over another dataset of the same spec where one is given.
+        """Makes the measured iterator, over another dataset of the same spec if one is given.
 
         The first `take_first` or `advance` should follow at once.
         """
@@ -127,7 +127,7 @@ class TrainingFeed:
     def take_first(self, count: int) -> list[str]:
         """Trains on the first batches, taken in Python; returns the digest of each.
 
-        They are consumed as they come, so that nothing piles up. Only two of them are kept.
+        They are consumed as they come, so that none pile up. Only two of them are kept.
         """
         digests = []
         for number in range(count):
@@ -146,33 +146,33 @@ class TrainingFeed:
         return next(self._iterator)
 
     def take_only(self) -> None:
-        """Takes the next batch as a step does, without the step."""
+        """Takes the next batch like a step, without running the step."""
         if self._takes is None:
             self.next_batch()
         else:
             self._take_only(self._iterator)
 
     def ignore_loss(self) -> None:
-        """Lets the loss be what it likes: the same batch over and over may well diverge."""
+        """Stops checking the loss: it may well diverge on the same batch over and over."""
         self._checks_loss = False
 
     def repeat(self, batches: Sequence[Any]) -> None:
-        """Starts over batches that lie ready in memory, round and round."""
+        """Starts over batches that are ready in memory, repeated endlessly."""
         self.ignore_loss()
         dataset = self._repeated(self._given(*batches).cache())
         self.start(dataset.with_options(pinned_options()))
 
     def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset round and round, endless for tf.data only if the measured one is.
+        """The dataset repeated, endless for tf.data only if the measured one is.
 
         For a distributed iterator that may end, TensorFlow traces the handling of partial batches,
-        which costs time at each step. What is traced here is what runs in the measurement.
+        which costs time in each step. What is traced here must be what the measurement runs.
         """
         endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)
 
     def _given(self, *batches: Any) -> tf.data.Dataset:
-        """A dataset of these batches, of the spec of the measured one: nothing is traced for it."""
+        """A dataset of these batches with the measured one's spec, so nothing is traced for it."""
         return tf.data.Dataset.from_generator(
             lambda: iter(batches), output_signature=self._dataset.element_spec
         )
@@ -194,7 +194,7 @@ class TrainingFeed:
         return Taken(waited_s, int(count_examples(batch, self._distribution)))
 
     def _take_on_device(self) -> Taken:
-        """Trains on the next batch of an iterator whose batches lie on the GPU."""
+        """Trains on the next batch of an iterator whose batches are on the GPU."""
         return self._take(self._iterator)
 
     def _take(self, iterator: Any) -> Taken:
@@ -208,9 +208,9 @@ class TrainingFeed:
                 waited_s, steps = float(there_at) - asked_at, 1
         except Exception as error:
             if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
-                raise  # what the iterator gave, not what the step made of it
+                raise  # the iterator failed, not the step
             raise StepError(f"{type(error).__name__}: {error}") from error
-        # By the clock of the wall, which may be set back.
+        # Wall-clock time, which may be set back.
         return Taken(max(float(waited_s), 0.0), int(examples), int(steps))
 
     def step(self, batch: Any) -> None:
@@ -220,12 +220,12 @@ class TrainingFeed:
             raise StepError(f"{type(error).__name__}: {error}") from error
 
     def synchronise(self) -> None:
-        """Waits for the device, and checks the losses that the last step returned.
+        """Waits for the device, then checks the losses that the last step returned.
 
         Raises:
             NotFiniteLossError: a loss is NaN or infinite.
         """
-        # Reading what the step returned would not do: it may return nothing of the device's.
+        # Reading the step's outputs wouldn't be enough: they may not come from the device at all.
         tf.test.experimental.sync_devices()
         for name, value in self._values().items():
             if self._checks_loss and "loss" in name and not math.isfinite(value):
@@ -233,18 +233,18 @@ class TrainingFeed:
 
     @property
     def loss(self) -> float:
-        """What the last step returned as its loss, or as its first value; 0 if it has none."""
+        """The loss that the last step returned, or else its first value; 0 if it has none."""
         values = self._values()
         return values.get("loss", next(iter(values.values()), 0.0))
 
     def _values(self) -> dict[str, float]:
-        """The scalars that the step returned, by name; a step that returns one has a loss."""
+        """The scalars that the step returned, by name; a single value is the loss."""
         metrics = self._metrics if isinstance(self._metrics, dict) else {"loss": self._metrics}
         leaves = {str(key): value for key, value in metrics.items() if value is not None}
         return {key: float(v) for key, v in leaves.items() if tf.size(v).numpy() == 1}
 
     def choices(self) -> object:
-        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` if they don't show."""
+        """AUTOTUNE's choices so far; None for a pinned chain, `UNREADABLE` if they are hidden."""
         if not self._autotuned:
             return None
         if self._hides_choices:
@@ -254,8 +254,8 @@ class TrainingFeed:
     def autotune_nodes(self) -> list[dict[str, Any]]:
         """Each tunable parameter of the running chain, with the fields of `AutotuneNode`.
 
-        `state_value` is what runs; `value` is what the optimiser is trying out. An empty list where
-        they don't show.
+        `state_value` is what runs; `value` is what the optimiser is trying out. Returns an empty
+        list if the choices are hidden.
         """
         if not self._autotuned or self._hides_choices:
             return []
@@ -274,14 +274,14 @@ class TrainingFeed:
 
     @property
     def _hides_choices(self) -> bool:
-        """A distributed iterator doesn't show AUTOTUNE's choices, nor does one that lies on a GPU.
+        """Whether AUTOTUNE's choices are hidden: by a distributed iterator, or by one on a GPU.
 
-        TensorFlow has the op that reads them for the processor only.
+        TensorFlow's op that reads them exists only for the CPU.
         """
         return self._distribution.distributed or self._ahead is not None
 
 
 def device_of(dataset: Any) -> str | None:
-    """The GPU that a dataset brings its batches to ahead of the step; None for the host."""
+    """The GPU that a dataset copies its batches to ahead of the step; None for the host."""
     device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
     return device if "GPU" in device.upper() else None

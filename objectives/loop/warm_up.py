@@ -1,4 +1,4 @@
-"""When AUTOTUNE has settled: by what it chose, or by its rate where that can't be read."""
+"""Tells when AUTOTUNE has settled: by its choices, or by its rate if they can't be read."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 
 from prefetch_tuning.objectives.measurement import Window
 
-# By rate, AUTOTUNE has settled when the last quarter of the time is within this share of the
-# quarter before. Noise alone may exceed it: the warm-up then goes on, which is to AUTOTUNE's good.
+# AUTOTUNE's rate has settled when the last quarter of the time is within this share of the quarter
+# before. Noise alone may exceed it. The warm-up then continues, which is to AUTOTUNE's advantage.
 RATE_SHARE = 0.05
-# The answer of a feed whose AUTOTUNE chooses, but does not show what.
+# What a feed returns if AUTOTUNE makes choices but doesn't show them.
 UNREADABLE = "unreadable"
 
 
 def settled(history: Sequence[tuple[float, object]], now: float) -> bool:
-    """Whether AUTOTUNE's choices have stood since half of the time that has passed.
+    """Whether AUTOTUNE's choices have stayed the same for the latter half of the time so far.
 
-    Its optimiser runs at intervals that double, so a choice is settled only when it has outlived
-    one more of them. `history` holds (seconds since the start, choices), oldest first.
+    Its optimiser runs at intervals that double, so a choice is settled only once it has outlived
+    one more of them. `history` contains (seconds since the start, choices), oldest first.
     """
     latest = history[-1][1]
     return all(choice == latest for seen_s, choice in history if seen_s >= now / 2)
 
 
 def rate_settled(windows: Sequence[Window], now: float) -> bool:
-    """Whether the rate of the last quarter of the time is that of the quarter before.
+    """Whether the rate in the last quarter of the time equals that in the quarter before.
 
-    AUTOTUNE's optimiser runs at intervals that double: what it last changed shows in the half of
-    the time that has passed, and has shown there for a while if both its halves are alike.
+    AUTOTUNE's optimiser runs at intervals that double. Its last change shows in the latter half of
+    the time so far, and has shown there for a while if both quarters of that half are alike.
 
     Args:
         windows: all windows since the start, oldest first.

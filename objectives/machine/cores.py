@@ -1,7 +1,7 @@
-"""The cores that this process may keep busy: those it may run on, within its group's quota.
+"""The cores that this process may use: its CPU affinity, within its control group's quota.
 
-A container with `--cpus 1.5` still sees every core of the host; the kernel stops its threads for
-the rest of each period once they have used the quota up.
+A container with `--cpus 1.5` still sees every core of the host. Once its threads have used up the
+quota, the kernel stops them for the rest of each period.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# The groups that this process is in, and where the groups' own files are mounted.
+# The file that lists this process's groups, and the folder where the groups' files are mounted.
 MEMBERSHIP = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> float:
-    """Cores' worth of time that this process gets, in general not a whole number."""
+    """Number of cores' worth of time that this process gets; often not a whole number."""
     allowed = float(len(os.sched_getaffinity(0)))
     quota = cpu_quota(MEMBERSHIP, MOUNT)
     return allowed if quota is None else min(allowed, quota)
 
 
 def whole_cores() -> int:
-    """The same where a number of processes or of calls is wanted: rounded down, at least one."""
+    """`usable_cores` as a number of processes or calls: rounded down, at least one."""
     return max(1, int(usable_cores()))
 
 
 def cpu_quota(membership: Path, mount: Path) -> float | None:
-    """Cores that the control groups allow, v2 or v1; None where none of them has a limit.
+    """Cores that the control groups allow, v1 or v2; None if none of them has a limit.
 
     Args:
         membership: a file like /proc/self/cgroup.
@@ -39,10 +39,10 @@ def cpu_quota(membership: Path, mount: Path) -> float | None:
 
 
 def _groups(membership: Path, mount: Path) -> Iterator[Path]:
-    """Folders of this process's groups and of their parents: each of them may have a limit.
+    """Folders of this process's groups and of their parents, each of which may have a limit.
 
-    In a container the path may be that of the host, where only the root is mounted: what isn't
-    there has no limit.
+    In a container the path may be that of the host while only the root is mounted. A folder that
+    isn't there has no limit.
     """
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
@@ -58,7 +58,7 @@ def _groups(membership: Path, mount: Path) -> Iterator[Path]:
             continue
         own = PurePosixPath(path)
         for root in roots:
-            # A group outside of this namespace has "..", and no folder here.
+            # The path of a group outside this namespace contains "..", and has no folder here.
             yield from (
                 root / g.relative_to("/") for g in (own, *own.parents) if ".." not in g.parts
             )

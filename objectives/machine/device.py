@@ -1,4 +1,4 @@
-"""Which device training steps run on, and its peak memory."""
+"""The device that training steps run on, and its peak memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prefetch_tuning.objectives.spec import Device
 
 
 class DeviceError(ValueError):
-    """The device that was asked for is not there; the message says what to do."""
+    """The requested device isn't there; the message says what to do."""
 
 
 def select_device(wanted: Device) -> str:
-    """Restricts TensorFlow to the device and returns it in words, "cpu" or "gpu: NAME".
+    """Restricts TensorFlow to the device and returns its description, "cpu" or "gpu: NAME".
 
     Must come before anything else touches TensorFlow in this process.
 
     Raises:
-        DeviceError: "gpu" was asked for and TensorFlow sees none.
+        DeviceError: "gpu" was requested and TensorFlow sees none.
     """
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if wanted == "gpu" and not gpus:
@@ -31,14 +31,14 @@ def select_device(wanted: Device) -> str:
         tf.config.set_visible_devices([], "GPU")
         return "cpu"
     tf.config.set_visible_devices(gpus[:1], "GPU")
-    # Without this TensorFlow takes nearly all of the memory, whatever the trial needs.
+    # Without this, TensorFlow takes nearly all of the memory, no matter what the trial needs.
     tf.config.experimental.set_memory_growth(gpus[0], True)
     details = tf.config.experimental.get_device_details(gpus[0])
     return f"gpu: {details.get('device_name', gpus[0].name)}"
 
 
 def _why_no_gpu() -> str:
-    """Why TensorFlow sees none, as far as one can tell, and what to do about it."""
+    """Why TensorFlow sees no GPU, as far as this process can tell, and what to do about it."""
     if first_visible(os.environ) is None:
         hidden = os.environ["CUDA_VISIBLE_DEVICES"]
         return (
@@ -51,19 +51,19 @@ def _why_no_gpu() -> str:
 
 
 def lacked_device_memory(error: Exception) -> bool:
-    """Whether something failed because the GPU's memory did not suffice; never so on a CPU."""
+    """Whether the error means that the GPU ran out of memory; always False on a CPU."""
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     return on_gpu and device_memory_line(str(error)) is not None
 
 
 def reset_device_peak(device: str) -> None:
-    """Starts the peak anew; nothing on a CPU."""
+    """Resets the GPU's peak memory; does nothing on a CPU."""
     if device.startswith("gpu"):
         tf.config.experimental.reset_memory_stats("GPU:0")
 
 
 def device_peak_mib(device: str) -> float | None:
-    """Peak memory on the GPU in MiB; None on a CPU, where TensorFlow would answer zero."""
+    """Peak memory on the GPU in MiB; None on a CPU, where TensorFlow would report zero."""
     if not device.startswith("gpu"):
         return None
     return float(tf.config.experimental.get_memory_info("GPU:0")["peak"]) / MIB

@@ -1,6 +1,6 @@
-"""What NVML, the driver's own library, says of the GPU that training steps run on.
+"""What NVML, the driver's own library, reports about the GPU that training steps run on.
 
-NVML never initialises CUDA, so the study's process can ask it: CUDA itself would hold memory on the
+NVML never initialises CUDA, so the study's process can ask it. CUDA itself would hold memory on the
 device there, and no trial could be forked any more.
 """
 
@@ -14,19 +14,19 @@ from typing import Any, Self
 from prefetch_tuning.objectives.gpu_readings import event_names
 from prefetch_tuning.objectives.machine.process_tree import MIB
 
-# Of nvml.h; not read from the module, which a test replaces.
+# Constants from nvml.h. They aren't read from the module, because a test replaces it.
 CLOCK_SM = 1
 TEMPERATURE_GPU = 0
 
 
 def first_visible(environment: Mapping[str, str]) -> int | str | None:
-    """The first GPU that CUDA shows a process with this environment.
+    """The first GPU that CUDA shows to a process with this environment.
 
-    CUDA_VISIBLE_DEVICES lists indices or UUIDs, and whatever follows an invalid one is hidden.
+    CUDA_VISIBLE_DEVICES lists indices or UUIDs; CUDA hides everything after an invalid one.
 
     Returns:
-        An index, a UUID (`GPU-...` or `MIG-...`, which may be cut short), or None where the
-        variable hides every GPU.
+        An index, a UUID (`GPU-...` or `MIG-...`, possibly shortened), or None if the variable
+        hides every GPU.
     """
     listed = environment.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
@@ -38,14 +38,14 @@ def first_visible(environment: Mapping[str, str]) -> int | str | None:
 
 
 class Gpu:
-    """The first GPU that TensorFlow would see; use as a context manager, or `open` and `close`.
+    """The first GPU that TensorFlow would see; a context manager, or use `open` and `close`.
 
-    Nothing here raises: without the library nvidia-ml-py, a driver or a GPU, and for every question
-    that the driver does not answer, the answer is None. So it is before `open` and after `close`.
+    Nothing here raises. The answer is None without the library nvidia-ml-py, a driver or a GPU,
+    for every question that the driver doesn't answer, before `open` and after `close`.
     """
 
     def __init__(self, nvml: Any = None, environment: Mapping[str, str] | None = None) -> None:
-        """`nvml` takes the place of the module `pynvml`, `environment` that of `os.environ`."""
+        """`nvml` replaces the module `pynvml`, and `environment` replaces `os.environ`."""
         self._nvml = nvml
         self._environment = os.environ if environment is None else environment
         self._handle: Any = None
@@ -60,7 +60,7 @@ class Gpu:
     def open(self) -> Self:
         """Starts NVML and finds the device; `is_known` says whether there is one.
 
-        A second call does nothing, also where the first one found nothing.
+        A second call does nothing, even if the first one found no device.
         """
         wanted = first_visible(self._environment)
         if wanted is None or self._tried:
@@ -69,37 +69,37 @@ class Gpu:
         if self._nvml is None:
             try:
                 self._nvml = importlib.import_module("pynvml")
-            except ImportError:  # it comes with the extra `cuda`
+            except ImportError:  # the extra `cuda` installs it
                 return self
         try:
             self._nvml.nvmlInit()
-        except Exception:  # no driver here, or one that does not match the library
+        except Exception:  # there is no driver, or one that doesn't match the library
             return self
         self._started = True
         self._handle = self._find(wanted)
         return self
 
     def close(self) -> None:
-        """Lets go of NVML; closing twice does nothing."""
+        """Releases NVML; closing twice does nothing."""
         started, self._handle, self._tried, self._started = self._started, None, False, False
         if started:
             self._ask("nvmlShutdown")
 
     @property
     def is_known(self) -> bool:
-        """Whether NVML knows the device, so that asking makes sense."""
+        """Whether NVML knows the device, so it makes sense to ask."""
         return self._handle is not None
 
     # ---- what does not change
 
     @property
     def name(self) -> str | None:
-        """As `nvidia-smi -L` has it."""
+        """The name that `nvidia-smi -L` shows."""
         return _text(self._ask_device("nvmlDeviceGetName"))
 
     @property
     def driver_version(self) -> str | None:
-        """Of the kernel driver, like "570.86.15"."""
+        """Version of the kernel driver, like "570.86.15"."""
         return _text(self._ask("nvmlSystemGetDriverVersion")) if self.is_known else None
 
     @property
@@ -110,27 +110,27 @@ class Gpu:
 
     @property
     def memory_total_mib(self) -> float | None:
-        """Of the whole device, in MiB."""
+        """Memory of the whole device, in MiB."""
         memory = self._ask_device("nvmlDeviceGetMemoryInfo")
         return None if memory is None else float(memory.total) / MIB
 
     @property
     def max_sm_clock_mhz(self) -> float | None:
-        """The highest clock of the multiprocessors."""
+        """The highest clock of the multiprocessors, in MHz."""
         return _number(self._ask_device("nvmlDeviceGetMaxClockInfo", CLOCK_SM))
 
     # ---- what changes from moment to moment
 
     def memory_used_mib(self) -> float | None:
-        """In use on the whole device, by whatever process, in MiB."""
+        """Memory in use on the whole device, by any process, in MiB."""
         memory = self._ask_device("nvmlDeviceGetMemoryInfo")
         return None if memory is None else float(memory.used) / MIB
 
     def process_used_mib(self) -> dict[int, float | None] | None:
-        """MiB by the pid of each process that computes on the device.
+        """MiB in use, by the pid of each process that computes on the device.
 
-        A process whose share the driver does not tell has None. Inside a container the driver may
-        give the pids of the host, or no process at all.
+        The value is None for a process whose share the driver doesn't report. Inside a container
+        the driver may give the pids of the host, or no process at all.
         """
         found = self._ask_device("nvmlDeviceGetComputeRunningProcesses")
         if found is None:
@@ -144,34 +144,34 @@ class Gpu:
         return None if rates is None else float(rates.gpu)
 
     def sm_clock_mhz(self) -> float | None:
-        """The clock of the multiprocessors now."""
+        """The current clock of the multiprocessors, in MHz."""
         return _number(self._ask_device("nvmlDeviceGetClockInfo", CLOCK_SM))
 
     def temperature_c(self) -> float | None:
-        """Of the chip, in degrees Celsius."""
+        """Temperature of the chip, in degrees Celsius."""
         return _number(self._ask_device("nvmlDeviceGetTemperature", TEMPERATURE_GPU))
 
     def power_w(self) -> float | None:
-        """Of the whole board, in watts."""
+        """Power use of the whole board, in watts."""
         milliwatts = self._ask_device("nvmlDeviceGetPowerUsage")
         return None if milliwatts is None else float(milliwatts) / 1_000.0
 
     def clock_events(self) -> frozenset[str] | None:
         """Why the clocks are below their maximum now; see `gpu_readings.CLOCK_EVENTS`."""
         mask = self._ask_device("nvmlDeviceGetCurrentClocksEventReasons")
-        if mask is None:  # a driver or a library from before they were renamed
+        if mask is None:  # a driver or library older than the function's renaming
             mask = self._ask_device("nvmlDeviceGetCurrentClocksThrottleReasons")
         return None if mask is None else event_names(int(mask))
 
     def _find(self, wanted: int | str) -> Any:
         if isinstance(wanted, int):
-            # NVML counts by PCI bus. CUDA counts the fastest first, so that on a host with
-            # different GPUs the two agree only under CUDA_DEVICE_ORDER=PCI_BUS_ID.
+            # NVML counts by PCI bus. CUDA counts the fastest first, so on a host with different
+            # GPUs the two agree only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
             return self._ask("nvmlDeviceGetHandleByIndex", wanted)
         found = self._ask("nvmlDeviceGetHandleByUUID", wanted)
         if found is not None:
             return found
-        # CUDA takes the beginning of a UUID, NVML only the whole of it.
+        # CUDA accepts the beginning of a UUID, NVML only all of it.
         for index in range(self._ask("nvmlDeviceGetCount") or 0):
             handle = self._ask("nvmlDeviceGetHandleByIndex", index)
             uuid = None if handle is None else _text(self._ask("nvmlDeviceGetUUID", handle))
@@ -184,10 +184,10 @@ class Gpu:
         return None if handle is None else self._ask(function, handle, *arguments)
 
     def _ask(self, function: str, *arguments: object) -> Any:
-        """What NVML answers; None where it does not, whatever the reason.
+        """NVML's answer; None if it gives none, for any reason.
 
         Drivers differ in what they support, virtual and shared GPUs even more, and old libraries
-        lack functions: none of it is a reason to end a study.
+        lack functions. None of that is a reason to end a study.
         """
         try:
             return getattr(self._nvml, function)(*arguments)

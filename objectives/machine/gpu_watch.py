@@ -1,4 +1,4 @@
-"""Looks at the GPU while a trial runs: how busy it is, how fast its clock, what holds it back."""
+"""Samples the GPU while a trial runs: how busy it is, how fast its clock is, what throttles it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Self
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.machine.gpu import Gpu
 
-# A look is four questions to the driver, some 0.1 ms in all.
+# A look asks the driver four questions, which takes about 0.1 ms in all.
 LOOK_EVERY_S = 0.05
-# A driver that does not answer must not hold up the study.
+# A driver that doesn't answer must not hold up the study.
 JOIN_TIMEOUT_S = 2.0
 
 
 class Looks:
-    """What was seen from one `__enter__` to its `__exit__`."""
+    """The samples between one `__enter__` and its `__exit__`."""
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
@@ -29,7 +29,7 @@ class Looks:
         self.problem: str | None = None
 
     def look(self) -> bool:
-        """Takes one sample; False where there is no point in taking another."""
+        """Takes one sample; returns False if there is no point in taking another."""
         gpu = self._gpu
         found = (
             (self._utilisation, gpu.utilisation_percent()),
@@ -48,7 +48,7 @@ class Looks:
         return True
 
     def readings(self) -> GpuReadings | None:
-        """What they come to; None where nothing was seen at all."""
+        """A summary of the samples; None if nothing was seen at all."""
         if not self._count:
             return None
         return GpuReadings(
@@ -69,11 +69,11 @@ class Looks:
 class GpuWatch:
     """Looks at an open `Gpu` every 50 ms for as long as a `with` block runs.
 
-    Nothing of it raises, and an exception of the block passes through. It can be used again and
-    again; a `Gpu` that is not known costs nothing, not even a thread.
+    It never raises, and an exception in the block passes through. It can be used repeatedly. A
+    `Gpu` that isn't known costs nothing, not even a thread.
 
     Attributes:
-        readings: of the latest block that ended; None where nothing is known.
+        readings: readings of the latest block that ended; None if nothing is known.
     """
 
     def __init__(self, gpu: Gpu, every_s: float = LOOK_EVERY_S) -> None:
@@ -87,7 +87,7 @@ class GpuWatch:
     def __enter__(self) -> Self:
         self.readings, self._looks, self._thread = None, None, None
         if self._gpu.is_known:
-            # New ones each time: a thread that hangs in the driver keeps those that it has.
+            # New objects each time: a thread that hangs in the driver keeps the ones it has.
             self._end, self._looks = threading.Event(), Looks(self._gpu)
             arguments = (self._looks, self._end, self._every_s)
             self._thread = threading.Thread(
@@ -110,5 +110,5 @@ def _look_until(looks: Looks, end: threading.Event, every_s: float) -> None:
     try:
         while looks.look() and not end.wait(every_s):
             pass
-    except Exception as error:  # what was seen until then still holds
+    except Exception as error:  # the samples taken until then remain valid
         looks.problem = f"{type(error).__name__}: {error}"

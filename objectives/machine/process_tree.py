@@ -10,14 +10,15 @@ from pathlib import Path
 import psutil
 
 MIB = 1024.0 * 1024.0
-# Finding the children means reading all of /proc, some milliseconds: not beside every window.
+# Finding the children means reading all of /proc. That takes some milliseconds, too much to do at
+# every window.
 LOOK_EVERY_S = 1.0
 
 
 def resident_peak_mib(pid: int | str = "self") -> float:
     """`VmHWM` of one process, in MiB.
 
-    Not `ru_maxrss`: in the child of a large parent it begins at the parent's size.
+    It isn't `ru_maxrss`, because in the child of a large parent that starts at the parent's size.
 
     Raises:
         OSError: the process is gone, or this system has no /proc.
@@ -29,7 +30,7 @@ def resident_peak_mib(pid: int | str = "self") -> float:
 
 
 class ProcessTree:
-    """This process and its descendants, measured from when the object was made."""
+    """This process and its descendants, measured from the creation of this object."""
 
     def __init__(self) -> None:
         self._start_mib = resident_peak_mib()
@@ -39,7 +40,7 @@ class ProcessTree:
         self._children_cpu_s: dict[int, float] = {}
 
     def look(self) -> None:
-        """Notes which children there are and what they hold now; between looks nothing is seen."""
+        """Records the current children and their memory; what happens between looks is missed."""
         self._looked = time.monotonic()
         self._children = psutil.Process().children(recursive=True)
         held_mib = added_mib(psutil.Process(), self._children)
@@ -47,11 +48,11 @@ class ProcessTree:
 
     @property
     def peak_mib(self) -> float:
-        """MiB: this process's peak over its start, and the most that its children held at once."""
+        """This process's peak over its start plus the largest total of its children, in MiB."""
         return resident_peak_mib() - self._start_mib + self._children_peak_mib
 
     def cpu_s(self) -> float:
-        """CPU seconds of all threads so far, and of the children as last seen."""
+        """CPU seconds of all threads so far, plus those of the children when last seen."""
         if time.monotonic() - self._looked >= LOOK_EVERY_S:
             self.look()
         for child in self._children:
@@ -62,13 +63,13 @@ class ProcessTree:
 
 
 def added_mib(parent: psutil.Process, children: Sequence[psutil.Process]) -> float:
-    """What its descendants hold beside a process itself, in MiB.
+    """What a process's descendants use in addition to the process itself, in MiB.
 
-    Not their resident size: a forked child shares hundreds of MiB of TensorFlow with its parent.
-    Such a child counts by what it has to itself. Its proportional size would be a part of what is
-    shared, so that sixteen children together seem to hold almost all of it once more. Other
-    children (which have a command line of their own) count by that size, for they share among
-    themselves.
+    This isn't their resident size, because a forked child shares hundreds of MiB of TensorFlow with
+    its parent. Such a child counts by its unique size. Its proportional size would include a part
+    of what is shared, and sixteen children together would seem to add almost all of it again.
+    Other children, which have a different command line, count by their proportional size, because
+    they share memory among themselves.
     """
     total = 0.0
     own = _command_line(parent)
@@ -87,7 +88,7 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 
 def tree_resident_mib(pid: int) -> float:
-    """What process `pid` and its descendants hold now, in MiB; 0 once it ended."""
+    """What process `pid` and its descendants use now, in MiB; 0 once it has ended."""
     try:
         parent = psutil.Process(pid)
         children = parent.children(recursive=True)

@@ -1,4 +1,4 @@
-"""The host's own speed, timed beside every trial: shared machines drift by up to 2x in an hour."""
+"""The host's own speed, timed around every trial: shared machines drift by up to 2x in an hour."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 import numpy as np
 
 # Seconds that `fixed_work` took on the machine that defines index 1.0 (2 AMD EPYC cores, CPython
-# 3.11). Only ratios matter: a trial with half the index ran on a host half as fast.
+# 3.11). Only ratios matter: a trial with half the index ran on a host that was half as fast.
 REFERENCE_S = 0.0045
 REPEATS = 3
 
 
 def fixed_work() -> int:
-    """A short piece of work like a pipeline's own: bytecode, native loops, memory traffic."""
+    """A short piece of work like that of a pipeline: bytecode, native loops, memory traffic."""
     total = 0
     for number in range(30_000):
         total += number * number
@@ -26,7 +26,7 @@ def fixed_work() -> int:
 
 
 def time_fixed_work() -> float:
-    """Seconds of one `fixed_work`, the median of a few."""
+    """Seconds of one `fixed_work`: the median of a few."""
     times = []
     for _ in range(REPEATS):
         begin = time.perf_counter()

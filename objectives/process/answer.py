@@ -1,4 +1,4 @@
-"""What comes of a job: its answer, or how its process ended instead."""
+"""The result of a job: its answer, or how its process ended without one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def await_answer(
     result: IO[bytes], control: socket.socket, pid: int, deadline_s: float, cap_mib: float | None
 ) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
-    """Reads the answer's line; a failure if the deadline or the memory cap comes first."""
+    """Reads the answer's line; returns a failure if the deadline or the memory cap comes first."""
     end, look_at = time.monotonic() + deadline_s, 0.0
     answer = b""
     while True:
@@ -34,9 +34,9 @@ def await_answer(
             if answer.endswith(b"\n"):
                 return None, answer
             if not part:
-                return None, None  # it ended without an answer; the wait status says how
+                return None, None  # the process ended without an answer; its wait status says how
         elif ready and not select.select([result.fileno()], [], [], 0)[0]:
-            # The server says that the trial ended, or is gone itself: an answer would be here.
+            # The server reports the trial's end or is gone itself. An answer would be here by now.
             return None, None
         if time.monotonic() > end:
             return ("timeout", f"no result within {deadline_s:g} s; killed"), None
@@ -49,18 +49,18 @@ def await_answer(
 
 
 def from_status(status: int) -> tuple[FailureKind, str]:
-    """The failure that a process's wait status means."""
+    """The failure that a process's wait status stands for."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return "crash", f"the trial's process exited with status {code} and no result"
+        return "crash", f"the trial's process exited with status {code} and without a result"
     name = signal.Signals(-code).name
     if -code in OUTSIDE_SIGNALS:
-        return "killed", f"killed by {name}: from outside, or by the kernel for lack of memory"
+        return "killed", f"killed by {name}, from outside or by the kernel for lack of memory"
     return "crash", f"the trial's process crashed with {name}"
 
 
 def receive(control: socket.socket) -> dict[str, Any] | None:
-    """The server's next message; None when it is gone."""
+    """The server's next message; None if the server is gone."""
     try:
         message = control.recv(4_096)
     except ConnectionError:
@@ -69,13 +69,13 @@ def receive(control: socket.socket) -> dict[str, Any] | None:
 
 
 def kill_group(pid: int) -> None:
-    """Ends a trial and whatever it started."""
+    """Kills a trial and everything that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def tail(output: IO[bytes]) -> str:
-    """The last lines of what the process wrote."""
+    """The last lines that the process wrote."""
     size = output.seek(0, os.SEEK_END)
     output.seek(max(size - OUTPUT_BYTES, 0))
     text = output.read().decode(errors="replace")

@@ -1,13 +1,13 @@
-"""A process with TensorFlow imported and nothing initialised, which forks one trial at a time.
+"""A process that has imported TensorFlow but initialised nothing, and forks one trial at a time.
 
-Importing TensorFlow takes seconds and a fork of a process that has it takes milliseconds. This is
-not `multiprocessing`'s fork server, because that one imports the caller's `__main__` again in
-every child: Optuna and MLflow with the command line, a person's whole script with the Python API.
+Importing TensorFlow takes seconds; forking a process that has imported it takes milliseconds. This
+isn't `multiprocessing`'s fork server, because that one imports the caller's `__main__` again in
+every child: Optuna and MLflow from the command line, a user's whole script from the Python API.
 
-Protocol, on a Unix socket of datagrams: the server says `{"ready": ..., "forks": true|false}`; a
-request is a job's JSON with two descriptors, for the answer and for the output; the server says
-`{"pid": N}` and later `{"status": wait status}`. When the other end closes, the running trial is
-killed and the server leaves, so that nothing outlives the study.
+Protocol, over a Unix socket of datagrams: the server sends `{"ready": ..., "forks": true|false}`. A
+request is a job's JSON with two descriptors, one for the answer and one for the output. The server
+sends `{"pid": N}` and later `{"status": wait status}`. When the other end closes, the server kills
+the running trial and exits, so that nothing outlives the study.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAZY_MODULES = (
 
 def main(control_fd: int, mode: str) -> None:
     """Serves until the other end of the socket is closed; `mode` is "fork" or "spawn"."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     control = socket.socket(fileno=control_fd)
     forks = mode == "fork"
     if forks:
@@ -55,27 +55,27 @@ def main(control_fd: int, mode: str) -> None:
         try:
             _send(control, {"pid": pid})
             _send(control, {"status": _wait(control, pid)})
-        except OSError:  # the parent went away in the middle of a trial
+        except OSError:  # the parent exited in the middle of a trial
             _kill_group(pid)
             os.waitpid(pid, 0)
             return
 
 
 def preload() -> None:
-    """Imports all that a trial needs, so that a fork begins with it.
+    """Imports everything that a trial needs, so that a fork starts with it.
 
-    Keras and tf.data import some modules only when first used; the list names those that a trial
-    would otherwise pay for each time.
+    Keras and tf.data import some modules only at first use. `LAZY_MODULES` names those that every
+    trial would otherwise import again.
     """
     for module in LAZY_MODULES:
         importlib.import_module(module)
-    # What is alive now stays alive: left out of collections, its pages stay shared with the trials.
+    # What is alive now stays alive. Kept out of collections, its pages stay shared with the trials.
     gc.collect()
     gc.freeze()
 
 
 def touches_cuda() -> bool:
-    """Whether this process holds an NVIDIA device open: its children could not use the GPU."""
+    """Whether this process has an NVIDIA device open; its children couldn't use the GPU then."""
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if str(descriptor.readlink()).startswith("/dev/nvidia"):
@@ -88,14 +88,14 @@ def _start_trial(
 ) -> int:
     with warnings.catch_warnings():
         # "multi-threaded, use of fork() may lead to deadlocks": the threads are idle pools of
-        # libraries that handle forks; TensorFlow's own threads start in the child.
+        # libraries that handle forks. TensorFlow's own threads start in the child.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         return pid
     try:
         control.close()
-        os.setsid()  # a process group of its own, which the parent can kill as a whole
+        os.setsid()  # a separate process group, which the parent can kill as a whole
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.dup2(output_fd, 1)
         os.dup2(output_fd, 2)
@@ -118,7 +118,7 @@ def _start_trial(
 
 
 def _wait(control: socket.socket, pid: int) -> int:
-    """The trial's wait status, or OSError when the parent closes the socket first."""
+    """The trial's wait status; raises OSError if the parent closes the socket first."""
     pidfd = os.pidfd_open(pid)
     try:
         ready, _, _ = select.select([control.fileno(), pidfd], [], [])

@@ -1,6 +1,6 @@
-"""Which backend Keras will start with, told without importing it.
+"""Finds out which backend Keras will start with, without importing Keras.
 
-On a backend that isn't installed, `import keras` itself fails with a traceback from deep inside.
+If that backend isn't installed, `import keras` itself fails with a traceback from deep inside.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TENSORFLOW = "tensorflow"
 
 
 def why_not_tensorflow() -> str | None:
-    """One line that says what to do; None where a process started from this one uses TensorFlow."""
+    """One line that says what to do; None if a process started from here would use TensorFlow."""
     backend, setting = configured_backend()
     if backend == TENSORFLOW:
         return None
@@ -24,14 +24,14 @@ def why_not_tensorflow() -> str | None:
 
 
 def configured_backend() -> tuple[str, str]:
-    """The backend's name and the setting it comes from, in the order in which Keras reads them."""
+    """The backend and the setting that it comes from, looked up in the same order as Keras does."""
     variable = os.environ.get("KERAS_BACKEND")
     if variable:
         return variable, f"KERAS_BACKEND={variable}"
     path = _keras_folder() / "keras.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("backend", TENSORFLOW)
-    except (OSError, ValueError, AttributeError):  # no such file, or one that Keras won't read
+    except (OSError, ValueError, AttributeError):  # no such file, or one that Keras can't read
         found = TENSORFLOW
     return str(found), str(path)
 

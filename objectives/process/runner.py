@@ -1,4 +1,4 @@
-"""The study's side of a trial: a fresh process, a deadline, a memory cap, and a clean kill."""
+"""The study's side of a trial: a fresh process, a deadline, a memory cap and a clean kill."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.source import PipelineError
 
 INSPECT_DEADLINE_S = 120.0
-# Share of the memory that is free when a trial starts which the trial may take.
+# A trial may take this share of the memory that is free when it starts.
 HOST_CAP_SHARE = 0.8
 
 
 @contextlib.contextmanager
 def host_lock() -> Iterator[None]:
-    """One measured trial a host at a time: two side by side would measure each other."""
+    """Lets only one trial be measured per host: two at a time would measure each other."""
     path = Path(tempfile.gettempdir()) / "prefetch-tuning.lock"
     with FileLock(path, mode=0o666):
         yield
@@ -52,13 +52,13 @@ def host_lock() -> Iterator[None]:
 class TrialRunner:
     """Starts the fork server and runs one job after another through it.
 
-    Use as a context manager. `start` returns at once; the first job waits for the server.
+    Use as a context manager. `start` returns at once; the first job waits until the server is up.
     """
 
     def __init__(self, *, fork: bool = True, gpu: Gpu | None = None) -> None:
-        """`fork=False` starts a new interpreter for each trial, as is done where CUDA is in use.
+        """`fork=False` starts a new interpreter for each trial, as happens if CUDA is in use.
 
-        `gpu` is the one that is looked at beside trials that may run on it.
+        `gpu` is sampled during the trials that may run on it.
         """
         self._server = ServerProcess("fork" if fork else "spawn")
         self._gpu = Gpu() if gpu is None else gpu
@@ -75,27 +75,27 @@ class TrialRunner:
         """Starts the server, which imports TensorFlow in the background.
 
         Raises:
-            WorkerError: Keras is set to another backend; the server's import of it might fail.
+            WorkerError: Keras is set to another backend, and importing that might fail.
         """
         self._server.start()
 
     @property
     def forks(self) -> bool:
-        """False where each trial starts a new interpreter, because CUDA was in use."""
+        """False if each trial starts a new interpreter, because CUDA was in use."""
         return self._server.forks
 
     @property
     def server_pid(self) -> int | None:
-        """Of the process that forks the trials; None before `start` and after `close`."""
+        """The pid of the process that forks the trials; None before `start` and after `close`."""
         return self._server.pid
 
     def close(self) -> None:
-        """Ends the server, and with it a trial that is still running."""
+        """Ends the server and any trial that is still running."""
         self._server.end()
         self._gpu.close()
 
     def try_inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo | TrialFailure:
-        """Imports and checks a pipeline in a process of its own; measures nothing."""
+        """Imports and checks a pipeline in a separate process; measures nothing."""
         job = {"job": "inspect", "pipeline": pipeline, "seed": seed, "device": device}
         answer = self._run(job, INSPECT_DEADLINE_S, None)
         if isinstance(answer, TrialFailure):
@@ -107,10 +107,10 @@ class TrialRunner:
         return PipelineInfo.model_validate(answer["info"])
 
     def inspect(self, pipeline: str, seed: int, device: Device) -> PipelineInfo:
-        """`try_inspect` for a command that cannot go on without the pipeline.
+        """`try_inspect` for a command that needs the pipeline to continue.
 
         Raises:
-            PipelineError: it cannot be used; one line says why.
+            PipelineError: the pipeline can't be used; one line says why.
         """
         info = self.try_inspect(pipeline, seed, device)
         if isinstance(info, TrialFailure):
@@ -118,7 +118,7 @@ class TrialRunner:
         return info
 
     def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
-        """Measures what each stage of a pipeline costs by itself, alone on this host."""
+        """Measures the cost of each stage alone, while nothing else is measured on this host."""
         job = {"job": "stages", "pipeline": pipeline, "seed": seed, "device": device}
         answer = self._alone(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
@@ -128,7 +128,7 @@ class TrialRunner:
     def measure_limit(
         self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
     ) -> LimitTerms | TrialFailure:
-        """Measures the terms of a pipeline's limit in a fresh process, alone on this host."""
+        """Measures the limit's terms in a fresh process; nothing else is measured on this host."""
         job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
         job |= {"device": device, "vectorized": vectorized}
         with host_lock(), self._watching(device) as watch:
@@ -141,7 +141,7 @@ class TrialRunner:
         return terms.model_copy(update={"gpu": watch.readings if watch else None})
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
-        """Measures one configuration, alone on this host, whatever becomes of its process."""
+        """Measures one configuration, alone on this host; a process that dies gives a failure."""
         cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "measure", "spec": spec.model_dump(mode="json")}
         with host_lock():
@@ -155,20 +155,20 @@ class TrialRunner:
             return _failure(answer)
         measurement = Measurement.model_validate(answer["measurement"])
         index = speed_index(before_s, after_s)
-        # What was skipped is logged there, which is worth keeping of a trial that went well, too.
+        # The trial logged what it skipped. That is worth keeping even if the trial went well.
         output = answer["output"] if measurement.skipped_elements else ""
-        # "auto" may have ended on the CPU, beside a GPU that TensorFlow cannot use.
+        # "auto" may have ended up on the CPU although NVML sees a GPU that TensorFlow can't use.
         on_gpu = measurement.device.startswith("gpu")
         seen = watch.readings if watch and on_gpu else None
         more = {"host_speed_index": index, "output": output, "gpu": seen}
         return measurement.model_copy(update=more)
 
     def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
-        """The digests of a configuration's first batches, read without training.
+        """Returns the digests of a configuration's first batches, read without training.
 
         Args:
-            spec: `digest_batches` says how many; `deadline_s` is for what comes beyond `most_s`,
-                the start and the batch that is being read when it is over.
+            spec: `digest_batches` is the number of batches. `deadline_s` covers what comes on top
+                of `most_s`: the start, and the batch that is being read when `most_s` is over.
             most_s: seconds after which no further batch is read.
         """
         cap_mib = spec.host_cap_mib or default_cap_mib()
@@ -180,18 +180,18 @@ class TrialRunner:
 
     @contextlib.contextmanager
     def _watching(self, device: Device) -> Iterator[GpuWatch | None]:
-        """Looks at the GPU meanwhile, where steps may run on one; None on the CPU."""
+        """Samples the GPU during the block if steps may run on one; yields None on the CPU."""
         if device == "cpu":
             yield None
             return
-        self._gpu.open()  # at the first trial that needs it, and kept open
+        self._gpu.open()  # opened by the first trial that needs it, and kept open
         with self._watch as watch:
             yield watch
 
     def _alone(
         self, job: dict[str, Any], deadline_s: float, cap_mib: float
     ) -> dict[str, Any] | TrialFailure:
-        """Runs a job while nothing else is measured on this host; its own failure is one, too."""
+        """Runs a job while nothing else is measured on this host; its failure becomes one here."""
         with host_lock():
             answer = self._run(job, deadline_s, cap_mib)
         if isinstance(answer, TrialFailure) or "failure" not in answer:
@@ -215,7 +215,7 @@ class TrialRunner:
             try:
                 failure, answer = await_answer(result, control, pid, deadline_s, cap_mib)
             finally:
-                kill_group(pid)  # also what the trial left behind, whether or not it answered
+                kill_group(pid)  # also ends what the trial left behind, even if it answered
             ended = receive(control)
             if answer is not None:
                 return {**json.loads(answer), "output": tail(output)}
@@ -232,10 +232,10 @@ class TrialRunner:
 
 
 def default_cap_mib() -> float:
-    """What a process may take of the memory that is free now, in MiB."""
+    """How much of the memory that is free now a process may take, in MiB."""
     return HOST_CAP_SHARE * float(psutil.virtual_memory().available) / MIB
 
 
 def _failure(answer: dict[str, Any]) -> TrialFailure:
-    """The failure that a trial reported itself, with its output."""
+    """The failure that the trial itself reported, with its output."""
     return TrialFailure.model_validate({**answer["failure"], "output": answer["output"]})

@@ -1,4 +1,4 @@
-"""The process that forks trials, as the study sees it: started, ready, gone."""
+"""The process that forks trials, as the study sees it: it is started, ready or gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefetch_tuning.objectives.process.answer import receive, tail
 from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
 
 READY_TIMEOUT_S = 180.0
-# -P: what lies in the current directory must not stand in for this project or its libraries.
+# -P: a module in the current directory must not shadow this project or its libraries.
 SERVER = [sys.executable, "-P", "-m", "prefetch_tuning.objectives.process.fork_server"]
 
 
@@ -21,10 +21,10 @@ class WorkerError(RuntimeError):
 
 
 class ServerProcess:
-    """Starts the fork server, and anew where it died.
+    """Starts the fork server, and restarts it if it died.
 
     Attributes:
-        forks: False where it starts a new interpreter for each trial; known once it is ready.
+        forks: False if the server starts a new interpreter for each trial; known once it is ready.
     """
 
     def __init__(self, mode: str) -> None:
@@ -38,14 +38,14 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the server; None before `start` and after `end`."""
+        """The server's pid; None before `start` and after `end`."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Starts the server, which imports TensorFlow in the background.
 
         Raises:
-            WorkerError: Keras is set to another backend; the server's import of it might fail.
+            WorkerError: Keras is set to another backend, and importing that might fail.
         """
         if (reason := why_not_tensorflow()) is not None:
             raise WorkerError(reason)
@@ -63,10 +63,10 @@ class ServerProcess:
         self._control, self._ready = ours, False
 
     def connect(self) -> socket.socket:
-        """The socket of a server that is ready, started anew if it died.
+        """Returns the socket of a ready server, which is restarted if it died.
 
         Raises:
-            WorkerError: it could not be started.
+            WorkerError: the server couldn't be started.
         """
         if self._process is None or self._process.poll() is not None:
             self.end()
@@ -89,12 +89,12 @@ class ServerProcess:
         return self._control
 
     def end(self) -> None:
-        """Ends the server, and with it a trial that is still running."""
+        """Ends the server and any trial that is still running."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
             try:
-                # One that is still importing TensorFlow would notice seconds later.
+                # A server that is still importing TensorFlow would notice only seconds later.
                 self._process.wait(timeout=5 if self._ready else 0)
             except subprocess.TimeoutExpired:
                 self._process.kill()

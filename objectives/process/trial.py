@@ -1,4 +1,4 @@
-"""One configuration, measured in this process."""
+"""Measures one configuration in this process."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
 
-# Elements of the digest and of the batch that the step is traced on.
+# Elements that the digest covers, and that the batch for tracing the step is made of.
 FIRST_ELEMENTS = 4
 
 
 class Trial:
-    """One configuration measured in this process; `stage` and `source` tell what failed, if any."""
+    """One configuration, measured in this process; `stage` and `source` tell which part failed."""
 
     def __init__(self, spec: TrialSpec) -> None:
         self.spec = spec
@@ -52,7 +52,7 @@ class Trial:
         self.source: SourceMonitor | None = None
 
     def run(self) -> Measurement:
-        """Builds, traces, starts the iterator and measures; see `steady_state` for the rules."""
+        """Builds, traces, starts the iterator and measures; `steady_state` has the rules."""
         spec, tree = self.spec, ProcessTree()
         device = self.device = select_device(spec.device)
         keras.utils.set_random_seed(spec.seed)
@@ -66,7 +66,7 @@ class Trial:
         feed.trace(traced)
         reset_device_peak(device)
 
-        # A chain of one's own has no source that could be watched; most of it is one.
+        # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
         feed.start()
@@ -87,7 +87,7 @@ class Trial:
         nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
         device_peak = device_peak_mib(device)
         ceilings = None
-        if spec.ceilings:  # last, so that neither peak has anything of it
+        if spec.ceilings:  # last, so that it counts towards neither memory peak
             batch_s = seconds / len(state.step_s)
             ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop, batch_s)
         return Measurement(
@@ -125,7 +125,7 @@ class Trial:
     def read(self, most_s: float) -> list[str]:
         """Reads the first batches without a model or a step; returns the digest of each.
 
-        Those of `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
+        Reads `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
         """
         spec, end = self.spec, time.perf_counter() + most_s
         select_device(spec.device)
@@ -148,13 +148,13 @@ class Trial:
         if isinstance(pipeline, BatchesPipeline):
             batch = first_batch(pipeline, spec.config.batch_size, spec.seed)
             return None, [batch], batch
-        # Before TensorFlow runs anything: its threads would not be there in forked processes.
+        # Before TensorFlow runs anything: forked processes would lack its threads.
         source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
         elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
         return source, elements, sample_batch(pipeline, elements, spec.config.batch_size)
 
     def failure(self, error: Exception) -> TrialFailure:
-        """Names what went wrong, by the exception or else by the stage that it came from."""
+        """Names what went wrong, by the exception, or otherwise by the stage that it came from."""
         cause = self.source.error if self.source and self.source.error else None
         kind = self.stage
         if isinstance(error, StopIteration | tf.errors.OutOfRangeError):
@@ -175,7 +175,7 @@ class Trial:
 
 
 def _lacks_device_memory(error: Exception, device: str) -> bool:
-    """Whether the GPU's memory did not suffice for this trial."""
+    """Whether the GPU didn't have enough memory for this trial."""
     return (
         device.startswith("gpu")
         and isinstance(error, tf.errors.OpError)
@@ -184,10 +184,10 @@ def _lacks_device_memory(error: Exception, device: str) -> bool:
 
 
 def quote(error: Exception) -> str:
-    """What an error says, in one line."""
+    """An error's message, in one line."""
     if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
         return str(error)
     first = str(error).strip().split("\n")[0]
-    # Where memory is lacking, the line that says so; the first is often "Graph execution error:".
+    # If memory ran out, the line that says so; the first is often "Graph execution error:".
     line = device_memory_line(str(error)) if isinstance(error, tf.errors.OpError) else None
     return f"{type(error).__name__}: {line or first}"

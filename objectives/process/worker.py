@@ -1,4 +1,4 @@
-"""The trial's process: one job in, one JSON line out on a pipe of its own, never on stdout."""
+"""The trial's process: reads one job and writes one JSON line to its own pipe, never to stdout."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def run_job(request: str) -> str:
 
 
 def serve(request: str, result_fd: int) -> None:
-    """Runs the job, writes its answer to `result_fd` and leaves, skipping every clean-up.
+    """Runs the job, writes its answer to `result_fd` and exits without any clean-up.
 
     A tf.data iterator over an endless generator can hang the interpreter's shutdown.
     """
     status = 1
-    # What the generator starts must not hold the pipe open when this process is killed.
+    # Processes that the generator starts must not keep the pipe open once this process is killed.
     os.set_inheritable(result_fd, False)
     os.register_at_fork(after_in_child=lambda: os.close(result_fd))
     try:
@@ -121,5 +121,5 @@ def _answer(key: str, value: BaseModel) -> str:
     return json.dumps({key: value.model_dump(mode="json")})
 
 
-if __name__ == "__main__":  # where forking is not safe, the fork server starts this instead
+if __name__ == "__main__":  # the fork server starts this where forking isn't safe
     serve(sys.argv[2], int(sys.argv[1]))

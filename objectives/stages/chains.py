@@ -1,7 +1,7 @@
-"""Chains that each hold one stage of a pipeline, and what an example costs in them.
+"""Chains that each contain one stage of a pipeline, and the cost per example in each of them.
 
 A stage's own cost is the difference between the chain with it and the chain without it. The
-elements of the chains lie in memory, so that the map and the batching run without the generator.
+elements are in memory, so the map and the batching run without the generator.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
-# Real elements kept in memory.
+# Real elements that are kept in memory, and the time and memory after which no more are added.
 KEPT_ELEMENTS = 64
 KEPT_S, KEPT_MIB = 0.5, 256.0
-# A block of large elements has fewer of them.
+# A block of large elements contains fewer of them.
 BLOCK_BYTES = 16 * MIB
-# A slow stage is measured in smaller batches, so that a window holds more than one.
+# A slow stage is measured in smaller batches, so that a window contains more than one.
 LONGEST_BATCH_S = 0.05
 
 
 class Kept(GeneratorPipeline):
-    """Elements that there are, to be handed over like a generator's; they train nothing."""
+    """Elements that already exist, to hand to tf.data as a generator would; there is no model."""
 
     name = "kept"
     batch_sizes = ()
@@ -87,16 +87,16 @@ class StageChains:
         )
 
     def generator(self, readings: int = 2) -> StageCost:
-        """The bare generator: of the same elements several times, the fastest.
+        """The bare generator: the fastest of `readings` readings of the same elements.
 
-        Files wait for the disk at their first reading only. So they do in the trials, which all
-        read the same elements.
+        Only the first reading of a file waits for the disk. The same is true in the trials, which
+        all read the same elements.
         """
         costs = [self._generator_from(self._endless()) for _ in range(readings)]
         return min(costs, key=lambda cost: cost.wall_s)
 
     def batched(self) -> StageCost:
-        """Elements that lie in memory, in batches."""
+        """Elements in memory, in batches."""
         return self._chain(lambda: self._kept)
 
     def fed(self) -> StageCost:
@@ -108,26 +108,26 @@ class StageChains:
         return self._chain(generated.repeat)
 
     def mapped(self, **settings: Any) -> StageCost:
-        """Elements that lie in memory, mapped one by one under these settings, in batches."""
+        """Elements in memory, mapped one by one with these settings, in batches."""
         config = self._config(**settings)
         return self._chain(lambda: mapped(self._kept, self._pipeline.transform, config), config)
 
     def mapped_in_batches(self) -> StageCost:
-        """Elements that lie in memory, in batches that are mapped as a whole."""
+        """Elements in memory, in batches that are mapped as a whole."""
         batches = batch_elements(self._kept, self._batch_size)
         return self.cost(
             self._taken(batches.map(batch_transform(self._pipeline)), self._batch_size)
         )
 
     def fitting_block(self, most: int) -> int:
-        """Elements of a block, from 2 to `most`, fewer where they are large."""
+        """Elements per block, from 2 to `most`; fewer if they are large."""
         each = sum(map(nbytes, self._elements)) / len(self._elements)
         return max(2, min(most, int(BLOCK_BYTES / max(each, 1.0))))
 
     def in_blocks(self, chunk: int) -> StageCost:
-        """Elements that lie in memory, handed over in blocks, regrouped to batches.
+        """Elements in memory, handed over in blocks and regrouped into batches.
 
-        Beside a generator that waits for milliseconds the microseconds of a block would be lost.
+        With a generator that waits for milliseconds, the microseconds of a block would be lost.
         """
         kept = Kept(self._pipeline.element_spec, self._elements)
         source = SourceMonitor(kept, self._seed, self._config(generator_chunk=chunk))
@@ -135,7 +135,7 @@ class StageChains:
         return self.cost(self._taken(batches, self._batch_size))
 
     def cost(self, feed: Feed) -> StageCost:
-        """Seconds per example of whatever `feed` runs."""
+        """Seconds per example of what `feed` runs."""
         state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
         self.measured_s += state.seconds
         return cost_of(state)
@@ -149,7 +149,7 @@ class StageChains:
         return chain.from_iterable(source() for _ in iter(int, 1))
 
     def _keep(self) -> list[Any]:
-        """The first elements, fewer where they are slow or large."""
+        """The first elements; fewer if they are slow or large."""
         source = self._endless()
         elements: list[Any] = []
         end, size = time.monotonic() + KEPT_S, 0.0
@@ -161,7 +161,7 @@ class StageChains:
         return elements
 
     def _generator_from(self, source: Iterator[Any]) -> StageCost:
-        next(source)  # opens and loads what it needs
+        next(source)  # the first element opens and loads what the generator needs
         begin = time.perf_counter()
         next(source)
         count = fitting(time.perf_counter() - begin, 1_000)
@@ -174,13 +174,13 @@ class StageChains:
     def _chain(
         self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig | None = None
     ) -> StageCost:
-        """Cost of a chain up to its batches, per example, with no look-ahead at its end."""
+        """Cost per example of a chain up to its batches, without look-ahead at its end."""
         each_s = self._first_look_s(elements(), config)
         size = fitting(each_s, self._batch_size)
         return self.cost(self._taken(batch_elements(elements(), size), size, config))
 
     def _first_look_s(self, elements: tf.data.Dataset, config: PipelineConfig | None) -> float:
-        """Roughly the seconds of one element, by the fastest of a few."""
+        """A rough estimate of the seconds per element: the fastest of a few."""
         found = iter(batch_elements(elements, 1).with_options(pinned_options(config)))
         times = []
         for _ in range(4):
@@ -193,7 +193,7 @@ class StageChains:
         self, dataset: tf.data.Dataset, size: int, config: PipelineConfig | None = None
     ) -> Alone:
         batches = iter(dataset.with_options(pinned_options(config)))
-        next(batches)  # starts the generator, fills what is to be filled
+        next(batches)  # starts the generator and fills the buffers
         return Alone(size, lambda: next(batches))
 
 
@@ -206,12 +206,12 @@ def cost_of(state: SteadyState) -> StageCost:
 
 
 def fitting(each_s: float, most: int) -> int:
-    """How many of `each_s` seconds fit into the longest batch, from 1 to `most`."""
+    """How many pieces of `each_s` seconds fit into the longest batch, from 1 to `most`."""
     return max(1, min(most, int(LONGEST_BATCH_S / max(each_s, 1e-9))))
 
 
 def minus(whole: StageCost, *parts: StageCost) -> StageCost:
-    """What is left of a chain's cost without its parts; noise does not make it negative."""
+    """What remains of a chain's cost without its parts; noise can't make it negative."""
     wall_s = whole.wall_s - sum(part.wall_s for part in parts)
     cpu_s = whole.cpu_s - sum(part.cpu_s for part in parts)
     return StageCost(wall_s=max(wall_s, 0.0), cpu_s=max(cpu_s, 0.0))

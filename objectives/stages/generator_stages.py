@@ -1,6 +1,6 @@
-"""What each stage of a pipeline costs by itself: generator, hand-over, map, batching, copy, step.
+"""The cost of each stage alone: generator, handing over, map, batching, copy, step.
 
-Each stage is a chain of its own without look-ahead, run until its rate is known. What a stage adds
+Each stage is a separate chain without look-ahead, run until its rate is known. What a stage adds
 is the difference between the chain with it and the chain without it.
 """
 
@@ -23,14 +23,14 @@ from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform
 
 RULE = StopRule(window_s=0.08, startup_s=0.08, min_windows=4, max_s=0.32)
-# Elements of the batches that the step is timed on.
+# Elements in the batches that the step is timed on.
 SAMPLE_ELEMENTS = 4
 # Calls of the map in flight on tf.data's own threads: more than a small machine has cores.
 MAP_CALLS = 8
-# The loops: some look-ahead, and as many calls of the map as a small machine has cores.
+# Settings of the loops: some look-ahead, and as many calls as a small machine has cores.
 LOOP_PREFETCH, LOOP_MAP_CALLS = 4, 2
 SLOW_BATCH_S = 0.3
-# Elements of a block: enough for the price of handing one over to be small against them.
+# Elements per block: enough to make the cost of handing over a block small per element.
 CHUNK = 256
 
 
@@ -41,7 +41,7 @@ class Stages:
         self._pipeline = pipeline
         self._seed = seed
         self._batch_size = max(pipeline.batch_sizes)
-        self._largest = self._batch_size  # whose step fits on the device
+        self._largest = self._batch_size  # the largest size whose step fits on the device
         self._feed = self._traceable()
         self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
         self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
@@ -49,17 +49,17 @@ class Stages:
         self._against = reasons_against(pipeline, self._first)
 
     def measure(self) -> StageCosts:
-        """Runs every stage, a few seconds in all."""
+        """Measures every stage; takes a few seconds in all."""
         chains = self._chains
         generator = chains.generator()
         batch = chains.batched()
         fed = chains.fed()
         mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
         chunk, chunked = self._chunked()
-        # Of a slow generator fewer, so that a block is there in time.
+        # A slow generator gets smaller blocks, so that a block is there in time.
         loop_chunk = None if chunked is None else max(fitting(generator.wall_s, CHUNK), 2)
         step_s, step = self._steps()
-        # With a whole batch that slow the stages say enough, and a loop would take a minute.
+        # If a whole batch is that slow, the stages say enough, and a loop would take a minute.
         slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
         waits = bool(mapping.get("waiting_calls"))
         return StageCosts(
@@ -81,20 +81,20 @@ class Stages:
     def _mapping(self, batch: StageCost) -> dict[str, Any]:
         """The map's fields of `StageCosts`."""
         chains, python = self._chains, calls_python(self._pipeline)
-        # Twice in turn for Python, where the speed-up says whether the GIL holds it: the faster
-        # one is the one that nothing else on the host disturbed.
+        # Python maps are measured twice, alternately, because their speed-up decides whether the
+        # GIL holds them. The faster reading is the one that nothing else on the host disturbed.
         times = 2 if python else 1
         pairs = [(chains.mapped(), chains.mapped(map_parallelism=MAP_CALLS)) for _ in range(times)]
         with_map, parallel = (
             min(row, key=lambda cost: cost.wall_s) for row in zip(*pairs, strict=True)
         )
         alone = minus(with_map, batch)
-        # Against the whole chain: the parallel map's own bookkeeping counts, too.
+        # Compared with the whole chain, because the parallel map's own bookkeeping also counts.
         speedup = with_map.wall_s / parallel.wall_s
         if python and not alone.waits:
-            # While the loop waits for the GIL, the calls go on, hundreds of elements ahead: the
-            # rate of what is taken read 0.7 to 3.2 times as fast for a map that the GIL holds to
-            # 1.0. The cores that the calls keep busy tell how many run at once.
+            # While the loop waits for the GIL, the calls continue, hundreds of elements ahead. For
+            # a map that the GIL holds to a speed-up of 1.0, the rate of taken elements read as 0.7
+            # to 3.2. The number of cores that the calls keep busy tells how many run at once.
             speedup = parallel.cpu_share / with_map.cpu_share
         found: dict[str, Any] = {
             "map": alone,
@@ -111,7 +111,7 @@ class Stages:
         return found
 
     def _chunked(self) -> tuple[int, StageCost | None]:
-        """Elements of a block, and what such blocks cost on their way, regrouped to batches."""
+        """Elements per block, and the cost of handing over such blocks, regrouped into batches."""
         if "generator_chunk" in self._against:
             return 1, None
         chunk = self._chains.fitting_block(CHUNK)
@@ -123,9 +123,9 @@ class Stages:
         return minus(self._chains.mapped_in_batches(), batch)
 
     def _steps(self) -> tuple[dict[int, float], StageCost]:
-        """Seconds of a step by batch size, and an example's cost at the largest.
+        """Seconds of a step by batch size, and the cost per example at the largest size.
 
-        Sizes that the GPU has not enough memory for are left out; the smallest must fit.
+        Leaves out sizes that the GPU doesn't have enough memory for; the smallest must fit.
         """
         step_s: dict[int, float] = {}
         self._feed.ignore_loss()
@@ -141,7 +141,7 @@ class Stages:
         return step_s, fitting_cost
 
     def _step_of(self, size: int) -> StageCost:
-        """An example's cost in the step on a batch of this size that lies ready.
+        """Cost per example of the step on a batch of this size that is ready.
 
         Raises:
             StepError: the step failed.
@@ -156,7 +156,7 @@ class Stages:
         return self._chains.cost(ready)
 
     def _device_copy(self) -> StageCost | None:
-        """An example's copy to the device, in the largest batch that fits."""
+        """Cost per example of the copy to the device, in the largest batch that fits."""
         if self._device is None:
             return None
         batch = sample_batch(self._pipeline, self._first, self._largest)
@@ -166,8 +166,8 @@ class Stages:
         """The whole loop at the smallest and the largest batch, and there with what may help.
 
         Args:
-            chunk: elements of a block; None where the generator yields no blocks.
-            waits: the map waits, so that threads may help.
+            chunk: elements per block; None if the generator's elements can't be put into blocks.
+            waits: whether the map waits, so that threads may help.
         """
         sizes = [size for size in sorted(set(self._pipeline.batch_sizes)) if size <= self._largest]
         settings: list[dict[str, Any]] = [{"batch_size": size} for size in {sizes[0], sizes[-1]}]
@@ -190,7 +190,7 @@ class Stages:
         return LoopCost(**settings, wall_s=self._chains.cost(self._feed).wall_s)
 
     def _traceable(self) -> TrainingFeed:
-        """The model's step, traced once for batches of any size."""
+        """The model's step, which needs only one trace for batches of any size."""
         config = PipelineConfig.no_prefetch(self._batch_size)
         dataset = build_dataset(self._pipeline, config)
         self._batch_spec = dataset.element_spec

@@ -1,7 +1,7 @@
-"""The terms of a pipeline's limit: what the step, the generator and the cores allow at most.
+"""The terms of a pipeline's limit: the most that the step, the generator and the cores allow.
 
-None of them belongs to a configuration: each is measured by itself in a fresh process, so that the
-same limit stands for every candidate of a round.
+None of them belongs to a configuration. Each is measured alone in a fresh process, so the same
+limit applies to every candidate of a round.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from prefetch_tuning.pipelines.source import (
     has_transform,
 )
 
-# Short, for every round of a confirmation pays for them: a host that wanders within seconds is seen
-# better nine times for a moment than three times for longer.
+# Short, because every round of a confirmation pays for them. On a host whose speed wanders within
+# seconds, nine short looks show more than three longer ones.
 RULE = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
-# Real batches that the step repeats: several, since padded ones differ in length.
+# Real batches that the step repeats: several, because padded ones differ in length.
 READY_BATCHES, READY_S = 4, 0.5
-# Calls in flight, with a thread each, that a map that waits takes the least processor time with.
+# Calls in flight, with a thread each, at which a waiting map needs the least CPU time.
 CHEAPEST_CALLS = 32
-# Calls of a map that computes, which no two threads share; nor do threads share the work of an op.
+# Settings for a map that computes: one thread runs all calls, and no op is split over threads.
 ON_ONE_THREAD = {"map_parallelism": 4, "thread_pool_size": 1, "max_intra_op_parallelism": 1}
 
 
 def measure_limit_terms(
     pipeline: Pipeline, batch_size: int, seed: int, *, vectorized: bool
 ) -> LimitTerms:
-    """Measures every term in this process, about two seconds in all.
+    """Measures every term in this process; takes about two seconds in all.
 
     Args:
-        pipeline: whose limit it is.
+        pipeline: the pipeline to measure.
         batch_size: examples per batch of the step.
-        seed: of the generator.
-        vectorized: the map gives the same data on whole batches, so that counts as a way to map.
+        seed: seed of the generator.
+        vectorized: the map gives the same data on whole batches, so this counts as a way to map.
     """
-    # The step comes first, as in a trial: memory that batches have used and given back holds the
-    # weights of a model that is built later in smaller pages, and a large model's step took 1.5
-    # times as long there.
+    # The step comes first, as in a trial. Memory that batches have used and given back holds the
+    # weights of a later model in smaller pages, and a large model's step took 1.5 times as long
+    # there.
     step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
     generator: StageCost | None = None
     map_cpu_s = 0.0
@@ -84,7 +84,7 @@ def measure_limit_terms(
 
 
 def _bare_batches(pipeline: BatchesPipeline, seed: int) -> StageCost | None:
-    """An example's cost in the batches' own Python; None where that cannot be run alone."""
+    """Cost per example of the batches' own Python; None if it can't be run alone."""
     batches = pipeline.bare_batches(seed)
     return None if batches is None else _cost(BareBatches(batches))
 
@@ -97,13 +97,13 @@ def _least_map_cpu_s(
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
     if ways[0].waits:
-        # One call after the other, a map that waits spends most of its processor time on waking up;
-        # so do more threads than it needs.
+        # With one call at a time, a waiting map spends most of its CPU time on waking up. The same
+        # happens with more threads than it needs.
         threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}
         ways.append(minus(chains.mapped(**threads), batch))
     elif not calls_python(pipeline):
-        # One call after the other, the ops go from thread to thread: 50 µs of processor time for an
-        # image where calls on a single thread of their own need 21, and a chain stood at 110 %.
+        # With one call at a time, the ops move from thread to thread: an image took 50 µs of CPU
+        # time, but 21 µs in calls on a single thread. A chain then stood at 110 % of the limit.
         ways.append(minus(chains.mapped(**ON_ONE_THREAD), batch))
     if vectorized:
         ways.append(minus(chains.mapped_in_batches(), batch))
@@ -111,7 +111,7 @@ def _least_map_cpu_s(
 
 
 def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, float, float]:
-    """An example's cost in the step on ready batches, its least CPU seconds, and the time spent."""
+    """The step on ready batches: cost per example, least CPU seconds per example, time spent."""
     model = pipeline.build_model()
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size), seed=seed)
     feed = TrainingFeed(model, dataset)
@@ -121,16 +121,16 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
     begin = time.perf_counter()
     step = _cost(feed)
     # Beside a busy pipeline the step has fewer cores, and its threads don't spin while they wait
-    # for each other: on a single core it needs the least processor time.
+    # for each other. It needs the least CPU time on a single core.
     with one_core():
         least_cpu_s = min(step.cpu_s, _cost(feed).cpu_s)
     device = accelerator(dataset.element_spec)
-    # A strategy copies ahead by itself.
+    # A strategy copies batches ahead by itself.
     if device is not None and not feed.distributed:
-        # On a GPU the step waits for the copy of its batch, unless that was copied ahead: a chain
-        # that does so would pass a limit that does not.
+        # On a GPU the step waits for the copy of its batch, unless that was copied ahead. A chain
+        # that copies ahead would exceed a limit that doesn't.
         ready = ready_on_device(batches, dataset.element_spec, device)
-        # Once before: while the graph is made ready for batches that lie there, some pile up.
+        # Run once before: while the graph is prepared for batches on the GPU, some pile up.
         feed.start(ready)
         feed.advance()
         feed.synchronise()
@@ -149,7 +149,7 @@ def _sample(pipeline: Pipeline, batch_size: int, seed: int) -> Any:
 
 
 def _first_batches(dataset: Any) -> list[Any]:
-    """Real batches; their iterator is gone before anything is measured."""
+    """Real batches; their iterator is deleted before anything is measured."""
     batches: list[Any] = []
     end = time.monotonic() + READY_S
     for batch in dataset:
@@ -175,6 +175,7 @@ def one_core() -> Iterator[None]:
 
 
 def _bind(cores: set[int]) -> None:
+    # Thread by thread: `sched_setaffinity(0, ...)` would bind only the calling one.
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.sched_setaffinity(int(thread.name), cores)

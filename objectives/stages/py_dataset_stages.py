@@ -1,7 +1,7 @@
-"""What each stage of a PyDataset costs by itself: `__getitem__`, hand-over, copy, step.
+"""The cost of each stage of a PyDataset alone: `__getitem__`, handing over, copy, step.
 
-Its batches are made whole, so there is no map and no batching, and one batch is the least that can
-be measured.
+Its batches are made whole, so there is no map and no batching, and nothing smaller than a batch
+can be measured.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
 class BareBatches:
     """A feed for `steady_state` that takes batches and does nothing with them.
 
-    It counts what each of them holds, since an epoch's last may be a short one.
+    It counts the examples of each batch, because an epoch's last batch may be short.
     """
 
     def __init__(self, batches: Iterator[Any]) -> None:
         self._batches = batches
-        next(batches)  # opens and loads what it needs
+        next(batches)  # the first batch opens and loads what the dataset needs
 
     def advance(self) -> Taken:
         return Taken(0.0, int(tf.nest.flatten(next(self._batches))[0].shape[0]))
@@ -55,10 +55,10 @@ class PyDatasetStages:
         """Builds and traces the model's step.
 
         Raises:
-            PipelineError: it is none: its batches cannot be made without the rest of its chain.
+            PipelineError: it isn't a PyDataset: only its whole chain can make its batches.
         """
         if pipeline.bare_batches(seed) is None:
-            raise PipelineError("it builds its own chain, whose stages cannot be taken apart")
+            raise PipelineError("it builds its own chain, so its stages can't be measured alone")
         self._pipeline = pipeline
         self._seed = seed
         self._batch_size = pipeline.batch_sizes[0]
@@ -70,12 +70,12 @@ class PyDatasetStages:
         self._device = accelerator(pipeline.element_spec)
 
     def measure(self) -> StageCosts:
-        """Runs every stage, a few seconds in all, or some ten batches where those are slow."""
+        """Measures every stage: a few seconds in all, or about ten batches if those are slow."""
         step = self._step()
         bare = self._bare()
         slow = bare.wall_s * self._batch_size > SLOW_BATCH_S
         if not slow:
-            # Files wait for the disk at their first reading only, as in `StageChains.generator`.
+            # Only the first reading of a file waits for the disk, as in `StageChains.generator`.
             bare = min(bare, self._bare(), key=lambda cost: cost.wall_s)
         fed = self._cost(BareBatches(iter(self._chain(prefetch=0))))
         return StageCosts(
@@ -124,7 +124,7 @@ class PyDatasetStages:
         )
 
     def _chain(self, prefetch: int) -> tf.data.Dataset:
-        """The batches as Keras reads them with one worker, which is none beside this process."""
+        """The batches as Keras reads them with one worker, which means in this process alone."""
         config = PipelineConfig.no_prefetch(self._batch_size)
         config = config.model_copy(update={"prefetch_buffer": prefetch})
         return build_dataset(self._pipeline, config, seed=self._seed)
