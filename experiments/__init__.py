@@ -1,1 +1,1 @@
-"""What is searched and recorded: studies, their runs, and the command line."""
+"""Searches configurations and records the results: studies, their runs, the command line."""

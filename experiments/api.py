@@ -1,4 +1,4 @@
-"""The same from Python, a notebook for example: `from prefetch_tuning import tune`."""
+"""Tunes pipelines from Python, for example in a notebook: `from prefetch_tuning import tune`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Named = str | Callable[..., Any]
 
 @dataclass(frozen=True, repr=False)
 class Tuned:
-    """What a tuning found; shows itself as its summary, in a notebook as a table.
+    """The result of a tuning run; its repr is the summary, and a notebook shows it as a table.
 
     Attributes:
-        records: one a pipeline, with the trials, for reports.
+        records: one per pipeline, with its trials, for reports.
         problems: one line for each thing that failed without ending the run.
     """
 
@@ -42,7 +42,7 @@ class Tuned:
 
     @property
     def results(self) -> list[StudyResult]:
-        """What `--json` writes."""
+        """The results that `--json` writes, one per pipeline."""
         return [record.result for record in self.records]
 
     def __repr__(self) -> str:
@@ -62,7 +62,7 @@ class Tuned:
 
 def tune(
     *pipelines: Named,
-    map: Named | None = None,  # noqa: A002 - as the command line calls it
+    map: Named | None = None,  # noqa: A002 - named after the option --map
     model: Named | None = None,
     step_time_ms: float | None = None,
     mixed_precision: Literal["float16", "bfloat16"] | None = None,
@@ -71,28 +71,34 @@ def tune(
     tracking_uri: str | None = None,
     **options: Unpack[TuneOptions],
 ) -> Tuned:
-    """Tunes pipelines as `prefetch-tune tune` does; progress goes to stderr.
+    """Tunes pipelines like `prefetch-tune tune` and prints the progress to stderr.
 
     Args:
-        pipelines: built-in names, `module:attribute`, or the classes and functions themselves, if
-            they can be imported: trials run in processes of their own. None is all built-in ones.
-        map: the map of a plain generator function.
-        model: function that returns the compiled model of a plain generator function.
-        step_time_ms: instead of a model, sleep so long.
-        mixed_precision: builds the models under Keras's policy of this name, like mixed_bfloat16;
+        pipelines: built-in names, `module:attribute`, or the classes and functions themselves.
+            Each trial runs in its own process, so it must be able to import them. Without any,
+            all built-in pipelines are tuned, except those made for a GPU.
+        map: map function for the elements of a plain generator function.
+        model: function that returns the compiled model to train, for a generator function, a
+            dataset function or a PyDataset.
+        step_time_ms: without a model, milliseconds to sleep in place of each training step.
+        mixed_precision: build the models under Keras's policy mixed_float16 or mixed_bfloat16;
             None leaves them as they are.
-        jit_compile: compiles the models' steps with XLA; False leaves them as they are.
-        storage: of Optuna; by default `mlruns/optuna.db` of this directory.
-        tracking_uri: of MLflow.
-        options: as the options of the command, like `trials=12, seed=1`; `TuneOptions` lists them.
+        jit_compile: compile the models' steps with XLA; False leaves them as they are.
+        storage: URL of the Optuna storage; by default `mlruns/optuna.db` in the current directory.
+        tracking_uri: address of MLflow; by default MLFLOW_TRACKING_URI if it is set, otherwise
+            `mlruns/mlflow.db`.
+        options: other options of the command, like `trials=12, seed=1`; `TuneOptions` lists them.
 
     Raises:
-        UsageError, PipelineError: something cannot be used; the message says what to do.
+        UsageError, PipelineError: an argument cannot be used; the message says what to do.
+        StoreError, StudyError: the store or the named study cannot be used.
     """
     began = time.monotonic()
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
     if (map, model, step_time_ms) != (None, None, None) and len(targets) != 1:
-        raise UsageError("map, model and step_time_ms belong to one generator function")
+        raise UsageError(
+            "map, model and step_time_ms belong to one generator function; name only that one"
+        )
     if mixed_precision or jit_compile:
         targets = targets or [catalog.resolve(name) for name in catalog.names()]
     parts = [None if part is None else _target(part) for part in (map, model)]
@@ -111,13 +117,13 @@ def tune(
 
 
 def _target(named: Named) -> str:
-    """What a trial's process can import."""
+    """The name under which a trial's process can import a pipeline or function."""
     if isinstance(named, str):
         return named
     module, name = named.__module__, named.__qualname__
     if module == "__main__" or "<" in name:
         raise UsageError(
-            f"{name} is defined in {module}: trials run in processes of their own and must import "
-            "it, so put it into a file beside this one"
+            f"{name} is defined in {module}, but each trial runs in its own process and must "
+            "import it: put it into a file beside this one"
         )
     return f"{module}:{name}"

@@ -1,7 +1,7 @@
-"""The command line: each command is a file of `commands/`.
+"""The command line. Each command is a file in `commands/`.
 
-Modules that take seconds to import (Optuna, MLflow) are imported inside the commands, after what
-can be refused at once has been refused and while the fork server imports TensorFlow.
+Optuna and MLflow take seconds to import, so the commands import them late: after everything that
+can be checked at once has been checked, and while the fork server imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, Us
 from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.source import PipelineError
 
-# In the order of `--help`.
+# `--help` lists them in this order.
 COMMANDS = (tune, diagnose, confirm, report, rerun, studies, show, selftest, new, pipelines)
 
 
@@ -38,7 +38,7 @@ def run() -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command; returns its exit code. An error that a person can act on is one line."""
+    """Runs one command and returns its exit code; prints a user's error as one line."""
     try:
         options = parser().parse_args(arguments)
         code: int = options.handler(options)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The program with all of its commands."""
+    """The argument parser with all commands."""
     top = Parser(
         prog="prefetch-tune",
         description="Find the tf.data settings that feed your model fastest from a generator.",

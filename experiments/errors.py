@@ -1,7 +1,7 @@
-"""Errors that a person can act on: the command line prints them in one line and exits with 2."""
+"""Errors that a user can fix: the command line prints them as one line and exits with 2."""
 
 EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
-# Of a rerun.
+# Exit codes of `rerun` only.
 EXIT_OUTSIDE_NOISE, EXIT_OTHER_DATA = 3, 4
 
 
@@ -10,13 +10,13 @@ class UsageError(ValueError):
 
 
 class StoreError(UsageError):
-    """A place for results cannot be used; the message names it and says what to do."""
+    """The place for results cannot be used; the message names it and says what to do."""
 
 
 class StudyError(UsageError):
-    """A study cannot be continued as asked; the message says why and what to do."""
+    """A study or run cannot be used as asked; the message says why and what to do."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error, which is what fits into one of ours."""
+    """The first line of a library's error, because our own messages have one line."""
     return str(error).strip().split("\n")[0]

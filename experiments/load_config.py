@@ -1,4 +1,4 @@
-"""From a study back to a person's own training code: the configuration that a run recommends."""
+"""Loads the configuration that a run recommends into a user's own training code."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ def load_config(
     pipeline: str | None = None,
     tracking_uri: str | None = None,
 ) -> PipelineConfig:
-    """The settings for `build_dataset`, by run, by pipeline, or from a file.
+    """Loads the settings for `build_dataset` from a run, a file or a pipeline's latest study.
 
     Args:
-        source: `runs:/RUN_ID` of a study (what it recommends), a trial or a round; or the path of a
-            `config.json` that was downloaded from one.
-        pipeline: instead of `source`: the latest study of this pipeline that recommends something.
-        tracking_uri: of MLflow; by default MLFLOW_TRACKING_URI, else `mlruns/` of this directory.
+        source: `runs:/RUN_ID` of a study (for what it recommends), a trial or a round, or the path
+            of a `config.json` that was downloaded from one of them.
+        pipeline: name of a pipeline, instead of `source`. Its latest study that recommends
+            something is used.
+        tracking_uri: address of MLflow; by default MLFLOW_TRACKING_URI if it is set, otherwise
+            `mlruns/` in the current directory.
 
     Raises:
-        StudyError: there is no such run or file, or it recommends nothing.
-        ConfigError: what it holds is no valid configuration.
+        StudyError: there is no such run or file, it recommends nothing, or both or neither of
+            `source` and `pipeline` are given.
+        ConfigError: the run or file has no valid configuration.
     """
     if (source is None) == (pipeline is None):
         raise StudyError('give either a source, like "runs:/RUN_ID", or pipeline="NAME"')
@@ -61,13 +64,13 @@ def _latest(runs: RunReader, pipeline: str) -> str:
 
 
 def _parse(text: str, where: str) -> PipelineConfig:
-    """Data from a server: checked against the schema, nothing else."""
+    """Checks the text against the schema. It may come from a server, so it is only data."""
     try:
         document = json.loads(text)
     except ValueError:
-        raise ConfigError(f"{where} holds no JSON") from None
+        raise ConfigError(f"{where} does not contain JSON") from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{where} holds no configuration")
+        raise ConfigError(f"{where} does not contain a configuration")
     try:
         return PipelineConfig.from_params(document)
     except ConfigError as error:

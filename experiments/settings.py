@@ -1,4 +1,4 @@
-"""What a study is asked to do: one set of options from the command line to the record."""
+"""The options of a study: one set of them, from the command line to the stored record."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, one_line
 
-# Together with the confirmation these keep the default run of the three built-in pipelines well
-# under ten minutes on two cores. The search only nominates; most of the time belongs to the rounds.
+# With these and the confirmation, `make tune` (three built-in pipelines) takes under ten minutes on
+# two cores. The search only nominates candidates, so most of the time goes to the rounds.
 DEFAULT_TRIALS = 24
 DEFAULT_TIME_BUDGET_S = 20.0
 DEFAULT_CONFIRM_BUDGET_S = 110.0
-# Fewer give an interval that is hardly one, and a median that one slow round moves.
+# With fewer rounds the interval says little, and a single slow round moves the median.
 LEAST_ROUNDS = 9
 MOST_ROUNDS = 10_000
 
 
-# The values of options, with their bounds, for the command line and for Python alike.
+# The types of option values with their bounds, shared by the command line and the Python API.
 Trials = Annotated[int, Field(ge=1)]
 TimeBudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
@@ -31,25 +31,26 @@ TrialTimeoutS = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=MOST_ROUNDS)]
 ConfirmBudgetS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
-# Of a self-test, and of a rerun.
+# Comparisons of a self-test, and measurements of a rerun.
 Comparisons = Annotated[int, Field(ge=1, le=10_000)]
 Reruns = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Options(BaseModel):
-    """How pipelines are searched and confirmed. Every bound and default stands here, and only here.
+    """How pipelines are searched and confirmed; the only place for bounds and defaults.
 
     Attributes:
-        trials: how many in total, those of an earlier run included; None for the default number
-            within the default time.
-        time_budget_s: search no longer than this; None for no limit.
-        axes: "basic" for batch, prefetch and map parallelism; "all" for the structure, too.
-        batch_size: search at this one only.
+        trials: total number of trials, including those of an earlier run; None for the default
+            number.
+        time_budget_s: longest search in seconds; None for no limit if `trials` is given, otherwise
+            for the default time.
+        axes: "basic" searches batch size, prefetch and map parallelism; "all" also the structure.
+        batch_size: the only batch size to search; None for all of the pipeline's.
         memory_limit_mib: peak host memory above which a configuration is infeasible.
-        trial_timeout_s: wall time after which a trial is killed.
-        rounds: least number of the confirmation's rounds; 0 leaves it out.
-        confirm_budget_s: rounds beyond the least number begin only within this time.
-        tolerance: share of the best rate that may be given up for less memory.
+        trial_timeout_s: wall time in seconds after which a trial is killed.
+        rounds: least number of confirmation rounds; 0 skips the confirmation.
+        confirm_budget_s: seconds within which rounds beyond the least number may begin.
+        tolerance: share of the best rate to give up for less memory or an earlier first batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,18 +82,19 @@ class Options(BaseModel):
 
     @property
     def search_budget_s(self) -> float | None:
-        """The time that ends the search; a number of trials alone is not cut short."""
+        """Seconds after which the search ends; None if only a number of trials was given."""
         if self.time_budget_s is None and self.trials is None:
             return DEFAULT_TIME_BUDGET_S
         return self.time_budget_s
 
 
 class TuneRequest(Options):
-    """A run of `prefetch-tune tune`.
+    """The options of one `prefetch-tune tune` run.
 
     Attributes:
-        pipelines: names or `module:attribute`; empty for all built-in ones.
-        study: base name; None makes one from the pipeline and the time.
+        pipelines: names or `module:attribute`; empty for all built-in ones that don't need a GPU.
+        study: name of the study, or the first part of the names if there are several pipelines;
+            None makes a name from the pipeline and the time.
     """
 
     pipelines: Sequence[str] = ()
@@ -100,10 +102,10 @@ class TuneRequest(Options):
 
     @classmethod
     def checked(cls, **options: Any) -> Self:
-        """A request of these options.
+        """Makes a request from these options.
 
         Raises:
-            UsageError: one of them is unknown or out of its bounds.
+            UsageError: an option is unknown or out of bounds.
         """
         try:
             return cls(**options)
@@ -112,7 +114,7 @@ class TuneRequest(Options):
 
 
 class TuneOptions(TypedDict, total=False):
-    """The fields of `TuneRequest` as keywords of `tune()`; what is left out has its default."""
+    """The fields of `TuneRequest` as keywords of `tune()`; omitted ones keep their defaults."""
 
     trials: int | None
     time_budget_s: float | None
@@ -130,13 +132,13 @@ class TuneOptions(TypedDict, total=False):
 
 
 class StudySettings(Options):
-    """One study's options and its name; the same name continues it."""
+    """One study's options and its name; the same name resumes it."""
 
     name: str
 
     @classmethod
     def of(cls, request: TuneRequest, pipeline: str, stamp: str, *, several: bool) -> StudySettings:
-        """A pipeline's part of a request; an unnamed study takes its name from the time."""
+        """One pipeline's part of a request; `stamp`, the time, names a study without a name."""
         name = request.study or f"{pipeline}-{stamp}"
         if request.study and several:
             name = f"{request.study}-{pipeline}"

@@ -1,1 +1,1 @@
-"""What users type: one file per command, with its options, its work and its output."""
+"""The commands that a user can type: one file per command, with its options and its output."""

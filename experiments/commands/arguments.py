@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command joins the program."""
+"""Options that several commands share, and the function that adds a command to the program."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from prefetch_tuning.pipelines.target import PRECISIONS, compose
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 Handler = Callable[[argparse.Namespace], int]
-PIPELINES_HELP = "built-in names, or your own as file.py:name; default: all built-in ones"
+PIPELINES_HELP = (
+    "names of built-in pipelines, or your own as file.py:name; default: all built-in ones that "
+    "don't need a GPU"
+)
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises its errors, so that they come out as all others do."""
+    """Raises its errors, so `main` prints them like all others."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
@@ -30,108 +33,114 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands: Commands[argparse.ArgumentParser], name: str, handler: Handler, text: str
 ) -> argparse.ArgumentParser:
-    """A new command of the program; its options are added to what is returned."""
+    """Adds a command to the program and returns its parser, which takes the options."""
     command = commands.add_parser(name, help=text, description=text)
     command.set_defaults(handler=handler)
     return command
 
 
 def add_pipelines(command: argparse.ArgumentParser) -> None:
-    """The pipelines that a command is about."""
+    """Adds the pipelines that a command works on."""
     command.add_argument("pipelines", nargs="*", metavar="PIPELINE", help=PIPELINES_HELP)
 
 
 def add_functions(command: argparse.ArgumentParser) -> None:
-    """What belongs to a pipeline that is a plain generator function."""
+    """Adds the functions that complete a user's generator, dataset function or PyDataset."""
     command.add_argument(
         "--map",
         metavar="FILE:FUNCTION",
-        help="the map of a plain generator function, in TensorFlow ops",
+        help="map function for the elements of a plain generator function, in TensorFlow ops",
     )
     command.add_argument(
         "--model",
         metavar="FILE:FUNCTION",
-        help="returns the compiled Keras model that a plain generator function feeds",
+        help="function that returns the compiled Keras model to train; for a generator function, a "
+        "dataset function or a PyDataset",
     )
     command.add_argument(
         "--step-time",
         type=milliseconds,
         metavar="TIME",
-        help="like 5ms: sleep so long in place of a model's training step",
+        help="without a model: sleep this long in place of each training step, like 5ms",
     )
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
-    """How the model of any pipeline computes, whatever its `build_model` says."""
+    """Adds the options that override how any pipeline's model computes."""
     command.add_argument(
         "--mixed-precision",
         type=precision,
         nargs="?",
         const=PRECISIONS[0],
         metavar="|".join(PRECISIONS),
-        help="build the model under Keras's policy mixed_float16, or mixed_bfloat16, which wants "
-        "an A100 or later; default: the model's own",
+        help="build the model under Keras's policy mixed_float16, or mixed_bfloat16, which on a "
+        "GPU needs an A100 or later; default: the model's own policy",
     )
     command.add_argument(
         "--jit-compile",
         action="store_true",
-        help="compile the model's step with XLA; default: as the model is compiled",
+        help="compile the model's step with XLA; default: as the model was compiled",
     )
 
 
 def add_rounds(command: argparse.ArgumentParser) -> None:
-    """How long a confirmation is."""
+    """Adds the number of rounds: of a confirmation, or of each comparison of a self-test."""
     command.add_argument(
         "--rounds",
         type=number(Rounds),
         metavar="N",
-        help=f"rounds of the confirmation, at least {LEAST_ROUNDS}, which is the default",
+        help=f"rounds of interleaved measurements, at least {LEAST_ROUNDS}, which is the default",
     )
 
 
 def add_measuring(command: argparse.ArgumentParser) -> None:
-    """Where and from what seed something is measured."""
+    """Adds the device and the seed of a measurement."""
     command.add_argument(
         "--device",
         choices=("auto", "cpu", "gpu"),
-        help="where training steps run; default: a GPU where there is one",
+        help="where the training steps run; default: auto, a GPU if there is one",
     )
     command.add_argument(
         "--seed",
         type=number(Seed),
         metavar="N",
-        help="of generator, model and sampler; default: 0",
+        help="seed of the generator, the model and the sampler; default: 0",
     )
 
 
 def add_store(command: argparse.ArgumentParser) -> None:
-    """Where studies and runs are kept."""
+    """Adds where studies and runs are kept."""
     command.add_argument(
-        "--storage", metavar="URL", help="Optuna storage; default: mlruns/optuna.db"
+        "--storage",
+        metavar="URL",
+        help="Optuna storage, like sqlite:///results.db; default: mlruns/optuna.db",
     )
     command.add_argument(
         "--tracking-uri",
         metavar="URL",
-        help="MLflow; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db",
+        help="MLflow; default: MLFLOW_TRACKING_URI if it is set, otherwise mlruns/mlflow.db",
     )
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
-    """A file for what the table says, and more."""
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    """Adds a file for the results, with more than the table shows."""
+    command.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the results to this file, as JSON"
+    )
 
 
 def store_of(options: argparse.Namespace) -> Store:
-    """Where the results of this call are kept."""
+    """The store that this call reads and writes."""
     return Store.choose(Path.cwd(), options.storage, options.tracking_uri)
 
 
 def targets_of(options: argparse.Namespace) -> list[str]:
-    """The pipelines that were named as `module:attribute`, each with what was said beside it.
+    """The targets of the selected pipelines, each with its functions and model options.
 
     Raises:
-        PipelineError: no such pipeline.
-        UsageError: it is not clear which one the options belong to.
+        PipelineError: there is no such pipeline, or a function's name is malformed.
+        UsageError: --map, --model or --step-time don't belong to exactly one pipeline, or
+            contradict each other.
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
     functions = (options.map, options.model, options.step_time)
@@ -148,16 +157,16 @@ def _check_functions(options: argparse.Namespace, targets: Sequence[str]) -> Non
         raise UsageError("--model and --step-time: a step either trains or sleeps; leave one out")
     if len(targets) != 1:
         raise UsageError(
-            "--map, --model and --step-time belong to one generator function; name just that one"
+            "--map, --model and --step-time belong to one generator function; name only that one"
         )
 
 
 def check_json_file(path: Path | None) -> None:
-    """Raises UsageError where the results could not be written at the end."""
+    """Raises UsageError now if the results could not be written at the end."""
     if path is None:
         return
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
-        raise UsageError(f"--json {path}: not a file in a folder that exists")
+        raise UsageError(f"--json {path}: not a file in an existing folder; choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--json {path}: the folder {folder} is not writable")
+        raise UsageError(f"--json {path}: the folder {folder} is not writable; choose another")

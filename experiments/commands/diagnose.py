@@ -1,4 +1,4 @@
-"""`prefetch-tune diagnose`: measure what each stage costs, and name the bottleneck."""
+"""`prefetch-tune diagnose`: measure the cost of each stage and name the bottleneck."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from prefetch_tuning.pipelines.source import PipelineError
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "measure what each stage costs, and name the bottleneck"
+    text = "measure the cost of each stage and name the bottleneck"
     command = add_command(commands, "diagnose", run, text)
     add_pipelines(command)
     add_functions(command)

@@ -1,4 +1,4 @@
-"""`prefetch-tune pipelines`: list what there is to tune."""
+"""`prefetch-tune pipelines`: list the pipelines that can be tuned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefetch_tuning.pipelines import catalog
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    add_pipelines(add_command(commands, "pipelines", run, "list what there is to tune"))
+    add_pipelines(add_command(commands, "pipelines", run, "list the pipelines that can be tuned"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 def print_pipelines(
     console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
 ) -> None:
-    """Prints what there is to tune, and the names of what wants a GPU, which nothing looks at."""
+    """Prints a table of pipelines, and the names of the heavy ones, which are not inspected."""
     table = console_table("Pipelines")
     for heading in ("name", "element", "batch sizes", "searched", "what it is"):
         table.add_column(heading)
@@ -41,7 +41,7 @@ def print_pipelines(
     console.print(table)
     if heavy:
         console.print(
-            f"Built in, too, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
-            f"where they are named; see prefetch-tune pipelines {heavy[0]}.",
+            f"Also built in, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "
+            f"if you name them; see prefetch-tune pipelines {heavy[0]}.",
             highlight=False,
         )

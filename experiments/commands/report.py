@@ -1,4 +1,4 @@
-"""`prefetch-tune report`: write a study's report: HTML, Markdown and code to copy."""
+"""`prefetch-tune report`: write a study's report as HTML and Markdown, and the code to paste."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from prefetch_tuning.experiments.errors import EXIT_OK
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "write a study's report: HTML, Markdown and code to copy"
+    text = "write a study's report as HTML and Markdown, and the code to paste"
     command = add_command(commands, "report", run, text)
-    command.add_argument("study", metavar="STUDY", help="its name, as tune printed it")
+    command.add_argument("study", metavar="STUDY", help="name of the study, as tune printed it")
     command.add_argument(
-        "--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one"
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for the files; default: the current directory",
     )
     add_store(command)
 

@@ -1,4 +1,4 @@
-"""`prefetch-tune rerun`: measure a logged run again and compare."""
+"""`prefetch-tune rerun`: measure a logged run again and compare the two."""
 
 from __future__ import annotations
 
@@ -28,22 +28,26 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    command = add_command(commands, "rerun", run, "measure a logged run again and compare")
-    command.add_argument("run", metavar="RUN_ID", help="of a trial, a round or a whole study")
+    command = add_command(commands, "rerun", run, "measure a logged run again and compare the two")
+    command.add_argument(
+        "run", metavar="RUN_ID", help="MLflow's id of a trial, a round or a whole study"
+    )
     command.add_argument(
         "pipeline",
         nargs="?",
         metavar="PIPELINE",
-        help="the pipeline that it measured; needed for one that is not built in",
+        help="pipeline that the run measured; needed if it isn't built in, unless you give --trust",
     )
     command.add_argument(
-        "--trust", action="store_true", help="run the code that the run names, whatever it is"
+        "--trust",
+        action="store_true",
+        help="run the code that the logged run names, even if it isn't built in",
     )
     command.add_argument(
         "--rounds",
         type=number(Reruns),
         metavar="N",
-        help="measure so often, for more certainty; default: 1",
+        help="number of measurements; more give more certainty; default: 1",
     )
     add_store(command)
     add_json(command)
@@ -67,10 +71,10 @@ def rerun_and_report(
     *,
     trust: bool,
 ) -> int:
-    """Measures a logged run again and prints then and now.
+    """Measures a logged run again and prints the old and the new result.
 
-    Nothing is started before the run was checked. Returns 0 for the same data and a rate inside the
-    noise, 3 for a rate outside of it, 4 for other data.
+    Checks the run before it starts anything. Returns 0 for the same data and a rate inside the
+    noise, 3 for a rate outside the noise, 4 for other data.
     """
     store.check_exists()
     # Optuna and MLflow take seconds to import.
@@ -101,9 +105,9 @@ def rerun_and_report(
 
 
 def print_comparison(console: Console, found: Comparison) -> None:
-    """Prints what a rerun showed: data, environment, rates, and whether they agree."""
-    data = "identical" if found.same_data else "DIFFERENT: other first elements or batches"
-    noise = "assumed, the study was not confirmed" if found.assumed_noise else "of its study"
+    """Prints data, rates and environment of a rerun, and whether they agree with the original."""
+    data = "identical" if found.same_data else "DIFFERENT: the first elements or batches differ"
+    noise = "assumed: the study was not confirmed" if found.assumed_noise else "seen in its study"
     inside = "inside" if found.inside else "OUTSIDE"
     lines = [
         f"data: {data}",
@@ -111,11 +115,12 @@ def print_comparison(console: Console, found: Comparison) -> None:
         f"{found.then_speed_index:.2f}",
         f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed "
         f"{found.now_speed_index:.2f}; ratio {found.ratio:.2f}",
-        f"corrected for the host's speed the ratio is {found.corrected_ratio:.2f}, {inside} the "
+        f"corrected for the host's speed, the ratio is {found.corrected_ratio:.2f}, {inside} the "
         f"noise of ±{found.noise:.0%} ({noise})",
     ]
     lines += [
-        f"environment: {key} was {then}, is {now}" for key, (then, now) in found.differences.items()
+        f"environment: {key} was {then}, is now {now}"
+        for key, (then, now) in found.differences.items()
     ] or ["environment: no difference"]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

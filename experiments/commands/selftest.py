@@ -1,4 +1,4 @@
-"""`prefetch-tune selftest`: compare a configuration with itself, many times over."""
+"""`prefetch-tune selftest`: compare a configuration with itself many times."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from prefetch_tuning.pipelines import catalog
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "compare a configuration with itself, many times over"
+    text = "compare a configuration with itself many times, to see what this host can tell apart"
     command = add_command(commands, "selftest", run, text)
     command.add_argument(
-        "pipeline", nargs="?", default="simple", metavar="PIPELINE", help="default: simple"
+        "pipeline",
+        nargs="?",
+        default="simple",
+        metavar="PIPELINE",
+        help="pipeline to measure; default: simple",
     )
     command.add_argument(
         "--comparisons",
         type=number(Comparisons),
         default=40,
         metavar="N",
-        help="default: 40, some twenty minutes",
+        help="number of comparisons; default: 40, which take about twenty minutes",
     )
     add_rounds(command)
     add_measuring(command)

@@ -1,4 +1,4 @@
-"""Runs a self-test, logs it, and prints what it says about this host."""
+"""Runs a self-test, logs it, and prints the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 def selftest_and_report(
     request: SelfTestRequest, store: Store, runner: TrialRunner, json_file: Path | None
 ) -> int:
-    """Runs the test, prints and logs it; returns 1 where the verdicts cannot be trusted."""
+    """Runs, logs and prints a self-test; returns the exit code.
+
+    0: the verdicts can be trusted on this host; 1: too many were false; 130: interrupted.
+    """
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     info = runner.inspect(request.target, request.seed, request.device)
     store.create()
@@ -47,17 +50,17 @@ def selftest_and_report(
 
 
 def lines(found: SelfTest) -> list[str]:
-    """The result in words."""
+    """The lines that tell the result."""
     count = len(found.ratios)
     false = round(found.false_share * count)
     return [
-        f"{found.pipeline}, {found.config}: {false} of {count} comparisons with itself came out "
-        f"faster or slower ({found.false_share:.1%}; up to {EXPECTED_SHARE:.0%} is expected), "
+        f"{found.pipeline}, {found.config}: {false} of {count} comparisons with itself were judged "
+        f"faster or slower ({found.false_share:.1%}; up to {EXPECTED_SHARE:.0%} is expected), with "
         f"{found.rounds} rounds each",
-        f"the same configuration varies by {found.cv:.1%} from run to run (CV), by "
+        f"the same configuration varies by {found.cv:.1%} from run to run (CV), and by "
         f"{found.round_cv:.1%} within a round",
-        f"so this host tells apart what differs by more than {found.half_width:.1%} "
-        f"(median half width of the intervals); {found.wall_s:.0f} s",
+        f"this host can tell apart rates that differ by more than {found.half_width:.1%} "
+        f"(median half width of the intervals); measured in {found.wall_s:.0f} s",
     ]
 
 

@@ -1,4 +1,4 @@
-"""`prefetch-tune show`: print one study, or one run."""
+"""`prefetch-tune show`: print one study or one run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    command = add_command(commands, "show", run, "print one study, or one run")
-    command.add_argument("name", metavar="STUDY|RUN_ID")
+    command = add_command(commands, "show", run, "print one study or one run")
+    command.add_argument(
+        "name", metavar="STUDY|RUN_ID", help="name of a study, or MLflow's id of a run"
+    )
     add_store(command)
 
 

@@ -1,4 +1,4 @@
-"""`prefetch-tune studies`: list the studies that there are."""
+"""`prefetch-tune studies`: list all studies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    add_store(add_command(commands, "studies", run, "list the studies that there are"))
+    add_store(add_command(commands, "studies", run, "list all studies"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
-    """Prints a line a study."""
+    """Prints one line per study."""
     from prefetch_tuning.experiments.storage.results import TrialCounts
 
     table = console_table("Studies")

@@ -1,4 +1,4 @@
-"""`prefetch-tune tune`: search the settings by short training runs, and confirm the best."""
+"""`prefetch-tune tune`: find the fastest settings in short training runs and confirm them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "search the settings by short training runs, and confirm the best"
+    text = "find the fastest settings in short training runs and confirm the best ones"
     command = add_command(commands, "tune", run, text)
     add_pipelines(command)
     add_functions(command)
@@ -56,40 +56,42 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
-    """Each option is named after its field of `TuneRequest`."""
+    """Adds the options of a search; each sets the field of `TuneRequest` with its name."""
     add = command.add_argument
     add(
         "--trials",
         type=number(Trials),
         metavar="N",
-        help="trials a pipeline, those of a resumed study included; default: 24, or as many "
-        "as fit into 20 s; those that the diagnosis predicts are always run",
+        help="trials per pipeline, including those of a resumed study; default: up to 24 in 20 s; "
+        "those that the diagnosis predicts to be fast run even after that",
     )
     add(
         "--time-budget",
         dest="time_budget_s",
         type=number(TimeBudgetS),
         metavar="SECONDS",
-        help="longest search a pipeline, without diagnosis and confirmation",
+        help="longest search per pipeline, without diagnosis and confirmation; default: 20, or no "
+        "limit if you give --trials",
     )
     add(
         "--axes",
         choices=["basic", "all"],
-        help="basic: batch size, prefetch and map parallelism; all (default): also the structure "
-        "of the chain, where the diagnosis finds that it may help",
+        help="what to search; basic: batch size, prefetch and map parallelism; all (default): also "
+        "the structure of the chain, where the diagnosis finds that it may help",
     )
     add(
         "--batch-size",
         type=number(BatchSize),
         metavar="N",
-        help="search at this batch size only",
+        help="search only at this batch size",
     )
     add(
         "--memory-limit",
         dest="memory_limit_mib",
         type=memory_mib,
         metavar="SIZE",
-        help="peak host memory a trial may add, like 2GiB; more is infeasible, not an error",
+        help="peak host memory that a trial may add, like 2GiB; a trial that adds more is marked "
+        "infeasible, not failed",
     )
     add_rounds(command)
     add(
@@ -97,29 +99,30 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         dest="rounds",
         action="store_const",
         const=0,
-        help="leave the confirmation out; the best of the search is then partly luck",
+        help="skip the confirmation; the best result of the search is then partly luck",
     )
     add(
         "--confirm-budget",
         dest="confirm_budget_s",
         type=number(ConfirmBudgetS),
         metavar="SECONDS",
-        help="rounds beyond the least number begin only within this time; default: 110",
+        help="after --rounds rounds, begin further ones only within this time; default: 110",
     )
     add(
         "--tolerance",
         type=number(Tolerance),
         metavar="SHARE",
-        help="of the best rate that may be given up for less memory; default: 0.02",
+        help="share of the best rate that may be given up for less memory or an earlier first "
+        "batch; default: 0.02",
     )
     add_measuring(command)
-    add("--study", metavar="NAME", help="name of the study; the same name resumes it")
+    add("--study", metavar="NAME", help="name of the study; give the same name again to resume it")
     add(
         "--trial-timeout",
         dest="trial_timeout_s",
         type=number(TrialTimeoutS),
         metavar="SECONDS",
-        help="a trial that takes longer is killed; default: 90",
+        help="kill a trial that takes longer; default: 90",
     )
     add_store(command)
     add_json(command)

@@ -1,4 +1,4 @@
-"""The types of values on the command line: numbers in bounds, times, sizes, precisions."""
+"""The argument types of the command line: numbers within bounds, times, sizes, precisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_STEP_MS = 10_000.0
 
 
 def number(kind: Any) -> Callable[[str], Any]:
-    """An argument type: a number of `kind`, like `Annotated[int, Field(ge=1)]`, in its bounds."""
+    """Makes an argument type for numbers of `kind`, like `Annotated[int, Field(ge=1)]`."""
     of, field = get_args(kind)
     bounds = {
         name: getattr(rule, name)
@@ -50,7 +50,7 @@ def _in_words(bounds: Mapping[str, float]) -> str:
 
 
 def milliseconds(text: str) -> float:
-    """An argument type: a time with a unit (`5ms`, `0.2s`) in milliseconds."""
+    """Converts a time with a unit (`5ms`, `0.2s`) to milliseconds."""
     match = TIME.match(text.strip())
     if match is None or not 0 < float(match[1]) * TIME_UNITS_MS[match[2]] <= MAX_STEP_MS:
         raise argparse.ArgumentTypeError(f"must be a time like 5ms, up to 10s, not {text!r}")
@@ -58,16 +58,16 @@ def milliseconds(text: str) -> float:
 
 
 def precision(text: str) -> str:
-    """An argument type: what a mixed precision computes in."""
+    """Checks the type that a mixed-precision model computes in."""
     if text not in PRECISIONS:
         raise argparse.ArgumentTypeError(
-            f"must be {' or '.join(PRECISIONS)}, not {text!r}; pipelines go before it"
+            f"must be {' or '.join(PRECISIONS)}, not {text!r}; put pipelines before it"
         )
     return text
 
 
 def memory_mib(text: str) -> float:
-    """An argument type: a size with a unit (`512MiB`, `2GiB`, also `2GB`, as binary) in MiB."""
+    """Converts a size with a unit (`512MiB`, `2GiB`) to MiB; `2GB` is also read as binary."""
     match = SIZE.match(text.strip())
     if match is None or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"must be a size like 512MiB or 2GiB, not {text!r}")

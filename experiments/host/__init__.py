@@ -1,1 +1,1 @@
-"""The machine that measures: what it is, and what makes it noisy."""
+"""The machine that measures: what it is, and what makes its measurements noisy."""

@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made: versions, host fingerprint, git commit."""
+"""Describes where and with what a measurement was made: versions, host, git commit."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PACKAGES = ("tensorflow", "keras", "numpy", "optuna", "mlflow", "prefetch-tuning
 
 
 def environment_tags(directory: Path) -> dict[str, str]:
-    """MLflow tags that say what a run was measured with; `directory` holds the person's code.
+    """MLflow tags for the environment of a run; `directory` is the folder with the user's code.
 
-    Nothing here imports TensorFlow: versions come from the packages' metadata.
+    Versions come from the packages' metadata, because a study must not import TensorFlow.
     """
     tags = {"host": host_description(), "host.fingerprint": host_fingerprint()}
     tags |= {"mlflow.source.name": "prefetch-tune", "mlflow.source.type": "LOCAL"}
-    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+    with contextlib.suppress(KeyError, OSError):  # a user in a container may have no name
         tags["mlflow.user"] = getpass.getuser()
     tags |= {f"version.{name}": number for name, number in package_versions().items()}
     return tags | git_tags(directory)
 
 
 def package_versions() -> dict[str, str]:
-    """Python and the packages that a measurement depends on."""
+    """Versions of Python and of the packages that affect a measurement."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -40,22 +40,22 @@ def package_versions() -> dict[str, str]:
 
 
 def host_description() -> str:
-    """The host in words: cores, processor, memory."""
+    """Description of the host: cores, processor, memory."""
     memory_gib = psutil.virtual_memory().total / 2**30
     return f"{usable_cores():g} x {_processor()}, {memory_gib:.0f} GiB"
 
 
 def host_fingerprint() -> str:
-    """Twelve hex digits that change with the processor, its cores, the memory or the system."""
+    """Twelve hex digits that change with the processor, the cores, the memory or the system."""
     cores = usable_cores()
-    # A whole number is written as one: hosts without a quota keep their fingerprint.
+    # Whole numbers are hashed as integers, so hosts without a CPU quota keep their fingerprint.
     number = int(cores) if cores.is_integer() else cores
     parts = (_processor(), number, psutil.virtual_memory().total, platform.platform())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def git_tags(directory: Path) -> dict[str, str]:
-    """`git.commit` and `git.dirty` of the checkout around `directory`; empty if there is none."""
+    """`git.commit` and `git.dirty` of the checkout around `directory`; empty without a checkout."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return {}

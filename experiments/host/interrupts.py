@@ -1,4 +1,4 @@
-"""Ctrl-C waits while what was measured is being written."""
+"""Delays Ctrl-C while results are being written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done, so that a result is written whole."""
+    """Delays Ctrl-C until the `with` block is done, so that a result is written in full."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals, and only it gets Ctrl-C
+        yield  # only the main thread may set signal handlers, and only it receives Ctrl-C
         return
     pressed = False
 

@@ -1,4 +1,4 @@
-"""What makes this host noisy, as far as the system tells, and what to do about it."""
+"""Detects what makes this host noisy, as far as the system tells, and says what to do about it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import psutil
 
 from prefetch_tuning.objectives.machine.cores import usable_cores
 
-# Shares of one core, or of the time, above which a measurement is disturbed.
+# Above these, a measurement is disturbed: the load average, and the stolen share of CPU time.
 LOAD_SHARE = 0.25
 STEAL_SHARE = 0.02
 GOVERNORS = Path("/sys/devices/system/cpu")
 
 
 def host_warnings(cores_asked: int | None = None) -> list[str]:
-    """One line for each disturbance that is there before anything is measured.
+    """One line for each disturbance that is present before anything is measured.
 
     Args:
-        cores_asked: how many cores a person counts on; None for those that the machine has.
+        cores_asked: number of cores that the user expects; None for all cores of the machine.
     """
     found = [
         _other_load(),
@@ -30,18 +30,21 @@ def host_warnings(cores_asked: int | None = None) -> list[str]:
 
 
 def steal_warning(before: float, after: float, seconds: float) -> str | None:
-    """A line if the hypervisor gave this machine's cores to others in between."""
+    """A line if the hypervisor gave this machine's cores to others in the meantime.
+
+    `before` and `after` are values of `stolen_s`, `seconds` apart.
+    """
     share = (after - before) / (seconds * (os.cpu_count() or 1))
     if share < STEAL_SHARE:
         return None
     return (
-        f"the hypervisor gave {share:.0%} of the processor to other machines: use a dedicated one, "
+        f"the hypervisor gave {share:.0%} of the processor to other machines: use a dedicated host "
         "or more rounds"
     )
 
 
 def stolen_s() -> float:
-    """Seconds that the hypervisor took from all cores since the start; 0 where it does not say."""
+    """Seconds that the hypervisor took from all cores since boot; 0 if it doesn't say."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
@@ -49,7 +52,7 @@ def _other_load() -> str | None:
     load, _, _ = os.getloadavg()
     if load < LOAD_SHARE:
         return None
-    return f"load {load:.1f} before anything is measured: stop what else runs on this host"
+    return f"load {load:.1f} before anything is measured: stop other programs on this host"
 
 
 def _frequency_scaling() -> str | None:
@@ -64,7 +67,7 @@ def _frequency_scaling() -> str | None:
         return None
     return (
         f"the cores change their frequency (governor {', '.join(slow)}): "
-        "cpupower frequency-set -g performance"
+        "run cpupower frequency-set -g performance"
     )
 
 
@@ -73,6 +76,6 @@ def _fewer_cores(asked: int) -> str | None:
     if usable >= asked:
         return None
     return (
-        f"only {usable:g} of {asked} cores are for this process: raise the container's limit or "
-        "widen its affinity (taskset)"
+        f"this process may use only {usable:g} of {asked} cores: raise the container's limit or "
+        "widen the CPU affinity (taskset)"
     )

@@ -1,1 +1,1 @@
-"""Does a measurement come out again? Reruns of logged runs, and a configuration against itself."""
+"""Repeats measurements: reruns of logged runs, and a configuration compared with itself."""

@@ -1,4 +1,4 @@
-"""Measures a logged run again from what MLflow has of it, and holds the two against each other."""
+"""Measures a logged run again from its data in MLflow alone, and compares the two measurements."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from prefetch_tuning.objectives.spec import SpecError, TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.target import Target
 
-# Run-to-run noise (CV) that is assumed where a study was not confirmed: that of a shared machine.
+# Run-to-run noise (CV) to assume for a study without a confirmation: that of a shared machine.
 ASSUMED_CV = 0.1
-# Tags in which two measurements may differ so that their rates need not agree.
+# Environment tags that explain why the rates of two measurements may differ.
 ENVIRONMENT = ("host", "host.fingerprint", Tag.DEVICE, Tag.SOURCE_DIGEST)
 ENVIRONMENT_PREFIXES = ("version.", "git.")
 
 
 class Original(BaseModel):
-    """A run as MLflow has it, checked.
+    """A logged run, read from MLflow and checked.
 
     Attributes:
-        examples_per_s, speed_index: medians over `runs` runs: one, or the rounds of a study's
-            recommended configuration.
-        windows: how many were counted.
-        cv: noise of its study from run to run, of rates over the host's own speed beside them; None
-            where that was not confirmed.
+        examples_per_s, speed_index: medians over `runs` runs. That is one run, or the rounds of a
+            study's recommended configuration.
+        windows: number of counted windows.
+        cv: run-to-run noise of its study, as the coefficient of variation of rates divided by the
+            host's own speed; None if the study has no confirmation.
     """
 
     run_id: str
@@ -52,13 +52,13 @@ class Original(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Then and now.
+    """The original measurement compared with the new one.
 
     Attributes:
-        ratio: of the rates, now over then.
-        corrected_ratio: the same, each over the host's own speed beside it.
-        noise: by how much the corrected ratio may differ from 1, 95 times out of 100.
-        differences: tag to (then, now), for each that differs.
+        ratio: new rate over original rate.
+        corrected_ratio: the same, with each rate divided by the host's own speed at that time.
+        noise: how far from 1 the corrected ratio may be, as a share, in 95 of 100 reruns.
+        differences: tag to (original value, new value), for each tag that differs.
     """
 
     rerun_of: str
@@ -80,8 +80,8 @@ def original(tracker: Tracker, run_id: str) -> Original:
     """Reads and checks a trial, a confirmation round, a rerun, or a whole study.
 
     Raises:
-        StudyError: there is no such run, or it measured nothing that could be measured again.
-        SpecError: its parameters were tampered with.
+        StudyError: there is no such run, it has no measurement to repeat, or its parameters are
+            not valid.
     """
     run = tracker.read(run_id)
     kind = run.tags.get(Tag.KIND)
@@ -92,7 +92,7 @@ def original(tracker: Tracker, run_id: str) -> Original:
         runs = [run]
         parent = tracker.read(run.tags.get(Tag.PARENT, ""))
     else:
-        raise StudyError(f"run {run_id!r} is no study, trial or round of prefetch-tune")
+        raise StudyError(f"run {run_id!r} isn't a study, trial or round of prefetch-tune")
     first = runs[0]
     if any("throughput/examples_per_s" not in r.metrics for r in runs):
         why = first.tags.get(Tag.FAILURE_KIND, "not finished")
@@ -117,10 +117,12 @@ def original(tracker: Tracker, run_id: str) -> Original:
 
 
 def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
-    """A run names code; code that is not this project's runs only if a person says so here.
+    """Checks that code from outside this project runs only if the user says so.
+
+    A run names the code to import, and anyone could have logged it.
 
     Raises:
-        UsageError: the person named another pipeline, or none and gave no trust.
+        UsageError: the user named a different pipeline, or neither named it nor gave --trust.
     """
     target = found.spec.pipeline
     if named is not None and catalog.resolve(named) != target:
@@ -132,7 +134,7 @@ def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
     ):
         return
     raise UsageError(
-        f"run {found.run_id!r} names the code {target!r}: name it again to run it, "
+        f"run {found.run_id!r} would import {target!r}, which isn't built in; to allow it, use "
         f"prefetch-tune rerun {found.run_id} {target}, or give --trust"
     )
 
@@ -151,10 +153,10 @@ def measure_again(
     tags: Mapping[str, str],
     rounds: int,
 ) -> tuple[list[Measurement], list[str]]:
-    """Measures it `rounds` times, each logged as a run tagged `rerun_of`.
+    """Measures it `rounds` times and logs each as a run tagged `rerun_of`.
 
     Raises:
-        StudyError: a rerun failed where the original did not.
+        StudyError: a rerun failed although the original did not.
     """
     spec = same_windows(found)
     measured: list[Measurement] = []
@@ -178,10 +180,11 @@ def compare(
     run_ids: Sequence[str],
     tags: Mapping[str, str],
 ) -> Comparison:
-    """Holds the new measurements against the original.
+    """Compares the new measurements with the original.
 
-    Both rates are divided by the host's own speed beside them. A median of n runs varies by about
-    1.25 CV / sqrt(n); twice that for the difference of both is the noise (95 %).
+    Both rates are divided by the host's own speed at that time. A median of n runs varies by about
+    1.25 CV / sqrt(n), a single run by CV. The noise is 1.96 times the combined variation of both
+    sides (95 %).
     """
     now = statistics.median(m.examples_per_s for m in measured)
     index = statistics.median(m.host_speed_index for m in measured)
@@ -208,7 +211,7 @@ def compare(
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Tags of the environment that are not the same, with both values."""
+    """Environment tags whose values differ, with both values."""
     keys = [
         key
         for key in sorted({*then, *now})
@@ -219,7 +222,7 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tu
 
 
 def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
-    """The rounds of a study's recommended configuration, or its best trial without any."""
+    """The rounds of a study's recommended configuration, or without rounds its best trial."""
     tags = study.tags
     rounds = [
         child
@@ -229,7 +232,7 @@ def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
         and child.tags.get(Tag.STATE) == "complete"
     ]
     if rounds:
-        latest = rounds[-1].params  # of the latest confirmation, if there were several
+        latest = rounds[-1].params  # of the latest confirmation, if there are several
         return [r for r in rounds if r.params == latest]
     if Tag.BEST_RUN in tags:
         return [tracker.read(tags[Tag.BEST_RUN])]
@@ -237,7 +240,7 @@ def _recommended(tracker: Tracker, study: LoggedRun) -> list[LoggedRun]:
 
 
 def _params_of(run: LoggedRun) -> dict[str, str]:
-    """A run's parameters, with its pipeline named as it is now."""
+    """A run's parameters, with the pipeline's current name."""
     params = dict(run.params)
     if "pipeline" in params:
         params["pipeline"] = catalog.renamed(params["pipeline"], run.tags.get(Tag.VERSION))
@@ -256,7 +259,7 @@ def _digest(run: LoggedRun) -> Digest:
 
 
 def _cv(children: Sequence[LoggedRun]) -> float | None:
-    """Noise of what is compared, rates over the host's own speed: the middle candidate's."""
+    """Noise of rates divided by the host's own speed: the middle candidate's CV."""
     corrected: dict[str, list[float]] = {}
     for run in children:
         if run.tags.get(Tag.KIND) == Kind.CONFIRMATION and run.tags.get(Tag.STATE) == "complete":

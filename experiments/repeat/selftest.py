@@ -1,4 +1,4 @@
-"""The A/A test: a configuration against itself, so that every difference found is a false one."""
+"""The A/A test: compares a configuration with itself, so every difference it finds is false."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError
 
-# Wrong verdicts that a 95 % interval is allowed.
+# Share of wrong verdicts that a 95 % interval allows.
 EXPECTED_SHARE = 0.05
-# Above this the same configuration differs so much between runs that small gains cannot be seen.
+# Above this run-to-run variation (CV), small gains cannot be seen.
 NOISY_CV = 0.05
 
 
 class SelfTestRequest(BaseModel):
-    """What is to be compared with itself, and how often; `rounds` a comparison."""
+    """What to compare with itself, and how often; `rounds` is per comparison."""
 
     target: str
     comparisons: int
@@ -35,14 +35,16 @@ class SelfTestRequest(BaseModel):
 
 
 class SelfTest(BaseModel):
-    """What comparing a configuration with itself showed.
+    """The result of comparing a configuration with itself.
 
     Attributes:
-        ratios: one a comparison; each has a verdict, and "faster" or "slower" is a false one.
-        false_share: of the comparisons with a false verdict.
-        cv: standard deviation of all runs over their mean.
-        round_cv: the same within a round, the noise that is left between neighbouring runs.
-        half_width: median half width of the ratios' intervals: what can be told apart here.
+        ratios: one per comparison. Its verdict is false if it is "faster" or "slower".
+        false_share: share of the comparisons with a false verdict.
+        cv: coefficient of variation of all runs: standard deviation over mean.
+        round_cv: median of the same within a round, the noise that remains between consecutive
+            runs.
+        half_width: median half width of the ratios' intervals, as a share. Smaller differences
+            cannot be told apart on this host.
         warnings: what disturbs this host.
     """
 
@@ -64,13 +66,13 @@ def self_test(
     runner: TrialRunner,
     progress: Callable[[Ratio], None],
 ) -> SelfTest:
-    """Compares a middling configuration with itself, in the way that a confirmation does.
+    """Compares a typical configuration with itself, in the same way as a confirmation.
 
-    Ctrl-C ends it with the comparisons that there are.
+    Ctrl-C ends it and keeps the comparisons that are complete.
 
     Raises:
-        PipelineError: a run failed; there is nothing to compare then.
-        KeyboardInterrupt: before the first comparison was done.
+        PipelineError: a run failed, so there is nothing to compare.
+        KeyboardInterrupt: interrupted before the first comparison was complete.
     """
     config, rounds = middling(info), request.rounds
     spec = TrialSpec(
@@ -82,7 +84,7 @@ def self_test(
     )
     begin, stolen = time.monotonic(), stolen_s()
     warnings = host_warnings()
-    order = random.Random(request.seed)  # noqa: S311 - which side runs first, no secret
+    order = random.Random(request.seed)  # noqa: S311 - which side runs first is no secret
     ratios: list[Ratio] = []
     pairs: list[tuple[float, float]] = []
     try:
@@ -111,14 +113,14 @@ def self_test(
     )
     if found.cv > NOISY_CV:
         found.warnings.append(
-            f"the same configuration differs by {found.cv:.0%} from run to run: differences under "
-            f"{found.half_width:.0%} need more than {rounds} rounds here"
+            f"the same configuration differs by {found.cv:.0%} from run to run: differences below "
+            f"{found.half_width:.0%} need more than {rounds} rounds on this host"
         )
     return found
 
 
 def middling(info: PipelineInfo) -> PipelineConfig:
-    """A configuration like those that win: largest batch, some look-ahead."""
+    """A configuration like those that win: the largest batch and some prefetch."""
     return PipelineConfig(
         batch_size=info.batch_sizes[-1],
         prefetch_buffer=4,
@@ -127,7 +129,7 @@ def middling(info: PipelineInfo) -> PipelineConfig:
 
 
 def _pair(runner: TrialRunner, spec: TrialSpec, order: random.Random) -> tuple[float, float]:
-    """One round of two candidates that are the same, in random order."""
+    """One round of two identical candidates, in random order; returns both rates."""
     rates = {}
     for side in order.sample(("a", "b"), 2):
         result = runner.measure(spec)

@@ -1,1 +1,1 @@
-"""What is worth trying: what limits a pipeline, the axes that may help, a first guess of each."""
+"""Finds what is worth trying: the bottleneck, the axes that may help, and the first trials."""

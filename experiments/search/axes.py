@@ -1,4 +1,4 @@
-"""Which axes are searched for a pipeline, and why the others are not."""
+"""Chooses the axes to search for a pipeline, and gives the reason for each one left out."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
-# Above 64 batches a buffer has never been seen to help: it evens out the generator's pauses, and
-# those that last longer than 64 steps are a rate, not a pause.
+# A buffer of more than 64 batches has never been seen to help. It evens out the generator's pauses,
+# and a pause of more than 64 steps is a low rate, not a pause.
 MAX_PREFETCH = 64
-# A map that computes gains from some more calls in flight than there are cores; one that waits,
-# from as many as it can wait for at once (`WAITING_CALLS`).
+# A map that computes gains from somewhat more calls in flight than there are cores. A map that
+# waits gains from as many as can wait at once (`WAITING_CALLS`).
 CALLS_PER_CORE = 4
 LEAST_CALLS = 8
-# A stage with less than this share of the pipeline's time is not worth an axis.
+# A stage that takes less than this share of the pipeline's time is not worth an axis.
 WORTH = 0.05
-# Processes cost memory and a core each, so that the generator must be worth more.
+# Each process costs memory and a core, so the generator must take a larger share.
 WORTH_PROCESSES = 0.15
-# A chunk may hold so many bytes; several of them are on their way at once.
+# The most bytes in a chunk. Several chunks are in flight at once.
 CHUNK_BYTES = 16 * 2**20
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
-# Of a PyDataset that waits: as many as the processes of a generator that does.
+# For a PyDataset that waits: up to as many as the processes of a generator that waits.
 WAITING_WORKERS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The space to search, and the structural axes that are not in it, each with the reason."""
+    """The space to search, and the structural axes left out of it, each with the reason."""
 
     space: SearchSpace
     left_out: dict[str, str]
 
 
 def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cores: float) -> Offer:
-    """The axes that a pipeline can take and that its diagnosis finds worth searching.
+    """Chooses the axes that a pipeline supports and that its diagnosis finds worth searching.
 
     Args:
         info: the pipeline.
-        options: whether structure is searched, and a batch size that is given.
-        diagnosis: None offers everything that the pipeline can take.
-        cores: of the machine that measures.
+        options: whether the structure is searched, and the batch size if one was given.
+        diagnosis: None offers every axis that the pipeline supports.
+        cores: cores of the machine that measures.
     """
     whole = max(1, int(cores))
     sizes = _fitting(info, diagnosis)
@@ -66,8 +66,8 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cor
 
 
 def _fitting(info: PipelineInfo, diagnosis: Diagnosis | None) -> tuple[int, ...]:
-    """The batch sizes without those whose step the device had not enough memory for."""
-    if diagnosis is None or diagnosis.costs.py_dataset:  # whose batch size is its own
+    """The batch sizes whose step fitted into the device's memory."""
+    if diagnosis is None or diagnosis.costs.py_dataset:  # a PyDataset sets its own batch size
         return tuple(info.batch_sizes)
     largest = max(diagnosis.costs.step_s)
     return tuple(size for size in info.batch_sizes if size <= largest) or tuple(info.batch_sizes)
@@ -77,33 +77,35 @@ def _why_not(
     name: str, info: PipelineInfo, options: Options, diagnosis: Diagnosis | None
 ) -> str | None:
     if options.axes == "basic":
-        return "only the basic axes were asked for"
+        return "only the basic axes were requested"
     if name in info.not_offered:
         return info.not_offered[name]
     if diagnosis is None:
         return None
     if name == "device_prefetch" and diagnosis.costs.device_copy is not None:
-        # Whatever limits: without it the step waits for the copy.
+        # This applies to every bottleneck: without the axis, the step waits for the copy.
         part = copy_share(diagnosis.costs)
         return (
             None if part >= WORTH else f"the copy to the device takes {part:.0%} of a step's time"
         )
     if diagnosis.bottleneck == "step-bound":
-        return "the training step is what takes the time"
+        return "the training step is the bottleneck"
     return _not_worth(name, diagnosis.costs, splittable="generator_workers" in info.axes)
 
 
 def _not_worth(name: str, costs: StageCosts, *, splittable: bool) -> str | None:
     if name == "generator_chunk":
-        # By what it computes, too: beside a slow generator the wall time drowns in the noise.
+        # CPU time also counts: beside a slow generator, the wall time drowns in the noise.
         cost = costs.from_generator
         part = max(cost.wall_s, cost.cpu_s) / _working_s(costs, splittable=splittable)
-        return None if part >= WORTH else f"handing elements over takes {part:.0%} of the time"
+        return (
+            None if part >= WORTH else f"handing elements to tf.data takes {part:.0%} of the time"
+        )
     if name == "generator_workers":
         part = _leaves_this_process(costs)
         return None if part >= WORTH_PROCESSES else f"the generator takes {part:.0%} of the time"
     if name == "max_intra_op_parallelism" and (costs.map_is_python or map_waits(costs)):
-        return "the map is Python" if costs.map_is_python else "the map waits"
+        return "the map is Python code" if costs.map_is_python else "the map waits"
     if name in ("vectorized_map", "max_intra_op_parallelism"):
         part = stages(costs)["map"].wall_s / producer_s(costs)
         return None if part >= WORTH else f"the map takes {part:.0%} of the time"
@@ -113,15 +115,16 @@ def _not_worth(name: str, costs: StageCosts, *, splittable: bool) -> str | None:
 
 
 def map_waits(costs: StageCosts) -> bool:
-    """Whether the map spends most of its time waiting, so that threads help it."""
+    """Whether the map spends most of its time waiting, so threads help it."""
     return costs.map is not None and costs.map.waits
 
 
 def _working_s(costs: StageCosts, *, splittable: bool) -> float:
-    """Seconds per example up to the batch, without waiting that other axes hide.
+    """Seconds per example up to the batch, without the waiting that other axes can hide.
 
-    Beside a map that waits for 4 ms, handing over an element is nothing; once 64 calls wait at
-    once, it is what takes the time. Threads hide a map's waiting, processes a generator's.
+    Beside a map that waits for 4 ms, the per-element overhead of from_generator is nothing. Once 64
+    calls wait at the same time, it is the bottleneck. Threads hide a map's waiting, processes hide
+    a generator's.
     """
     hidden = (costs.map, costs.generator if splittable else None)
     waited_s = sum(cost.wall_s - cost.cpu_s for cost in hidden if cost and cost.waits)
@@ -136,11 +139,11 @@ def _most_calls(diagnosis: Diagnosis | None, cores: int) -> int:
 
 
 def _leaves_this_process(costs: StageCosts) -> float:
-    """Share of the time that processes take over once blocks and batches have done their part."""
+    """Share of the time that processes can take over once blocks and batched maps are in use."""
     handed = costs.from_generator if costs.chunked is None else costs.chunked
     mapped = costs.batch_map or costs.map
     elsewhere = costs.generator.wall_s + (0.0 if costs.chunked is None else handed.wall_s)
-    # Threads hide what a map waits for.
+    # Threads hide a map's waiting, so only its CPU time counts.
     mapped_s = 0.0 if mapped is None else mapped.cpu_s if mapped.waits else mapped.wall_s
     here = costs.step.wall_s + mapped_s
     here += handed.wall_s if costs.chunked is None else 0.0
@@ -179,7 +182,7 @@ def _of_a_py_dataset(diagnosis: Diagnosis | None, cores: int) -> list[Axis]:
 
 
 def _workers(diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
-    """Many where they wait, and where nobody has measured whether they do."""
+    """Numbers of workers to try: many if they wait, or if that was not measured."""
     if diagnosis is None:
         return tuple(dict.fromkeys((1, cores, 2 * cores, 4 * cores, 8 * cores)))
     if diagnosis.costs.generator.waits:

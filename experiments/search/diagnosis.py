@@ -1,4 +1,4 @@
-"""What limits a pipeline, inferred from the cost of its stages. Pure: costs in, a class out."""
+"""Infers what limits a pipeline from the costs of its stages. Pure: costs in, a class out."""
 
 from __future__ import annotations
 
@@ -19,86 +19,86 @@ Bottleneck = Literal[
     "step-bound",
 ]
 StageName = Literal["generator", "from_generator", "map", "batch", "device_copy", "step"]
-# What a stage is called where its name would not say it.
+# How a stage is shown where its name isn't clear enough.
 SHOWN: dict[StageName, str] = {"device_copy": "copy to the device"}
 
-# A Python map that gains less than this from calls in flight is held by the GIL.
+# A Python map that calls in flight make less than this many times faster is held up by the GIL.
 SCALES = 1.3
-# The step is what limits only where both fit into the cores within this share of its time; more
-# would be gained by making batches cheaper.
+# The step is the bottleneck only if it and the pipeline together want at most this many times the
+# cores there are. Otherwise cheaper batches would gain more.
 SHARED = 1.1
-# A copy to the device of less than this share of the step's time leaves the step what limits.
+# If the copy to the device takes less than this share of the step's time, the step is the limit.
 DELAYS = 0.1
 
 IN_WORDS: dict[Bottleneck, str] = {
-    "generator-gil": "the generator's own Python, under the GIL",
-    "element-overhead": "handing each element from Python to tf.data",
-    "blocking": "waiting in the {stage}, with the processor idle",
-    "map-cpu": "the map's computing",
-    "map-gil": "the map's Python, under the GIL",
-    "shared-cores": "the cores, which the training step shares with the making of its batches",
+    "generator-gil": "the generator's Python code, under the GIL",
+    "element-overhead": "the overhead of handing each element from Python to tf.data",
+    "blocking": "waiting in the {stage} while the CPU is idle",
+    "map-cpu": "the map's computation",
+    "map-gil": "the map's Python code, under the GIL",
+    "shared-cores": "the cores, which the training step shares with the input pipeline",
     "device-copy": "the copy of each batch from host memory to the device",
-    "step-bound": "the training step; the data is ready before it",
+    "step-bound": "the training step; each batch is ready before the step needs it",
 }
 ADVICE: dict[Bottleneck, str] = {
     "generator-gil": (
-        "Neither prefetch nor more map calls make Python run faster: vectorise the generator, or "
+        "Prefetch and more map calls don't make Python run faster. Vectorise the generator, or "
         "run it in several processes."
     ),
     "element-overhead": (
-        "Every element costs the same small price, whatever is prefetched: yield several examples "
-        "at once and take them apart in tf.data with unbatch or rebatch."
+        "Every element has the same small overhead, and prefetch doesn't reduce it. Yield several "
+        "examples at once and split them in tf.data with unbatch or rebatch."
     ),
     "blocking": (
-        "The wait can be hidden by waiting for several elements at once: more map calls in "
-        "flight for a map, threads or processes for a generator."
+        "Hide the wait by waiting for several elements at once: use more calls in flight for a "
+        "map, threads or processes for a generator."
     ),
     "map-cpu": (
-        "Use more map calls in flight up to the cores there are, then fewer or cheaper ops, or "
+        "Use more map calls in flight, up to the number of cores, then fewer or cheaper ops, or "
         "the same ops on whole batches."
     ),
     "map-gil": (
-        "Its calls take turns whatever num_parallel_calls says: write it in TensorFlow ops, or "
-        "run it in several processes."
+        "The map's calls run one after another even with num_parallel_calls. Write the map in "
+        "TensorFlow ops, or run it in several processes."
     ),
     "shared-cores": (
-        "The step takes longest, but it needs the cores that making batches uses: hand elements "
-        "over in blocks and map whole batches, and the step gets that time back."
+        "The step takes longest, but it needs the cores that the input pipeline uses. Hand "
+        "elements to tf.data in blocks and map whole batches, so the step gets that time back."
     ),
     "device-copy": (
-        "Copy less: keep elements in uint8 on the host and cast them in the model. And copy ahead: "
-        "device_prefetch has the next batches copied while a step runs."
+        "Copy less: keep elements in uint8 on the host and cast them in the model. Also copy "
+        "ahead: device_prefetch copies the next batches while a step runs."
     ),
     "step-bound": (
-        "Nothing to gain from the input pipeline: any prefetch keeps this step busy, so spend "
-        "your time on the model."
+        "The input pipeline has nothing to gain: any prefetch keeps this step busy. Spend your "
+        "time on the model."
     ),
 }
-# Of a PyDataset, where it is to be said otherwise: Keras's arguments are what there is to set.
+# For a PyDataset, where its text differs: what a user can set there are Keras's arguments.
 PY_DATASET_IN_WORDS: dict[Bottleneck, str] = {
-    "generator-gil": "the Python of __getitem__, under the GIL",
-    "element-overhead": "handing each batch from Python to tf.data",
-    "blocking": "waiting in __getitem__, with the processor idle",
+    "generator-gil": "the Python code of __getitem__, under the GIL",
+    "element-overhead": "the overhead of handing each batch from Python to tf.data",
+    "blocking": "waiting in __getitem__ while the CPU is idle",
 }
 PY_DATASET_ADVICE: dict[Bottleneck, str] = {
     "generator-gil": (
-        "Threads take turns at Python: make the PyDataset with use_multiprocessing=True and about "
-        "as many workers as there are cores, or let NumPy do more of the work."
+        "Only one thread at a time runs Python. Make the PyDataset with use_multiprocessing=True "
+        "and about as many workers as there are cores, or let NumPy do more of the work."
     ),
     "element-overhead": (
-        "Every batch is copied into tf.data, whatever its workers do: return smaller arrays, such "
-        "as images in uint8, and convert them in the model."
+        "Every batch is copied into tf.data, and workers don't change that. Return smaller arrays, "
+        "such as images in uint8, and convert them in the model."
     ),
     "blocking": (
-        "Several batches can wait at once: make the PyDataset with more workers, and with a "
-        "max_queue_size no smaller than them; threads will do."
+        "Let several batches wait at once: make the PyDataset with more workers, and with a "
+        "max_queue_size of at least as many. Threads are enough."
     ),
     "device-copy": (
         "Copy less: return smaller arrays, such as images in uint8, and convert them in the model."
     ),
     "shared-cores": (
-        "The step takes longest, but it needs the cores that making batches uses: make "
-        "__getitem__ cheaper, for more workers would only take more of them."
+        "The step takes longest, but it needs the cores that the input pipeline uses. Make "
+        "__getitem__ cheaper: more workers would only take more of the cores."
     ),
 }
 
@@ -107,10 +107,10 @@ class Diagnosis(BaseModel):
     """What limits a pipeline.
 
     Attributes:
-        bottleneck: the class; `class` in JSON.
-        stage: the stage that it lies in.
-        advice: one sentence on what to do about it.
-        costs: what it was inferred from.
+        bottleneck: the class of the bottleneck; `class` in JSON.
+        stage: the stage that has the bottleneck.
+        advice: what to do about it, in a sentence or two.
+        costs: the costs that it was inferred from.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -122,13 +122,13 @@ class Diagnosis(BaseModel):
 
     @property
     def in_words(self) -> str:
-        """The bottleneck as the end of a sentence that begins with "limited by"."""
+        """The bottleneck in words, as the end of a sentence that begins with "limited by"."""
         words = IN_WORDS | PY_DATASET_IN_WORDS if self.costs.py_dataset else IN_WORDS
         return words[self.bottleneck].format(stage=self.stage)
 
 
 def stages(costs: StageCosts) -> dict[StageName, StageCost]:
-    """The stages that there are, in the order in which an example passes them."""
+    """The stages of the pipeline, in the order in which an example passes them."""
     found: dict[StageName, StageCost | None] = {
         "generator": costs.generator,
         "from_generator": costs.from_generator,
@@ -141,13 +141,13 @@ def stages(costs: StageCosts) -> dict[StageName, StageCost]:
 
 
 def producer_s(costs: StageCosts) -> float:
-    """Seconds per example of everything up to the batch in host memory, one after the other."""
+    """Seconds per example of all stages up to the batch in host memory, one after another."""
     after = ("device_copy", "step")
     return sum(cost.wall_s for name, cost in stages(costs).items() if name not in after)
 
 
 def copy_share(costs: StageCosts) -> float:
-    """Time of the copy to the device as a share of the step's; 0 where there is none."""
+    """Time of the copy to the device as a share of the step's; 0 if there is no copy."""
     return _copy_s(costs) / max(costs.step.wall_s, 1e-12)
 
 
@@ -156,9 +156,9 @@ def _copy_s(costs: StageCosts) -> float:
 
 
 def cores_wanted(costs: StageCosts) -> float:
-    """Cores that step and pipeline would keep busy if the step ran as fast as it does alone.
+    """Cores that step and pipeline would keep busy if steps ran as fast as they do alone.
 
-    Where the copy to the device takes longer than the step, as fast as that.
+    If the copy to the device takes longer than the step, the pace is that of the copy.
     """
     cpu_s = sum(cost.cpu_s for cost in stages(costs).values())
     return cpu_s / max(costs.step.wall_s, _copy_s(costs), 1e-12)
@@ -167,9 +167,9 @@ def cores_wanted(costs: StageCosts) -> float:
 def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
     """Names the bottleneck.
 
-    It is the step if all else fits beside it, in time and into the cores; the cores if only the
-    time fits; else the costliest stage. A copy to the device does not fit beside the step: unless
-    batches are copied ahead, the step waits for it.
+    It is the step if everything else fits beside it, both in time and into the cores. It is the
+    cores if only the time fits. Otherwise it is the costliest stage. A copy to the device does not
+    fit beside the step: unless batches are copied ahead, the step waits for it.
     """
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
     if costs.step.wall_s + _copy_s(costs) >= producer_s(costs):
@@ -179,14 +179,14 @@ def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
         if copy_share(costs) >= DELAYS:
             return _diagnosis("device-copy", "device_copy", costs)
         return _diagnosis("step-bound", "step", costs)
-    # Making a batch takes longer than copying it and the step: cheaper copies would change nothing.
+    # Making a batch takes longer than its copy and its step, so cheaper copies would gain nothing.
     made = {name: cost for name, cost in before.items() if name != "device_copy"}
     limiting = max(made, key=lambda name: made[name].wall_s)
     return _diagnosis(_in_stage(limiting, costs, waits=made[limiting].waits), limiting, costs)
 
 
 def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck:
-    """What limits where this stage is the costliest one before the step."""
+    """The bottleneck if this stage is the costliest one before the step."""
     if stage in ("generator", "map") and waits:
         return "blocking"
     if stage == "generator":
@@ -194,7 +194,7 @@ def _in_stage(stage: StageName, costs: StageCosts, *, waits: bool) -> Bottleneck
     if stage == "map":
         held = costs.map_is_python and costs.map_speedup < SCALES
         return "map-gil" if held else "map-cpu"
-    # Batching costs that much only by its elements, too.
+    # If batching is the costliest, that is also a cost per element.
     return "element-overhead"
 
 

@@ -1,4 +1,4 @@
-"""Which configurations to try first: the best predicted ones, of every kind that may help. Pure."""
+"""Chooses the first trials: the best predicted configurations of every kind that may help. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from prefetch_tuning.experiments.search.prediction import Predictor
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
-# Trials that are run ahead of the sampler's own; more where more kinds of structure are offered.
+# Trials that run before the sampler's own; more of them if more kinds of structure are offered.
 LEAST_FIRST, MOST_FIRST = 5, 8
-# Their buffers. A single batch ahead loses to the hand-over what the costs do not show; more than
-# some batches only hold memory.
+# Their prefetch buffers. With a single batch ahead, the hand-over costs time that the stages' costs
+# don't show. More than a few batches only take memory.
 LOOK_AHEAD = (4, 16)
-# Batches in the queue of a PyDataset: few, and as many as the most workers can have under way.
+# Batches in the queue of a PyDataset: few, and as many as the most workers can have in flight.
 QUEUES = (8, 32)
-# Predictions closer than this are equal, so the leaner configuration goes first.
+# Predictions closer than this count as equal, so the leaner configuration goes first.
 EQUAL_SHARE = 0.03
-# Blocks on their way at once, and what a process holds, in examples: to rank by what is held.
+# To rank by the examples held in memory: blocks in flight at once, and examples per process.
 BLOCKS_HELD, PROCESS_EXAMPLES = 3, 1_000
 
 Switch = Callable[[PipelineConfig], bool]
-# Examples/s that are predicted for a configuration.
+# Gives the predicted examples/s of a configuration.
 RateOf = Callable[[PipelineConfig], float]
-# What can be switched on in the structure of a chain.
+# The features that the structure of a chain can switch on.
 SWITCHES: dict[str, Switch] = {
     "blocks": lambda c: c.generator_chunk > 1,
     "map on batches": lambda c: c.vectorized_map,
@@ -38,7 +38,7 @@ SWITCHES: dict[str, Switch] = {
     "workers": lambda c: c.workers > 1 and not c.use_multiprocessing,
     "worker processes": lambda c: c.workers > 1 and c.use_multiprocessing,
 }
-# What each bottleneck calls for comes first.
+# The switches that each bottleneck calls for; they are tried first.
 CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
     "generator-gil": ("processes", "worker processes", "blocks"),
     "element-overhead": ("blocks", "map on batches", "processes"),
@@ -52,11 +52,12 @@ CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
 
 
 def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list[PipelineConfig]:
-    """The best predicted configuration, and the best predicted one of every kind.
+    """Chooses the best predicted configuration and the best predicted one of every kind.
 
-    Every switch that the space offers is on in one of them, those that the bottleneck calls for
-    first, and the best plain chain is among them. What is left goes to the best predicted ones that
-    differ in batch size, calls in flight or structure, so that a wrong cost does not spoil all.
+    Each switch that the space offers is on in one of them, as far as `MOST_FIRST` allows; switches
+    that the bottleneck calls for come first. The best plain chain is among them. Any trials left
+    go to the best predicted ones that differ in batch size, calls in flight or structure, so a
+    wrong cost doesn't spoil all trials.
     """
     predictor = Predictor(diagnosis.costs, cores)
     ranked = sorted(candidates(space), key=lambda c: rank_by(predictor.rate, c))
@@ -78,39 +79,39 @@ def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list
 
 
 def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
-    """The points of a space that are worth predicting: with some look-ahead, each kind once."""
+    """The points of a space that are worth predicting: with some prefetch, and each kind once."""
     for config in space.grid(prefetch_buffer=LOOK_AHEAD, max_queue_size=QUEUES):
         threads = config.thread_pool_size
         if threads and config.map_parallelism == 1:
             continue  # a sequential map has no calls for the threads
         if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
-            continue  # most of them would never have anything to do
+            continue  # most of the threads would always be idle
         if config.workers <= 1 and config.use_multiprocessing:
-            continue  # predicted as without a process: there is nobody to share the work with
+            continue  # the prediction is the same without a process: no one shares the work
         if config.workers <= 1 and config.max_queue_size in QUEUES[1:]:
             continue  # without workers there is no queue
         yield config
 
 
 def kind(config: PipelineConfig, cores: float) -> tuple[object, ...]:
-    """What tells configurations apart: batch size, calls or workers, and what is switched on."""
+    """What distinguishes configurations: batch size, calls or workers, and switches."""
     calls = max(int(config.map_parallelism), config.workers)
     flight = "sequential" if calls == 1 else "few" if calls <= cores else "many"
     return config.batch_size, flight, *switched_on(config)
 
 
 def switched_on(config: PipelineConfig) -> tuple[str, ...]:
-    """The names of what a configuration switches on in the structure of the chain."""
+    """The names of the structural features that a configuration switches on."""
     return tuple(name for name, is_on in SWITCHES.items() if is_on(config))
 
 
 def rank_by(rate_of: RateOf, config: PipelineConfig) -> tuple[int, int, int, int]:
-    """Sorts by predicted rate in steps of `EQUAL_SHARE`, then by what is left of it, then by size.
+    """Sort key: the predicted rate in steps of `EQUAL_SHARE`, then its reserve, then the size.
 
-    What is left is the rate with half of the map's calls: just enough of them is not enough where
-    they help less than predicted. On 16 cores before a GPU the leanest of equal predictions took 2
-    calls and reached half of its prediction; with AUTOTUNE's calls the same chain reached all of
-    it. Size is what the buffers hold.
+    The reserve is the rate with half of the map's calls: barely enough calls are too few if they
+    help less than predicted. On 16 cores before a GPU, the leanest of equal predictions took 2
+    calls and reached half of its prediction. With AUTOTUNE's calls the same chain reached all of
+    it. The size is the number of examples that the buffers hold.
     """
     calls = max(int(config.map_parallelism) // 2, 1)
     fewer = config.model_copy(update={"map_parallelism": calls})
@@ -125,7 +126,7 @@ def rank_by(rate_of: RateOf, config: PipelineConfig) -> tuple[int, int, int, int
 
 
 def _step(rate: float) -> int:
-    """The number of a rate's step, the fastest first."""
+    """The number of a rate's step on a log scale; faster rates have lower numbers."""
     return -int(np.log(rate) / np.log1p(EQUAL_SHARE))
 
 
@@ -135,6 +136,6 @@ def _in_order(bottleneck: Bottleneck) -> list[str]:
 
 
 def _first(ranked: Sequence[PipelineConfig], wanted: Switch) -> list[PipelineConfig]:
-    """The best predicted one that is wanted, if the space has such a one."""
+    """The best predicted configuration that is wanted, as a list; empty if there is none."""
     found = next((config for config in ranked if wanted(config)), None)
     return [] if found is None else [found]

@@ -1,4 +1,4 @@
-"""The rate that the cost of its stages predicts for a configuration. Pure."""
+"""Predicts the rate of a configuration from the costs of the pipeline's stages. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from prefetch_tuning.objectives.stage_costs import LoopCost, StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 Traits = tuple[bool, bool, bool]
-# How much each of them matters for how alike two loops are.
+# How much each trait counts in how similar two loops are.
 WEIGHTS = (4, 2, 1)
 
 
 class Predictor:
-    """Predicts rates from the costs of a pipeline's stages, by the slowest of what overlaps.
+    """Predicts rates from the costs of a pipeline's stages: the slowest overlapping stage counts.
 
-    What threads that share a GIL and the cores cost each other cannot be seen in stages that run
-    alone. It is inferred from the loops that were measured whole: as a factor at the largest batch,
-    with and without parallel map calls, threads and blocks, and as a price of each batch from the
-    smallest.
+    Threads that share a GIL and the cores cost each other time, which stages that run alone don't
+    show. That time is inferred from the loops that were measured whole: as a factor at the largest
+    batch, with and without parallel map calls, threads and blocks, and as a price per batch from
+    the smallest.
     """
 
     def __init__(self, costs: StageCosts, cores: float) -> None:
@@ -32,14 +32,14 @@ class Predictor:
         self._batch_s = self._price_of_a_batch()
 
     def rate(self, config: PipelineConfig) -> float:
-        """Examples/s of a configuration without AUTOTUNE."""
+        """Predicted examples/s of a configuration without AUTOTUNE."""
         seconds = self._factor(self._largest, config)
         seconds *= stage_seconds(self._costs, config, self._cores)
         more = max(1.0 / config.batch_size - 1.0 / self._largest, 0.0)
         return 1.0 / (seconds + self._batch_s * more)
 
     def _price_of_a_batch(self) -> float:
-        """Seconds that each batch costs beyond its examples."""
+        """Seconds that each batch costs in addition to its examples."""
         if self._smallest == self._largest:
             return 0.0
         plain = PipelineConfig(batch_size=self._smallest, prefetch_buffer=4, map_parallelism=1)
@@ -53,14 +53,15 @@ class Predictor:
         return loop.batch_size, traits(config), loop.wall_s / expected_s
 
     def _factor(self, batch_size: int, like: PipelineConfig) -> float:
-        """Measured over expected time of the loop most like these settings; 1 if there is none.
+        """Measured over expected time of the loop most similar to `like`; 1 if there is none.
 
-        Of loops with a parallel map one stands for all: how the map scales is in its cost. So does
-        one with blocks, and one with threads of their own for a map that waits.
+        One loop with a parallel map represents all of them, because the map's cost already has how
+        it scales. So does one with blocks, and one with separate threads for a map that waits.
         """
         wanted, best, most = traits(like), 1.0, -1
         for size, own, factor in self._factors:
-            # The price of handing over is the largest; a loop of the other kind tells nothing.
+            # The per-element overhead costs most, so a loop with blocks says nothing about one
+            # without, or the other way round.
             if size != batch_size or own[0] != wanted[0]:
                 continue
             alike = sum(weight for weight, a, b in zip(WEIGHTS, own, wanted, strict=True) if a == b)
@@ -70,22 +71,22 @@ class Predictor:
 
 
 def predict(costs: StageCosts, config: PipelineConfig, cores: float) -> float:
-    """Examples/s of a single configuration; many of a pipeline want one `Predictor`."""
+    """Predicted examples/s of one configuration; for several, make one `Predictor`."""
     return Predictor(costs, cores).rate(config)
 
 
 def traits(config: PipelineConfig) -> Traits:
-    """What tells loops apart: blocks, threads of their own, calls in flight."""
+    """What distinguishes loops: blocks, separate threads, several calls in flight."""
     threads = bool(config.thread_pool_size)
     return config.generator_chunk > 1, threads, int(config.map_parallelism) > 1
 
 
 def relative_error(predicted: float, measured: float) -> float:
-    """How far a prediction was off, as a share of what was measured; above 0 is too high."""
+    """The prediction's error as a share of the measured rate; above 0 is too high."""
     return predicted / measured - 1.0
 
 
 def median_error(pairs: Iterable[tuple[float, float]]) -> float | None:
-    """Median size of the error over (predicted, measured); None without any."""
+    """Median absolute error over pairs of (predicted, measured); None if there are none."""
     errors = [abs(relative_error(predicted, measured)) for predicted, measured in pairs]
     return float(np.median(errors)) if errors else None

@@ -1,4 +1,4 @@
-"""Which configurations are searched for a pipeline."""
+"""The configurations that are searched for a pipeline."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Value = int | str | bool
 class Axis:
     """A setting that is searched: a range on a log scale, or a few choices.
 
-    Both ways of looking ahead are searched on a log scale: from 1 to 2 is a change of kind, from 33
-    to 34 none at all.
+    Prefetch and map parallelism are searched on a log scale: from 1 to 2 is a change of kind, from
+    33 to 34 is no change at all.
 
     Attributes:
-        name: of the setting.
-        low, high: of a range; the search takes any whole number of it.
-        choices: instead of a range.
-        points: of the range or the choices, what the prediction tries out.
+        name: the name of the setting.
+        low, high: the bounds of a range; the search takes any whole number in it.
+        choices: the values of an axis without a range.
+        points: the values that the prediction tries.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Axis:
 
     @classmethod
     def range(cls, name: str, high: int, low: int = 1, step: int = 2) -> Axis:
-        """From `low` to `high`; the prediction tries `low` times the powers of `step`."""
+        """Makes a range; the prediction tries `low` times the powers of `step`, up to `high`."""
         points, point = [], low
         while point <= high:
             points.append(point)
@@ -45,7 +45,7 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, *choices: Value) -> Axis:
-        """A few choices, all of which the prediction tries."""
+        """Makes an axis of a few choices; the prediction tries all of them."""
         return cls(name, choices=choices, points=choices)
 
     def suggest(self, trial: optuna.Trial) -> Value:
@@ -61,49 +61,49 @@ class Axis:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The axes of a search; every other setting stays as it is by default.
+    """The axes of a search; all other settings keep their defaults.
 
     Attributes:
-        batch_sizes: in examples, ascending; a single one is no axis.
-        axes: the others.
+        batch_sizes: in examples, ascending; a single one isn't an axis.
+        axes: the other axes.
     """
 
     batch_sizes: tuple[int, ...]
     axes: tuple[Axis, ...]
 
     def suggest(self, trial: optuna.Trial) -> PipelineConfig:
-        """The configuration that `trial` is to measure."""
+        """The configuration that `trial` should measure."""
         batch_size: Any = self.batch_sizes[0]
         if len(self.batch_sizes) > 1:
             batch_size = trial.suggest_categorical("batch_size", self.batch_sizes)
         return _config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
 
     def below(self, batch_size: int | None) -> SearchSpace | None:
-        """The part of it with smaller batches, all of it for None; None where there is none."""
+        """The part with batches smaller than `batch_size` (all of it for None); None if empty."""
         if batch_size is None:
             return self
         sizes = tuple(size for size in self.batch_sizes if size < batch_size)
         return replace(self, batch_sizes=sizes) if sizes else None
 
     def params(self, config: PipelineConfig) -> dict[str, Value]:
-        """The parameters that `suggest` would have to draw for a configuration of this space."""
+        """The parameters for which `suggest` gives this configuration."""
         batch = {"batch_size": config.batch_size} if len(self.batch_sizes) > 1 else {}
         return {**batch, **{axis.name: getattr(config, axis.name) for axis in self.axes}}
 
     @property
     def described(self) -> list[str]:
-        """Each axis with its range or its choices."""
+        """Each axis as a text, with its range or its choices."""
         sizes = " ".join(str(size) for size in self.batch_sizes)
         return [f"batch_size {sizes}", *(str(axis) for axis in self.axes)]
 
     @property
     def plain(self) -> dict[str, Value]:
-        """What fixes a trial to the chain without structure; empty where there is no such axis."""
+        """The parameters that fix a trial to the plain chain; empty without structural axes."""
         fields = PipelineConfig.model_fields
         return {axis.name: fields[axis.name].default for axis in self.axes if is_structural(axis)}
 
     def grid(self, **only: Sequence[Value]) -> Iterator[PipelineConfig]:
-        """All configurations of the axes' points, or of the given ones of an axis."""
+        """All combinations of the axes' points; a keyword gives other points for its axis."""
         names = [axis.name for axis in self.axes]
         points = [only.get(axis.name, axis.points) for axis in self.axes]
         for batch_size in self.batch_sizes:

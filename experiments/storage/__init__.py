@@ -1,1 +1,1 @@
-"""What is kept, and where: Optuna's attributes and MLflow's runs."""
+"""What a study stores, and where: attributes in Optuna's storage and runs in MLflow."""

@@ -1,6 +1,7 @@
-"""What is kept of a study in Optuna's storage beside the trials: the only place that names it.
+"""A study's attributes in Optuna's storage. No other module names their keys.
 
-A study can be resumed, confirmed further and reported on from this alone, without MLflow.
+A study can be resumed, confirmed further and reported on from these attributes alone, without
+MLflow.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class StudyAttributes:
 
     @property
     def run_id(self) -> str | None:
-        """Of the parent run in MLflow."""
+        """Run id of the parent run in MLflow."""
         return self._study.user_attrs.get("mlflow_run_id")
 
     @run_id.setter
@@ -60,16 +61,16 @@ class StudyAttributes:
     @property
     def info(self) -> PipelineInfo:
         info = _read(PipelineInfo, self._study.user_attrs["info"])
-        version = self.versions.get("prefetch-tuning", "0.1.0")  # which kept none at first
+        version = self.versions.get("prefetch-tuning", "0.1.0")  # 0.1.0 stored none at first
         return info.model_copy(update={"target": catalog.renamed(info.target, version)})
 
     @property
     def settings(self) -> StudySettings:
-        """As of the latest run."""
+        """Settings of the latest run."""
         return _read(StudySettings, self._study.user_attrs["settings"])
 
     def begin(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
-        """Keeps what a later command needs to go on without being told again."""
+        """Stores what a later command needs to continue the study without being told again."""
         self._study.set_user_attr("info", info.model_dump(mode="json"))
         self._study.set_user_attr("settings", settings.model_dump(mode="json"))
         self._study.set_user_attr("host", host)
@@ -78,27 +79,27 @@ class StudyAttributes:
 
     @property
     def cores(self) -> float:
-        """That a trial could use where it was measured."""
+        """Cores that a trial could use on the machine that measured it."""
         return float(self._study.user_attrs.get("cores", usable_cores()))
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of Python and the libraries that matter, where it was measured; empty if not kept."""
+        """Versions of Python and the main libraries at measurement; empty if not stored."""
         return dict(self._study.user_attrs.get("versions", {}))
 
     @property
     def host(self) -> str:
-        """The machine that measured, in words."""
+        """Description of the machine that measured."""
         return str(self._study.user_attrs.get("host", "unknown"))
 
     @property
     def is_ours(self) -> bool:
-        """False for a study that something else put into the same storage."""
+        """False for a study in the same storage that another program created."""
         return "info" in self._study.user_attrs
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Seconds of measuring and in all, of the latest run."""
+        """Seconds spent on measuring, and total wall time in seconds, both of the latest run."""
         measured_s, wall_s = self._study.user_attrs.get("spent", (0.0, 0.0))
         return measured_s, wall_s
 
@@ -117,7 +118,7 @@ class StudyAttributes:
 
     @property
     def offered(self) -> Offered | None:
-        """The axes as they were when the search began; None where a study kept none."""
+        """The axes as they were when the search began; None if the study stored none."""
         kept = self._study.user_attrs.get("offered")
         return None if kept is None else _read(Offered, kept)
 
@@ -129,18 +130,18 @@ class StudyAttributes:
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """Trials that ended on their own; an interrupted one counts for nothing."""
+        """Trials that ended on their own. Interrupted trials are ignored."""
         trials = self._study.get_trials(deepcopy=False)
         return [t for t in trials if t.state.is_finished() and state_of(t) != "interrupted"]
 
     @property
     def rows(self) -> list[TrialRow]:
-        """The same for a report."""
+        """The finished trials as rows of a report."""
         return [_row(trial) for trial in self.finished]
 
     @property
     def cut_off(self) -> list[PipelineConfig]:
-        """Predicted first trials that an interrupt cut off, and that no trial has had since."""
+        """Predicted first trials that an interrupt cut off and that no trial has repeated since."""
         trials = self._study.get_trials(deepcopy=False)
         lost = {
             _read(PipelineConfig, t.user_attrs["config"]): t.params
@@ -158,13 +159,13 @@ class StudyAttributes:
 
     @property
     def lacking_device_memory(self) -> int | None:
-        """The smallest batch size of a trial that ran out of the GPU's memory; None without any."""
+        """The smallest batch size that ran out of GPU memory; None if no trial did."""
         failures = [(row.config.batch_size, row.failure) for row in self.rows if row.failure]
         return min((size for size, f in failures if f.kind == "device_oom"), default=None)
 
     @property
     def complete(self) -> list[MeasuredConfig]:
-        """Feasible trials that were measured to their end."""
+        """Feasible trials that were measured in full."""
         return [
             _read(MeasuredConfig, t.user_attrs["measured"])
             for t in self.finished
@@ -173,12 +174,12 @@ class StudyAttributes:
 
     @property
     def best(self) -> MeasuredConfig | None:
-        """The fastest of them; None before the first."""
+        """The fastest complete trial; None before the first one."""
         return max(self.complete, key=lambda m: m.examples_per_s, default=None)
 
     @property
     def counts(self) -> TrialCounts:
-        """How the trials ended."""
+        """Number of trials per final state."""
         states = Counter[str](state_of(trial) for trial in self.finished)
         return TrialCounts(**{state: states[state] for state in TrialCounts.model_fields})
 
@@ -186,33 +187,33 @@ class StudyAttributes:
 
     @property
     def candidates(self) -> Candidates:
-        """Of the latest confirmation; empty before the first."""
+        """Candidates of the latest confirmation; empty before the first one."""
         kept = self._study.user_attrs.get(f"confirmation/{self._latest}", {})
         return {name: _read(PipelineConfig, config) for name, config in kept.items()}
 
     def nominate(self, candidates: Candidates) -> None:
-        """Begins a new confirmation unless the latest one has just these candidates."""
+        """Begins a new confirmation unless the latest one has exactly these candidates."""
         if candidates != self.candidates:
             kept = {name: config.model_dump() for name, config in candidates.items()}
             self._study.set_user_attr(f"confirmation/{self._latest + 1}", kept)
 
     @property
     def rounds(self) -> list[Round]:
-        """What each candidate reached in whole rounds of the latest confirmation, in order."""
+        """Each candidate's measurements in the latest confirmation's whole rounds, in order."""
         return [kept.measured for kept in self._kept_rounds]
 
     @property
     def limits(self) -> list[LimitTerms | None]:
-        """The limit's terms in those rounds; None where they were not measured."""
+        """The limit's terms in those rounds; None for a round that didn't measure them."""
         return [kept.limit.terms if kept.limit else None for kept in self._kept_rounds]
 
     @property
     def rounds_s(self) -> float:
-        """Seconds that those rounds took."""
+        """Total duration of those rounds in seconds."""
         return sum(kept.seconds for kept in self._kept_rounds)
 
     def add_round(self, kept: MeasuredRound) -> None:
-        """Keeps a whole round; one that was broken off is not kept and measured again."""
+        """Stores a whole round. An interrupted round isn't stored, so it is measured again."""
         key = f"round/{self._latest}/{len(self._kept_rounds):04d}"
         self._study.set_user_attr(key, kept.model_dump(mode="json"))
 
@@ -228,21 +229,21 @@ class StudyAttributes:
 
     @property
     def other_data(self) -> list[str]:
-        """Candidates of the latest confirmation that read other data than the plain chain."""
+        """Candidates of the latest confirmation whose data differs from the plain chain's."""
         return list(self._study.user_attrs.get(f"other_data/{self._latest}", []))
 
     def mark_other_data(self, candidate: str) -> None:
-        """Takes a candidate out of the latest confirmation."""
+        """Excludes a candidate from the latest confirmation."""
         found = [*self.other_data, candidate]
         self._study.set_user_attr(f"other_data/{self._latest}", found)
 
     def take_back_other_data(self) -> None:
-        """Lets those in again that `mark_other_data` took out of the latest confirmation."""
+        """Readmits the candidates that `mark_other_data` excluded from the latest confirmation."""
         self._study.set_user_attr(f"other_data/{self._latest}", [])
 
     @property
     def known_run_ids(self) -> set[str | None]:
-        """Every MLflow run of a trial or a whole round, also of earlier confirmations."""
+        """MLflow run ids of all trials and whole rounds, including earlier confirmations."""
         known = {t.user_attrs.get("mlflow_run_id") for t in self._study.get_trials(deepcopy=False)}
         for key, kept in self._study.user_attrs.items():
             if key.startswith("round/"):
@@ -264,13 +265,13 @@ class StudyAttributes:
 
 
 def state_of(trial: FrozenTrial) -> State:
-    """How a trial ended, in this project's words."""
+    """The final state of a trial, in this project's terms."""
     state: State = trial.user_attrs.get("state", "interrupted")
     return state
 
 
 def all_failed(finished: Iterable[FrozenTrial], patience: int = 3) -> str | None:
-    """The first failure in one line when the first `patience` trials all failed, else None."""
+    """The first failure in one line if the first `patience` trials all failed, otherwise None."""
     trials = list(finished)
     if len(trials) < patience or any(t.state is not TrialState.FAIL for t in trials):
         return None
@@ -294,15 +295,15 @@ def _row(trial: FrozenTrial) -> TrialRow:
 
 
 def _read(model: type[M], kept: object) -> M:
-    """What is kept of a model.
+    """Rebuilds a model from its stored form.
 
     Raises:
-        StudyError: another version kept it in a way that this one does not take.
+        StudyError: another version stored it in a form that this version doesn't accept.
     """
     try:
         return model.model_validate(kept)
     except ValidationError as error:
         raise StudyError(
             f"this study was made by another version of prefetch-tuning: {one_line(error)}; "
-            "tune under a new name"
+            "give --study a new name"
         ) from None

@@ -1,4 +1,4 @@
-"""Where results live: the local `mlruns/`, or the servers that a person names."""
+"""Where results are stored: the local `mlruns/` folder, or servers that the user names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Store:
     """Addresses of the Optuna storage and the MLflow tracking server.
 
     Attributes:
-        storage_url: SQLAlchemy URL of the studies.
-        tracking_uri: of MLflow.
-        artifacts: folder of artifacts; None leaves their place to the tracking server.
-        folder: the local `mlruns/`; None where neither address needs it.
+        storage_url: SQLAlchemy URL of the Optuna studies.
+        tracking_uri: address of the MLflow tracking server.
+        artifacts: folder for artifacts; None lets the tracking server choose the location.
+        folder: the local `mlruns/`; None if neither address needs it.
     """
 
     storage_url: str
@@ -32,19 +32,19 @@ class Store:
 
     @classmethod
     def choose(cls, directory: Path, storage: str | None, tracking_uri: str | None) -> Store:
-        """Local by default; `MLFLOW_TRACKING_URI` comes after an address given here.
+        """Uses the given addresses, then `MLFLOW_TRACKING_URI`, then the local folder.
 
         Raises:
-            StoreError: the local folder is needed and cannot be written, or an address is wrong.
+            StoreError: the local folder is needed and isn't writable, or an address is wrong.
         """
         folder = directory / LOCAL
-        # An empty variable is an unset one.
+        # An empty variable counts as unset.
         tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
         if tracking_uri is not None and sqlite_file(tracking_uri) == folder / "mlflow.db":
-            tracking_uri = None  # the local one, spelt out
+            tracking_uri = None  # it spells out the local default
         local_tracking = tracking_uri is None
         if storage is not None and "://" not in storage:
-            raise StoreError(f"{storage!r} is no address; give one like sqlite:///results.db")
+            raise StoreError(f"{storage!r} isn't an address; give one like sqlite:///results.db")
         for address in filter(None, (storage, tracking_uri)):
             check_sqlite_folder(address)
         if storage is None or local_tracking:
@@ -57,67 +57,70 @@ class Store:
         )
 
     def first_connection(self) -> AbstractContextManager[object]:
-        """Held while a database is opened: two that find it empty would both make its tables."""
+        """A lock to hold while a database is opened.
+
+        Without it, two processes that find the database empty would both create its tables.
+        """
         return FileLock(self.folder / ".lock") if self.folder else nullcontext()
 
     def check_exists(self) -> None:
-        """For what reads: it must not make an empty database.
+        """Checks that the local folder exists, so that a command that reads creates no database.
 
         Raises:
-            StoreError: nothing was ever kept here.
+            StoreError: nothing was ever stored here.
         """
         if self.folder is not None and not self.folder.is_dir():
             raise StoreError(
-                f"there is no {self.folder}; run this where prefetch-tune tune ran, or name the "
-                "place with --storage and --tracking-uri"
+                f"there is no {self.folder}; run this in the directory where you ran "
+                "prefetch-tune tune, or give --storage and --tracking-uri"
             )
 
     def create(self) -> None:
-        """Makes the local folder; the databases in it are made by those who own them.
+        """Creates the local folder. Optuna and MLflow create their own databases in it.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: the folder cannot be created.
         """
         if self.folder is None:
             return
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make {self.folder}: {error.strerror}") from error
+            raise StoreError(f"cannot create {self.folder}: {error.strerror}") from error
 
 
 def check_sqlite_folder(address: str) -> None:
-    """Checks that the folder of a SQLite database exists; other addresses are not looked at.
+    """Checks that the folder of a SQLite database exists. Other addresses are not checked.
 
-    MLflow tries for minutes to open a database in a folder that is not there.
+    MLflow tries for minutes to open a database whose folder doesn't exist.
 
     Raises:
-        StoreError: it does not exist.
+        StoreError: the folder does not exist.
     """
     file = sqlite_file(address)
     if file is not None and not file.parent.is_dir():
-        raise StoreError(f"{address!r}: the folder {file.parent} does not exist; make it first")
+        raise StoreError(f"{address!r}: the folder {file.parent} does not exist; create it first")
 
 
 def sqlite_file(address: str) -> Path | None:
-    """The file of a SQLite address; None for any other."""
+    """The file of a SQLite address; None for any other address."""
     if not address.startswith("sqlite:///"):
         return None
     return Path(address.removeprefix("sqlite:///")).absolute()
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that results can be kept under `folder` without making anything.
+    """Checks that results can be stored under `folder`, without creating anything.
 
     Raises:
-        StoreError: it is no folder, or not writable.
+        StoreError: it isn't a folder, or isn't writable.
     """
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is not a folder; results are kept there: move it away")
+        raise StoreError(f"{folder} is not a folder, but results are stored there; move it away")
     nearest = folder if folder.exists() else folder.parent
     targets = [nearest, *nearest.glob("*.db")] if nearest == folder else [nearest]
     for target in targets:
         if not os.access(target, os.W_OK):
             raise StoreError(
-                f"cannot write {target}; make it writable, or run where results can be kept"
+                f"cannot write {target}; make it writable, or run in a directory that is writable"
             )

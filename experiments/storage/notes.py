@@ -1,4 +1,4 @@
-"""What a run is about, in a few lines of Markdown: the note that the MLflow UI shows beside it."""
+"""Describes a run in a few lines of Markdown: the note that the MLflow UI shows with the run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
-# What a state means to a reader who has not read README.
+# What each state means, for a reader who has not read the README.
 STATES = {
-    "complete": "measured to its end",
+    "complete": "measured in full",
     "pruned": "stopped early, clearly worse than the best so far",
-    "infeasible": "measured to its end, but over the memory limit",
+    "infeasible": "measured in full, but over the memory limit",
     "failed": "failed",
 }
 
@@ -28,9 +28,9 @@ def trial_note(
 
     Args:
         spec: what was measured.
-        outcome: what came of it.
-        state: in this project's words.
-        tags: what the run is within its study.
+        outcome: the measurement or the failure.
+        state: the trial's final state, in this project's terms.
+        tags: the run's tags, which say what it is within its study.
         more: metrics beyond the measured ones.
     """
     ended = STATES[state]
@@ -46,17 +46,17 @@ def trial_note(
         f"{outcome.host_peak_mib:,.0f} MiB."
     )
     if "prediction/examples_per_s" in more:
-        lines.append(f"{more['prediction/examples_per_s']:,.0f} examples/s were predicted.")
+        lines.append(f"The prediction was {more['prediction/examples_per_s']:,.0f} examples/s.")
     if outcome.ceilings is not None:
         alone = outcome.ceilings.producer_only
-        lines.append(f"Without the step the chain makes {alone:,.0f} examples/s.")
+        lines.append(f"Without the step, the chain makes {alone:,.0f} examples/s.")
     if not outcome.settled:
-        lines.append("The rate still drifted when the time was spent.")
+        lines.append("The rate was still drifting when the trial's time ran out.")
     return "\n\n".join(lines)
 
 
 def _part(tags: Mapping[str, str]) -> str:
-    """What a run is within its study."""
+    """The role of a run within its study."""
     kind = tags.get(Tag.KIND, "run")
     if kind == Kind.TRIAL:
         chosen = "chosen by the prediction" if Tag.WARM_START in tags else "chosen by the sampler"

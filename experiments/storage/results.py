@@ -1,4 +1,4 @@
-"""What a tuning run found, a pipeline each: the shape of `--json`, and what a report needs."""
+"""Results of a tuning run, one entry per pipeline: the format of `--json` and a report's input."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from prefetch_tuning.objectives.measurement import (
 )
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Models within lists and dicts, too.
+# Also serialises models inside lists and dicts.
 ANYTHING = TypeAdapter(Any)
 
 State = Literal["complete", "infeasible", "pruned", "failed", "interrupted"]
 
 
 class TrialCounts(BaseModel):
-    """How the trials of a study ended.
+    """Number of trials of a study per final state.
 
-    `infeasible` ones completed over the memory limit, or ran out of the GPU's memory.
+    `infeasible` trials completed over the memory limit or ran out of GPU memory.
     """
 
     complete: int = 0
@@ -44,10 +44,12 @@ class TrialCounts(BaseModel):
 
 
 class MeasuredConfig(Reached):
-    """A configuration and what it reached in one trial, without its windows.
+    """A configuration and what one trial of it measured, without the windows.
 
     Attributes:
-        mlflow_run_id: the run that has the rest.
+        host_speed_index: the host's own speed around the trial; 1.0 is the reference machine.
+        measured_s: seconds spent on measuring.
+        mlflow_run_id: the MLflow run with the full measurement.
     """
 
     host_speed_index: float
@@ -70,12 +72,13 @@ class MeasuredConfig(Reached):
 
 
 class TrialRow(BaseModel):
-    """One trial of the search as it ended.
+    """One finished trial of the search.
 
     Attributes:
-        predicted_examples_per_s: what the stages' costs let one expect; None without a diagnosis.
-        warm_start: it was chosen by that prediction instead of by the sampler.
-        corrected: the prediction that chose it had been corrected by earlier trials.
+        predicted_examples_per_s: the rate predicted from the stages' costs; None without a
+            diagnosis.
+        warm_start: the prediction chose this trial, not the sampler.
+        corrected: earlier trials had corrected the prediction that chose it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,24 +94,26 @@ class TrialRow(BaseModel):
 
 
 class StudyResult(BaseModel):
-    """One pipeline's entry of `--json`.
+    """One pipeline's entry in `--json`.
 
     Attributes:
-        best: the fastest feasible complete trial: the search's nominee, luck included.
-        baselines: what users write today, over the confirmation's rounds.
-        diagnosis: None where the stages could not be measured.
-        limit: of the pipeline at the confirmed batch size, the same for every candidate.
-        fraction: of the limit that the recommended configuration reached.
-        confirmation: every candidate, fastest first; empty where there was no confirmation.
-        speedup: over AUTOTUNE at the same batch size; None without a confirmation.
-        gain: what the speedup consists of; None where no structure was found.
+        best: the fastest feasible complete trial. The search nominates it, so its rate is partly
+            luck.
+        baselines: what users write today, measured over the confirmation's rounds.
+        diagnosis: what limits the pipeline; None if the stages could not be measured.
+        limit: the pipeline's limit at the confirmed batch size, the same for every candidate.
+        fraction: share of the limit that the recommended configuration reached.
+        confirmation: every candidate, fastest first; empty without a confirmation.
+        speedup: ratio to AUTOTUNE at the same batch size; None without a confirmation.
+        gain: how structure and settings contribute to the speedup; None if no structure was found.
         baseline_failures: rounds in which AUTOTUNE failed.
-        data_checked: the batches of every candidate were compared with the plain chain's; None
+        data_checked: whether each candidate's batches were compared with the plain chain's; None
             before a confirmation.
-        other_data: candidates that read other data than the plain chain.
-        recommended: None without a confirmation.
-        measured_s: seconds of training steps on measured iterators in this run.
-        wall_s: seconds that this run spent on the pipeline, start-up and bookkeeping included.
+        data_batches: batches of the plain chain that were available for this comparison.
+        other_data: candidates whose data differs from the plain chain's.
+        recommended: the configuration to use; None without a confirmation.
+        measured_s: seconds that this run spent on measuring the stages, the trials and the rounds.
+        wall_s: seconds that this run spent on the pipeline, including start-up and bookkeeping.
     """
 
     pipeline: str
@@ -134,17 +139,17 @@ class StudyResult(BaseModel):
 
 
 class StudyRecord(BaseModel):
-    """All that a report is made of.
+    """Everything that a report is made from.
 
     Attributes:
-        info: what was found out about the pipeline before the search.
-        host: the machine, in words.
-        versions: of Python and the libraries that matter.
+        info: the pipeline as inspected before the search.
+        host: description of the machine.
+        versions: versions of Python and the main libraries.
         trials: those that ended on their own, in order.
         searched: the axes with their ranges.
         left_out: structural axes that were not searched, and why.
-        importance: share of the variation that each searched axis explains; empty where too few
-            trials completed to tell.
+        importance: share of the variation that each searched axis explains; empty if too few
+            trials completed to estimate it.
     """
 
     result: StudyResult
@@ -159,7 +164,7 @@ class StudyRecord(BaseModel):
 
 
 def write_json(document: object, path: Path) -> None:
-    """Writes models, or lists or dicts of them, whole or not at all: a reader never sees half.
+    """Writes models, or lists or dicts of them, atomically: a reader never sees a partial file.
 
     Raises:
         UsageError: the file cannot be written.
@@ -173,7 +178,7 @@ def write_json(document: object, path: Path) -> None:
 
 
 class Offered(BaseModel):
-    """What was searched, in words: a later version may offer other axes.
+    """The searched axes in words, because a later version may offer other axes.
 
     Attributes:
         searched: the axes with their ranges.

@@ -1,4 +1,4 @@
-"""Reads MLflow's runs: one by its id, a study's children, all that a search finds."""
+"""Reads MLflow's runs: one run by its id, a study's children, or the results of a search."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from prefetch_tuning.experiments.errors import StoreError, StudyError, first_lin
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Kind, Tag
 
-# The artifact of a run that holds its configuration.
+# The artifact that contains a run's configuration.
 CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run as MLflow has it; `started_s` as `time.time` counts."""
+    """A run as stored in MLflow; `started_s` is in seconds since the epoch, like `time.time`."""
 
     run_id: str
     name: str
@@ -49,28 +49,28 @@ class LoggedRun:
 
 
 class RunReader:
-    """Reads runs; connected to one tracking server."""
+    """Reads runs from one tracking server."""
 
     def __init__(self, store: Store) -> None:
-        """Connects, which creates the tables of a new local database.
+        """Connects to the server, which creates the tables of a new local database.
 
         Raises:
-            StoreError: the tracking server does not answer or the database cannot be opened.
+            StoreError: the tracking server doesn't answer, or the database cannot be opened.
         """
-        for name in ("mlflow", "alembic"):  # "Creating initial MLflow database tables..."
+        for name in ("mlflow", "alembic"):  # they log "Creating initial MLflow database tables..."
             logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
-        # MLflow's own seven retries are two minutes of silence before the first word.
+        # MLflow's default of seven retries means two minutes without any message.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         with self.one_line(), store.first_connection():
             self._client = MlflowClient(tracking_uri=store.tracking_uri)
             self._client.search_experiments(max_results=1)
 
     def read(self, run_id: str) -> LoggedRun:
-        """A run that somebody names.
+        """Reads a run that the user named.
 
         Raises:
-            StudyError: there is none.
+            StudyError: there is no run with this id.
         """
         run = self.find(run_id)
         if run is None:
@@ -82,10 +82,10 @@ class RunReader:
         return str(self._client.get_run(run_id).info.experiment_id)
 
     def read_text(self, run_id: str, path: str) -> str:
-        """An artifact of a run.
+        """Reads a run's artifact as text.
 
         Raises:
-            StudyError: there is no such run, or it has no such file.
+            StudyError: there is no such run, or it has no such artifact.
         """
         run = self.read(run_id)
         try:
@@ -96,15 +96,15 @@ class RunReader:
             raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
 
     def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
-        """Parent runs, the latest first; of one pipeline, or of all."""
+        """Parent runs of one pipeline, or of all pipelines; the latest first."""
         return self.search(pipeline, f"tags.{Tag.KIND} = '{Kind.STUDY}'")[::-1]
 
     def children(self, parent_id: str) -> list[LoggedRun]:
-        """All child runs of a study, oldest first."""
+        """All child runs of a study, the oldest first."""
         return self.search(None, f"tags.`{Tag.PARENT}` = '{parent_id}'")
 
     def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
-        """Runs that MLflow's search finds, oldest first; of one pipeline, or of all."""
+        """Runs that match MLflow's filter `text`, of one pipeline or of all; the oldest first."""
         found: list[LoggedRun] = []
         token: str | None = None
         with self.one_line():
@@ -128,7 +128,7 @@ class RunReader:
 
     @contextmanager
     def one_line(self) -> Iterator[None]:
-        """Turns what MLflow and its HTTP client raise into one line that names the address."""
+        """Turns errors of MLflow and its HTTP client into one line that names the address."""
         try:
             yield
         except (MlflowException, OSError) as error:
@@ -138,7 +138,7 @@ class RunReader:
             ) from error
 
     def find(self, run_id: str) -> Run | None:
-        """The run as MLflow has it; None where there is none, or it was deleted."""
+        """The run as stored in MLflow; None if there is no such run, or it was deleted."""
         try:
             run = self._client.get_run(run_id)
         except MlflowException:

@@ -1,7 +1,7 @@
-"""What is logged to MLflow, by name: kinds of runs, tags, and metrics with their units.
+"""Names everything that is logged to MLflow: kinds of runs, tags, and metrics with their units.
 
-Parameters are the fields of `TrialSpec` and `PipelineConfig`. What Optuna's storage keeps beside a
-study's trials is named in `attributes.py`, and nowhere else.
+Parameters are the fields of `TrialSpec` and `PipelineConfig`. `attributes.py` alone names the
+attributes in Optuna's storage.
 """
 
 from __future__ import annotations
@@ -13,143 +13,199 @@ from prefetch_tuning.objectives.measurement import LimitTerms, Measurement
 
 
 class Kind(StrEnum):
-    """What a run is: the value of the tag `kind`."""
+    """The kinds of runs: the values of the tag `kind`."""
 
-    STUDY = "study"
-    TRIAL = "trial"
-    CONFIRMATION = "confirmation"
-    LIMIT = "limit"
-    RERUN = "rerun"
-    SELFTEST = "selftest"
+    STUDY = "study"  # the parent run of a study
+    TRIAL = "trial"  # one trial of the search
+    CONFIRMATION = "confirmation"  # one candidate in one round of the confirmation
+    LIMIT = "limit"  # the limit's terms in one round of the confirmation
+    RERUN = "rerun"  # a logged run that was measured again
+    SELFTEST = "selftest"  # a configuration compared with itself
 
 
 class Tag(StrEnum):
-    """The tags of runs, beside those that say where they were measured (`host/environment.py`)."""
+    """The tags of runs, except those of the environment, which `host/environment.py` names."""
 
-    # MLflow's own: children are grouped under their parent, and a note stands beside a run.
-    PARENT = "mlflow.parentRunId"
-    NOTE = "mlflow.note.content"
-    # Of every run.
-    KIND = "kind"
-    STATE = "state"  # how it ended, in this project's words
-    STUDY = "study"
-    PIPELINE = "pipeline"
-    SOURCE_DIGEST = "pipeline.source_digest"
-    DEVICE = "device"
-    SEED = "seed"
-    VERSION = "version.prefetch-tuning"  # and so on for what else was measured with
+    # MLflow's own tags.
+    PARENT = "mlflow.parentRunId"  # run id of the parent run; MLflow groups child runs under it
+    NOTE = "mlflow.note.content"  # Markdown that the MLflow UI shows with the run
+    # Of every run of a study. A self-test has only KIND and VERSION of these.
+    KIND = "kind"  # what the run is: a value of `Kind`
+    # How the run ended: complete, pruned, infeasible, failed or interrupted.
+    STATE = "state"
+    STUDY = "study"  # name of the study
+    PIPELINE = "pipeline"  # name of the pipeline
+    SOURCE_DIGEST = "pipeline.source_digest"  # SHA-256 of the source of the pipeline's module
+    DEVICE = "device"  # description of the device that runs the training steps
+    SEED = "seed"  # seed of the generator, the model and the sampler
+    # Version of this package. Other packages and Python have a tag `version.NAME` each.
+    VERSION = "version.prefetch-tuning"
     # Of trials, rounds and reruns.
-    TRIAL_NUMBER = "trial_number"
-    WARM_START = "warm_start"  # chosen by the prediction
-    CANDIDATE = "candidate"
-    ROUND = "round"
-    BASELINE = "baseline"
-    RERUN_OF = "rerun_of"
-    FAILURE_KIND = "failure.kind"
-    FAILURE_DETAIL = "failure.detail"
-    ELEMENTS_DIGEST = "digest.elements"
-    BATCHES_DIGEST = "digest.batches"
-    GPU_THROTTLED = "gpu_throttled"  # what held the GPU back while it was measured
-    THROTTLED = "throttled"  # the same of a round that was measured again
-    # Of a study.
+    TRIAL_NUMBER = "trial_number"  # number of the trial in its study, from 0
+    WARM_START = "warm_start"  # "true" if the prediction chose the trial, not the sampler
+    CANDIDATE = "candidate"  # name of the candidate in the confirmation
+    ROUND = "round"  # number of the round, or of the repeat of a rerun, from 0
+    BASELINE = "baseline"  # name of the candidate if it is a baseline: autotune or no_prefetch
+    RERUN_OF = "rerun_of"  # run id of the run that was measured again
+    FAILURE_KIND = "failure.kind"  # such as generator, timeout, out_of_memory or device_oom
+    FAILURE_DETAIL = "failure.detail"  # the exception or the signal
+    ELEMENTS_DIGEST = "digest.elements"  # SHA-256 of the generator's first elements
+    BATCHES_DIGEST = "digest.batches"  # SHA-256 of the first two batches
+    GPU_THROTTLED = "gpu_throttled"  # NVML's reasons why the GPU was held back during the run
+    THROTTLED = "throttled"  # the same reasons for a whole round, which was then measured again
+    # Of a study's parent run.
+    # The recommended configuration against AUTOTUNE: faster, slower, no significant difference, or
+    # too few rounds. If AUTOTUNE is recommended, the best other candidate takes its place.
     VERDICT = "verdict"
-    BEST_CONFIG = "best.config"
-    BEST_RUN = "best.run_id"
-    RECOMMENDED = "recommended.candidate"
-    RECOMMENDED_CONFIG = "recommended.config"
-    DIAGNOSIS_CLASS = "diagnosis.class"
-    DIAGNOSIS_STAGE = "diagnosis.stage"
-    BINDING = "limit.binding"
+    BEST_CONFIG = "best.config"  # the configuration of the search's best trial
+    BEST_RUN = "best.run_id"  # run id of that trial
+    RECOMMENDED = "recommended.candidate"  # name of the recommended candidate
+    RECOMMENDED_CONFIG = "recommended.config"  # its configuration
+    DIAGNOSIS_CLASS = "diagnosis.class"  # the kind of bottleneck, such as map-cpu or step-bound
+    DIAGNOSIS_STAGE = "diagnosis.stage"  # the stage that contains the bottleneck
+    BINDING = "limit.binding"  # the term that sets the limit: step, generator or cpu
 
 
 class Metric(NamedTuple):
-    """What a metric is measured in, and what it means."""
+    """The unit and the meaning of a metric."""
 
     unit: str
     meaning: str
 
 
-# Of one trial or round. A name in capitals stands for several.
+# Metrics of one trial or round. A name in capitals stands for several names.
 TRIAL_METRICS = {
-    "throughput/examples_per_s": Metric("examples/s", "of training steps, start-up left out"),
-    "throughput/ci_low": Metric("examples/s", "lower end of the 95 % interval within the trial"),
-    "throughput/ci_high": Metric("examples/s", "its upper end"),
-    "throughput/window_examples_per_s": Metric("examples/s", "each window, as a series"),
-    "throughput/steps_per_s": Metric("steps/s", "of training steps, start-up left out"),
-    "input/wait_fraction": Metric("0 to 1", "share of the time in which the step waited for data"),
-    "step/p50_ms": Metric("ms", "median time of a whole step, its wait included"),
-    "step/p95_ms": Metric("ms", "the same for all but the slowest twentieth"),
-    "cpu/seconds_per_1k_examples": Metric("CPU s", "of the trial's process and its children"),
-    "cpu/utilisation": Metric("0 to 1", "share of the cores that the trial kept busy"),
-    "first_batch_s": Metric("s", "from the start of the iterator until its first batch"),
-    "memory/host_peak_mib": Metric("MiB", "peak resident memory that the trial added"),
-    "memory/device_peak_mib": Metric("MiB", "on a GPU: peak of TensorFlow's allocator"),
-    "memory/device_used_mib": Metric("MiB", "on a GPU: peak of the whole device, by NVML"),
-    "memory/buffer_mib": Metric("MiB", "what the chain's buffers hold when full"),
-    "accelerator/nvml_utilisation": Metric("0 to 1", "on a GPU: mean over the trial, by NVML"),
-    "accelerator/sm_clock_mhz": Metric("MHz", "on a GPU: median over the trial, by NVML"),
-    "host/speed_index": Metric("ratio", "the host's own speed beside the trial; it drifts"),
-    "generator/restarts": Metric("count", "new starts of a finite generator"),
-    "generator/skipped_elements": Metric("count", "faulty elements that were left out"),
-    "measurement/startup_s": Metric("s", "that were skipped before the first window"),
-    "measurement/measured_s": Metric("s", "that measuring took"),
-    "measurement/windows": Metric("count", "that the rate is made of"),
-    "measurement/settled": Metric("0 or 1", "0 where the rate still drifted at the end"),
-    "train/loss": Metric("loss", "of the last step"),
-    "ceiling/producer_only": Metric("examples/s", "what the chain makes without the step"),
-    "prediction/examples_per_s": Metric("examples/s", "what the diagnosis predicted"),
-    "prediction/error": Metric("share", "by how much the prediction was off"),
-    "autotune/NODE/PARAMETER": Metric("", "what AUTOTUNE had chosen"),
-}
-# Of the limit's terms in one round.
-LIMIT_METRICS = {
-    "limit/step": Metric("examples/s", "the step on batches that lie ready"),
-    "limit/step_cores": Metric("cores", "that the step keeps busy by itself"),
-    "limit/generator": Metric("examples/s", "the bare generator in one process"),
-    "limit/generator_cpu_us": Metric("µs", "least CPU time of an example in the generator"),
-    "limit/map_cpu_us": Metric("µs", "least CPU time of an example in the map"),
-    "limit/step_cpu_us": Metric("µs", "least CPU time of an example in the step"),
-    "measurement/measured_s": Metric("s", "that measuring took"),
-}
-# Of a study's parent run; of what is recommended, else of the search's best.
-STUDY_METRICS = {
-    "throughput/examples_per_s": Metric("examples/s", "median of the rounds"),
-    "throughput/ci_low": Metric("examples/s", "lower end of its 95 % interval"),
-    "throughput/ci_high": Metric("examples/s", "its upper end"),
-    "memory/host_peak_mib": Metric("MiB", "median of the rounds"),
-    "memory/device_peak_mib": Metric("MiB", "on a GPU: median of the rounds"),
-    "trials/STATE": Metric("count", "trials that ended so"),
-    "study/measured_s": Metric("s", "of measuring"),
-    "study/wall_s": Metric("s", "in all"),
-    "limit/examples_per_s": Metric("examples/s", "the limit"),
-    "limit/TERM": Metric("examples/s", "what each of its terms allows"),
-    "limit/fraction": Metric("0 to 1", "share of the limit that was reached"),
-    "limit/fraction_ci_low": Metric("0 to 1", "lower end of its 95 % interval"),
-    "limit/fraction_ci_high": Metric("0 to 1", "its upper end"),
-    "speedup/ratio": Metric("ratio", "to AUTOTUNE at the same batch size"),
-    "speedup/ci_low": Metric("ratio", "lower end of its 95 % interval"),
-    "speedup/ci_high": Metric("ratio", "its upper end"),
-    "gain/PART/ratio": Metric("ratio", "of the structure with AUTOTUNE on it; of fixed settings"),
-    "gain/PART/ci_low": Metric("ratio", "lower end of its 95 % interval"),
-    "gain/PART/ci_high": Metric("ratio", "its upper end"),
-    "confirmation/CANDIDATE/examples_per_s": Metric("examples/s", "median of the rounds"),
-    "confirmation/CANDIDATE/ci_low": Metric("examples/s", "lower end of its 95 % interval"),
-    "confirmation/CANDIDATE/ci_high": Metric("examples/s", "its upper end"),
-    "confirmation/CANDIDATE/rounds": Metric("count", "rounds that measured it"),
-    "confirmation/CANDIDATE/cv": Metric(
-        "share", "standard deviation of the rounds over their mean"
+    "throughput/examples_per_s": Metric(
+        "examples/s", "mean rate of the training loop over the counted windows, without start-up"
     ),
-    "confirmation/CANDIDATE/limit_fraction": Metric("0 to 1", "share of the limit"),
-    "diagnosis/STAGE/wall_us": Metric("µs", "wall time of an example in each stage"),
-    "diagnosis/STAGE/cpu_us": Metric("µs", "CPU time of an example in each stage"),
-    "diagnosis/step_ms/BATCH": Metric("ms", "a step at each batch size"),
-    "diagnosis/map_speedup": Metric("ratio", "the map with calls in flight to one at a time"),
-    "prediction/median_error": Metric("share", "of the trials that the prediction chose"),
+    "throughput/ci_low": Metric(
+        "examples/s", "lower end of the rate's 95 % confidence interval within the trial"
+    ),
+    "throughput/ci_high": Metric("examples/s", "upper end of this interval"),
+    "throughput/window_examples_per_s": Metric("examples/s", "rate of each window, as a series"),
+    "throughput/steps_per_s": Metric(
+        "steps/s", "training steps per second over the counted windows, without start-up"
+    ),
+    "input/wait_fraction": Metric("0 to 1", "share of the time that the step waited for data"),
+    "step/p50_ms": Metric("ms", "median time of a training step, including its wait for data"),
+    "step/p95_ms": Metric("ms", "95th percentile of the same time"),
+    "cpu/seconds_per_1k_examples": Metric(
+        "CPU s", "CPU seconds per 1,000 examples, of the trial's process and its children"
+    ),
+    "cpu/utilisation": Metric("0 to 1", "share of the usable cores that the trial kept busy"),
+    "first_batch_s": Metric("s", "time from the start of the measured iterator to its first batch"),
+    "memory/host_peak_mib": Metric(
+        "MiB", "peak resident memory that the trial added, including its child processes"
+    ),
+    "memory/device_peak_mib": Metric("MiB", "on a GPU: peak memory of TensorFlow's allocator"),
+    "memory/device_used_mib": Metric(
+        "MiB", "on a GPU: peak memory of the whole device beyond its use before the trial, by NVML"
+    ),
+    "memory/buffer_mib": Metric("MiB", "size of the chain's buffers when they are full"),
+    "accelerator/nvml_utilisation": Metric(
+        "0 to 1", "on a GPU: mean share of the trial's time in which a kernel ran, by NVML"
+    ),
+    "accelerator/sm_clock_mhz": Metric(
+        "MHz", "on a GPU: median clock of the multiprocessors during the trial, by NVML"
+    ),
+    "host/speed_index": Metric(
+        "ratio", "the host's own speed around the trial, which drifts; 1 is the reference machine"
+    ),
+    "generator/restarts": Metric("count", "restarts of a finite generator"),
+    "generator/skipped_elements": Metric("count", "faulty elements that were skipped"),
+    "measurement/startup_s": Metric("s", "time that was skipped before the first counted window"),
+    "measurement/measured_s": Metric("s", "time spent on measuring, including the start-up"),
+    "measurement/windows": Metric("count", "counted windows"),
+    "measurement/settled": Metric(
+        "0 or 1", "0 if the rate was still drifting when the trial's time ran out"
+    ),
+    "train/loss": Metric("loss", "loss of the last training step"),
+    "ceiling/producer_only": Metric("examples/s", "rate of the chain without the training step"),
+    "prediction/examples_per_s": Metric(
+        "examples/s", "rate that the costs in the diagnosis predict for the configuration"
+    ),
+    "prediction/error": Metric(
+        "share", "predicted over measured rate, minus 1; above 0 the prediction was too high"
+    ),
+    "autotune/NODE/PARAMETER": Metric(
+        "", "value that AUTOTUNE chose; `buffered_mib` is the memory that the node held, in MiB"
+    ),
+}
+# Metrics of the limit's terms in one round.
+LIMIT_METRICS = {
+    "limit/step": Metric("examples/s", "rate of the training step alone on ready batches"),
+    "limit/step_cores": Metric("cores", "cores that the training step alone keeps busy"),
+    "limit/generator": Metric("examples/s", "rate of the bare generator in one process"),
+    "limit/generator_cpu_us": Metric("µs", "least CPU time per example in the generator"),
+    "limit/map_cpu_us": Metric("µs", "least CPU time per example in the map"),
+    "limit/step_cpu_us": Metric("µs", "least CPU time per example in the training step"),
+    "measurement/measured_s": Metric("s", "time spent on measuring the terms"),
+}
+# Metrics of a study's parent run.
+STUDY_METRICS = {
+    "throughput/examples_per_s": Metric(
+        "examples/s", "rate of the recommended configuration, otherwise of the search's best trial"
+    ),
+    "throughput/ci_low": Metric("examples/s", "lower end of this rate's 95 % confidence interval"),
+    "throughput/ci_high": Metric("examples/s", "upper end of this interval"),
+    "memory/host_peak_mib": Metric("MiB", "peak host memory of that configuration"),
+    "memory/device_peak_mib": Metric("MiB", "on a GPU: peak device memory of that configuration"),
+    "trials/STATE": Metric("count", "trials that ended in this state"),
+    "study/measured_s": Metric("s", "time that the latest run spent on measuring"),
+    "study/wall_s": Metric("s", "wall time of the latest run"),
+    "limit/examples_per_s": Metric(
+        "examples/s", "the pipeline's limit at the confirmed batch size: the least of its terms"
+    ),
+    "limit/TERM": Metric(
+        "examples/s", "rate that the term `step`, `generator` or `cpu` allows; median of the rounds"
+    ),
+    "limit/fraction": Metric(
+        "0 to 1", "share of the limit that the recommended configuration reached"
+    ),
+    "limit/fraction_ci_low": Metric("0 to 1", "lower end of this share's 95 % confidence interval"),
+    "limit/fraction_ci_high": Metric("0 to 1", "upper end of this interval"),
+    "speedup/ratio": Metric(
+        "ratio",
+        "recommended configuration over AUTOTUNE at the same batch size, by median rates; if "
+        "AUTOTUNE itself is recommended, the best other candidate over AUTOTUNE",
+    ),
+    "speedup/ci_low": Metric("ratio", "lower end of this ratio's 95 % confidence interval"),
+    "speedup/ci_high": Metric("ratio", "upper end of this interval"),
+    "gain/PART/ratio": Metric(
+        "ratio",
+        "`structure`: AUTOTUNE on the structure that was found, over AUTOTUNE on the plain chain; "
+        "`settings`: the best fixed settings over AUTOTUNE, both on that structure",
+    ),
+    "gain/PART/ci_low": Metric("ratio", "lower end of this ratio's 95 % confidence interval"),
+    "gain/PART/ci_high": Metric("ratio", "upper end of this interval"),
+    "confirmation/CANDIDATE/examples_per_s": Metric(
+        "examples/s", "median of the candidate's rates over its rounds"
+    ),
+    "confirmation/CANDIDATE/ci_low": Metric(
+        "examples/s", "lower end of this median's 95 % confidence interval"
+    ),
+    "confirmation/CANDIDATE/ci_high": Metric("examples/s", "upper end of this interval"),
+    "confirmation/CANDIDATE/rounds": Metric("count", "rounds that measured the candidate"),
+    "confirmation/CANDIDATE/cv": Metric(
+        "share", "coefficient of variation: standard deviation of its rates over their mean"
+    ),
+    "confirmation/CANDIDATE/limit_fraction": Metric(
+        "0 to 1", "share of the limit that the candidate reached"
+    ),
+    "diagnosis/STAGE/wall_us": Metric("µs", "wall time per example in the stage alone"),
+    "diagnosis/STAGE/cpu_us": Metric("µs", "CPU time per example in the stage alone"),
+    "diagnosis/step_ms/BATCH": Metric("ms", "time of a training step at this batch size"),
+    "diagnosis/map_speedup": Metric(
+        "ratio", "rate of the map with several calls in flight over its rate with one"
+    ),
+    "prediction/median_error": Metric(
+        "share", "median size of the prediction's error over the trials that it chose"
+    ),
 }
 
 
 def trial_metrics(measured: Measurement) -> dict[str, float]:
-    """A measurement under these names; what was not measured is left out."""
+    """A measurement's metrics under these names, without those that were not measured."""
     values = {
         "throughput/examples_per_s": measured.examples_per_s,
         "throughput/ci_low": measured.ci.low,
@@ -186,7 +242,7 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
 
 
 def limit_metrics(terms: LimitTerms) -> dict[str, float]:
-    """The limit's terms of one round; a generator that cannot be run alone is left out."""
+    """The limit's terms of one round; without the generator if it cannot be run alone."""
     values = {
         "limit/step": terms.step_examples_per_s,
         "limit/step_cores": terms.step_cores,

@@ -1,4 +1,4 @@
-"""Opening Optuna studies: a new one, one to go on with, one to look at."""
+"""Opens Optuna studies: creates a new one, continues one, or loads one to read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.objectives.measurement import PipelineInfo
 
-# Random trials before TPE takes over; fewer than Optuna's ten, since a search is a few dozen.
+# Random trials before TPE takes over. Optuna's default is ten, but a search has a few dozen trials.
 RANDOM_TRIALS = 8
 
 
@@ -22,7 +22,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
 
     Raises:
         StoreError: the storage cannot be opened.
-        StudyError: the study of that name measured something else.
+        StudyError: the study of this name measured something else.
     """
     try:
         study = optuna.create_study(
@@ -33,7 +33,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
         )
     except Exception as error:
         raise _unusable(store, error) from error
-    # A resumed search must not repeat the random trials that it began with.
+    # A resumed search must not repeat the random trials that it began with, so the seed changes.
     study.sampler = optuna.samplers.TPESampler(
         seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
     )
@@ -42,11 +42,11 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
 
 
 def load_study(name: str, store: Store) -> optuna.Study:
-    """Loads a study that is there.
+    """Loads an existing study.
 
     Raises:
         StoreError: the storage cannot be opened.
-        StudyError: there is none of that name; the message lists those there are.
+        StudyError: no study has this name; the message lists those that exist.
     """
     store.check_exists()
     try:
@@ -56,15 +56,15 @@ def load_study(name: str, store: Store) -> optuna.Study:
             return optuna.load_study(study_name=name, storage=storage)
     except Exception as error:
         raise _unusable(store, error) from error
-    there = ", ".join(sorted(names)[-8:]) or "none yet; prefetch-tune tune makes one"
+    there = ", ".join(sorted(names)[-8:]) or "none yet; create one with prefetch-tune tune"
     raise StudyError(f"no study named {name!r} in {store.storage_url} (there are: {there})")
 
 
 def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineInfo) -> None:
-    """Keeps what a study's trials have in common, or checks that it is still the same.
+    """Stores what a study's trials have in common, or checks that it hasn't changed.
 
     Raises:
-        StudyError: something changed; trials before and after would not compare.
+        StudyError: something changed, so earlier and later trials would not be comparable.
     """
     identity = {
         "pipeline": info.target,
@@ -82,7 +82,7 @@ def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineI
         elif study.user_attrs[key] != value:
             raise StudyError(
                 f"study {settings.name!r} was made with {key} {_short(study.user_attrs[key])}, now "
-                f"it is {_short(value)}; its trials would not compare: give --study a new name"
+                f"it is {_short(value)}, so trials would not be comparable; give --study a new name"
             )
 
 

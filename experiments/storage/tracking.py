@@ -1,4 +1,7 @@
-"""Writes runs to MLflow: explicit run ids, no active run, one batch for each run."""
+"""Writes runs to MLflow, each in one batch and by its explicit run id.
+
+MLflow's active run is thread-local, and its fluent calls take several ms each.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from prefetch_tuning.experiments.storage.schema import Kind, Tag, limit_metrics,
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
-# Has the UI show runs and metrics first, not traces of prompts.
+# Makes the UI show runs and metrics first, not traces of prompts.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-# MLflow takes at most 1,000 metrics a call.
+# MLflow takes at most 1,000 metrics per call.
 BATCH = 1_000
-# What a run's state means in MLflow's words: only a trial that failed is FAILED.
+# MLflow's status for each state of a run. Only a trial that failed is FAILED.
 STATUS = {
     "complete": "FINISHED",
     "infeasible": "FINISHED",
@@ -34,7 +37,7 @@ class Tracker(RunReader):
     """Writes studies, trials and confirmation rounds as MLflow runs, and reads them."""
 
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Makes the parent run of a study; returns its run id."""
+        """Creates a study's parent run and returns its run id."""
         with self.one_line():
             run = self._client.create_run(
                 self._experiment_id(experiment), run_name=name, tags={**tags, Tag.KIND: Kind.STUDY}
@@ -42,7 +45,7 @@ class Tracker(RunReader):
         return str(run.info.run_id)
 
     def resume_study(self, run_id: str) -> bool:
-        """Marks an earlier parent run as running again; False where it is gone."""
+        """Marks an earlier parent run as running again; False if the run no longer exists."""
         if self.find(run_id) is None:
             return False
         self._client.update_run(run_id, status="RUNNING")
@@ -58,7 +61,7 @@ class Tracker(RunReader):
         tags: Mapping[str, str],
         texts: Mapping[str, str],
     ) -> None:
-        """Writes a study's summary to its parent run, `texts` as artifacts, and ends it."""
+        """Writes a study's summary and its `texts` as artifacts to the parent run, and ends it."""
         with self.one_line():
             for path, text in texts.items():
                 self._client.log_text(run_id, text, path)
@@ -66,7 +69,7 @@ class Tracker(RunReader):
             self._client.log_batch(
                 run_id,
                 metrics=_metrics(metrics),
-                # A parameter cannot be changed: after a resume only new ones are written.
+                # MLflow doesn't let a parameter change, so a resumed study writes only new ones.
                 params=[Param(key, str(new)) for key, new in params.items() if key not in known],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
@@ -83,12 +86,12 @@ class Tracker(RunReader):
         began: float,
         more: Mapping[str, float] | None = None,
     ) -> str:
-        """Writes one trial or round of a candidate as a finished child run; returns its run id.
+        """Writes a trial, or a candidate's round, as a finished child run; returns its run id.
 
-        `began` is when the trial began (`time.time`), `more` metrics beyond the measured ones.
+        `began` is the trial's start (`time.time`); `more` has metrics beyond the measured ones.
 
-        Everything is written after the trial, in one go: a study that is killed leaves no run
-        that seems to be running, and nothing is logged while something is measured.
+        Everything is written at once, after the trial. So a killed study leaves no run that seems
+        to be running, and nothing is logged during a measurement.
         """
         note = trial_note(spec, outcome, state, tags, more or {})
         tags = {**tags, Tag.STATE: state, Tag.PARENT: parent_id, Tag.NOTE: note}
@@ -132,7 +135,7 @@ class Tracker(RunReader):
     ) -> str:
         """Writes the limit's terms of one round as a finished child run; returns its run id."""
         tags = {**tags, Tag.STATE: "complete", Tag.PARENT: parent_id}
-        tags[Tag.NOTE] = "What the step, the generator and the cores allow at most, each by itself."
+        tags[Tag.NOTE] = "The most that the step, the generator and the cores each allow alone."
         with self.one_line():
             run = self._client.create_run(
                 self.experiment_of(parent_id),
@@ -180,14 +183,14 @@ class Tracker(RunReader):
         return run_id
 
     def mark_interrupted(self, run_id: str) -> None:
-        """Marks a trial's run whose study was killed before it could take the result."""
+        """Marks the run of a trial whose study was killed before it recorded the result."""
         self._client.set_tag(run_id, Tag.STATE, "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
 
     def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
-        """Marks a run of a round that is measured again, because the GPU was held back in it.
+        """Marks a run of a round in which the GPU was held back, so the round is measured again.
 
-        It counts as little as one whose round was broken off.
+        Like a run of an interrupted round, it doesn't count.
         """
         with self.one_line():
             self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))

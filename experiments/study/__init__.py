@@ -1,1 +1,1 @@
-"""How a study runs: check, diagnosis, trials, confirmation."""
+"""How a study runs: inspection, diagnosis, trials, confirmation."""

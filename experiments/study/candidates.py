@@ -1,4 +1,4 @@
-"""Who is confirmed: the search's best configurations, and what users would do instead."""
+"""Chooses who is confirmed: the search's best configurations and the baselines."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ NOMINEES = 3
 def candidates_of(
     complete: Sequence[MeasuredConfig], own: Mapping[str, bool | int] | None = None
 ) -> Candidates:
-    """The best distinct configurations at the best batch size, and the baselines at it.
+    """The best distinct configurations at the best batch size, and the baselines at this size.
 
-    Rates compare at equal batch size only. Which one is best is judged by the mean of its best
-    three, since a single trial is often just lucky; where it has fewer than three, settings that
-    did well at another batch size are taken over. If the best one changes the structure of the
-    chain, two more join it: the best plain chain takes the place of the third, and AUTOTUNE runs on
-    the best one's structure.
+    Rates are comparable only at equal batch size. The best batch size is the one with the highest
+    mean over its best three configurations, because a single trial is often lucky. If it has fewer
+    than three, settings that did well at another batch size are taken over.
+
+    If any of these configurations changes the structure of the chain, the best plain chain takes
+    the place of the third. If the best one changes it, AUTOTUNE on its structure is added.
 
     Args:
-        complete: what the search measured.
+        complete: the complete trials of the search.
         own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
     """
     rates: dict[PipelineConfig, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""One study of one pipeline: what its search and its rounds share."""
+"""One study of one pipeline: the state that its search and its rounds share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class PipelineStudy:
-    """A pipeline, its Optuna study, its parent run in MLflow, and what measures and logs.
+    """A pipeline, its Optuna study, its parent run in MLflow, and the tools to measure and log.
 
     Attributes:
-        optuna_study: its trials.
-        kept: what is kept of it in Optuna's storage beside them.
-        run_id: of the parent run in MLflow.
-        measured_s: seconds of measuring in this process; an earlier run's are not counted.
+        optuna_study: the Optuna study with the trials.
+        kept: the study's attributes in Optuna's storage.
+        run_id: run id of the parent run in MLflow.
+        measured_s: seconds of measuring in this process, without those of an earlier run.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class PipelineStudy:
 
     @cached_property
     def offer(self) -> Offer:
-        """The axes that are searched; asked for once the diagnosis is there."""
+        """The axes to search. Read it only after the diagnosis, which decides what is offered."""
         found = offer(self.info, self.settings, self.kept.diagnosis, self.kept.cores)
         self.kept.offered = Offered(searched=found.space.described, left_out=found.left_out)
         return found
 
     def begin(self) -> None:
-        """Makes the parent run, or takes up the one of an earlier run and clears its leftovers."""
+        """Creates the parent run, or resumes an earlier run's and clears that run's leftovers."""
         self.kept.begin(self.info, self.settings, self.tags.get("host", "unknown"))
         earlier = self.kept.run_id
         if earlier is not None and self.tracker.resume_study(earlier):
@@ -68,7 +68,7 @@ class PipelineStudy:
         self.kept.run_id = self.run_id
 
     def spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
-        """How a configuration is measured; pruned against `best` if that is given."""
+        """The spec that measures a configuration; pruned against `best` if it is given."""
         return TrialSpec(
             pipeline=self.info.target,
             config=config,
@@ -80,17 +80,17 @@ class PipelineStudy:
         )
 
     def _clear_leftovers(self) -> None:
-        """Ends what a killed run of this study left half done, on both sides.
+        """Ends what a killed run of this study left unfinished in Optuna and in MLflow.
 
-        A trial that Optuna still holds as running gets no result any more. A run that MLflow has
-        and Optuna does not know is marked, so that each trial and round counts once.
+        Optuna may still list a trial as running, though it will never get a result. MLflow may have
+        a run that Optuna doesn't know. It is marked, so that each trial and round counts once.
         """
         for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.optuna_study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
             self.optuna_study.tell(trial.number, state=TrialState.FAIL)
         known = self.kept.known_run_ids
         for run in self.tracker.children(self.run_id):
-            # A candidate that failed is known to MLflow alone, and so is a rerun.
+            # Optuna never learns of a failed candidate's run or of a rerun: neither is a leftover.
             ended = run.status == "FAILED" or run.tags.get(Tag.KIND) == Kind.RERUN
             if run.run_id not in known and not ended:
                 self.tracker.mark_interrupted(run.run_id)

@@ -1,4 +1,4 @@
-"""What a study says while it runs, to whoever shows it."""
+"""The interface through which a study reports its progress while it runs."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from prefetch_tuning.experiments.study.search import Outcome
 
 
 class Steps(Protocol):
-    """A number of equal steps, of which some may have been done before."""
+    """A number of equal steps, some of which may already be done."""
 
     def shown(self) -> AbstractContextManager[None]:
-        """Shows them while the block runs."""
+        """Shows the progress while the `with` block runs."""
 
     def advance(self, text: str, line: str | None = None, most_s: float | None = None) -> None:
-        """One step is done.
+        """Marks one more step as done.
 
         Args:
-            text: how far the whole is, in a few words.
-            line: what this step gave, where each has a line of its own; `text` if not given.
-            most_s: what is left of a time budget.
+            text: overall progress, in a few words.
+            line: result of this step, for displays that print a line per step; default `text`.
+            most_s: seconds that are left of a time budget.
         """
 
     def warn(self, text: str) -> None:
-        """Something failed, and the steps go on."""
+        """Shows a failure that doesn't stop the steps."""
 
 
 class Progress(Protocol):
     """Shows a tuning run."""
 
     def steps(self, title: str, done: int, total: int) -> Steps:
-        """Begins `total` steps, of which `done` have been done before."""
+        """Starts `total` steps, of which `done` are already done."""
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Shows one line."""
 
     def show_diagnosis(self, pipeline: str, diagnosis: Diagnosis) -> None:
-        """What limits a pipeline, before its search begins."""
+        """Shows what limits a pipeline, before its search begins."""
 
 
 def show_trial(
@@ -49,7 +49,7 @@ def show_trial(
     best: MeasuredConfig | None,
     budget_s: float | None,
 ) -> None:
-    """One trial ended; `budget_s` is what is left of the time budget, if there is one."""
+    """Shows a finished trial; `budget_s` is what is left of the time budget, if there is one."""
     best_text = f"best {best.examples_per_s:,.0f} examples/s" if best else "no result yet"
     line = f"{outcome.config}: {outcome.state}"
     if outcome.failure is not None:

@@ -1,4 +1,4 @@
-"""The runs that a confirmation consists of: a candidate, the limit, and the plain chain's data."""
+"""Runs the parts of a confirmation: a candidate, the limit, and the reading of the plain data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# A slow plain chain is compared on the batches that it makes in this time.
+# Seconds per reading. A slow plain chain is compared only on the batches that it makes in them.
 READ_PLAIN_S = 6.0
-# What a chain makes without the step explains a result and decides nothing: a few rounds will do.
+# The rate without the step explains a result but decides nothing, so a few rounds are enough.
 CEILING_ROUNDS = 3
 
 
 class RoundRuns:
-    """Measures what a round needs, and logs it; all that it knows is the study's."""
+    """Measures and logs the parts of a round. All state is in the study."""
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
@@ -35,7 +35,7 @@ class RoundRuns:
     def run_candidate(
         self, name: str, config: PipelineConfig, number: int
     ) -> RoundMeasurement | TrialFailure:
-        """Measures a candidate of the confirmation in round `number` and logs it as a run."""
+        """Measures a candidate in round `number` of the confirmation and logs it as a run."""
         ceilings = number < CEILING_ROUNDS
         check = {"ceilings": ceilings, "digest_batches": batches_to_check(config)}
         spec = self._study.spec(config).model_copy(update=check)
@@ -80,7 +80,7 @@ class RoundRuns:
             return result
         self._study.measured_s += result.measured_s
         if not self._study.info.device.startswith("gpu"):
-            # Measured with "auto" on the CPU, beside a GPU that TensorFlow cannot use.
+            # Device "auto" can mean the CPU, beside a GPU that NVML sees and TensorFlow cannot use.
             result = result.model_copy(update={"gpu": None})
         tags = {**self._study.tags, Tag.KIND: Kind.LIMIT, Tag.ROUND: str(number)}
         title = f"round {number:02d} limit: batch {batch_size}"
@@ -91,15 +91,15 @@ class RoundRuns:
         return MeasuredLimit(terms=result, mlflow_run_id=run_id)
 
     def mark_throttled(self, kept: MeasuredRound) -> None:
-        """Takes what a round measured out of everything that is made of its MLflow runs."""
+        """Marks a round's MLflow runs as throttled, so that no result is computed from them."""
         for run_id in kept.run_ids:
             self._study.tracker.mark_throttled(run_id, kept.throttled)
 
     def read_plain_data(self) -> PlainData:
-        """The plain chain's first batches, for as many as any candidate is checked on.
+        """Reads the plain chain's first batches, as many as the check of any candidate needs.
 
-        They are read twice, one time with AUTOTUNE: what users run today is never out for other
-        data. The check is off where the two readings differ, or where one fails.
+        They are read twice, the second time with AUTOTUNE: AUTOTUNE is what users run today, so it
+        must not be excluded for its data. If the readings differ or one fails, nothing is checked.
         """
         configs = self._kept.candidates.values()
         size = next(iter(configs)).batch_size
@@ -110,14 +110,14 @@ class RoundRuns:
             spec = self._study.spec(config).model_copy(update={"digest_batches": batches})
             found = self._study.runner.read_data(spec, READ_PLAIN_S)
             if isinstance(found, TrialFailure):
-                return PlainData(why_not=f"the data are not checked: {found.detail}")
+                return PlainData(why_not=f"the data is not checked: {found.detail}")
             readings.append(found)
         each_batch = reference(*readings)
         if each_batch is None:
             return PlainData(
                 why_not=(
-                    "the data are not checked: two runs of the plain chain, one of them with "
-                    "AUTOTUNE, differ already"
+                    "the data is not checked: two runs of the plain chain, one of them with "
+                    "AUTOTUNE, already differ"
                 )
             )
         return PlainData(each_batch=each_batch)

@@ -25,7 +25,7 @@ from prefetch_tuning.experiments.verdict.measurements import (
 from prefetch_tuning.experiments.verdict.same_data import same
 from prefetch_tuning.objectives.measurement import TrialFailure
 
-# A GPU that is held back in more rounds than this is so all the time, and waiting would not help.
+# A GPU that is held back in more rounds than this is always held back, so waiting would not help.
 THROTTLED_ROUNDS = 3
 
 
@@ -33,8 +33,8 @@ class Confirmer:
     """Adds rounds to a study's latest confirmation.
 
     Attributes:
-        problems: a line for each candidate that failed or read other data, and one where rounds
-            count in which the GPU was held back.
+        problems: a line for each candidate that failed or read different data, and a line if
+            rounds count although the GPU was held back in them.
     """
 
     def __init__(self, study: PipelineStudy) -> None:
@@ -46,7 +46,7 @@ class Confirmer:
         self.problems: list[str] = []
 
     def run(self, steps: Steps, more: int | None = None) -> None:
-        """Runs rounds until the verdict is precise or the time is spent, or `more` of them."""
+        """Runs `more` rounds, or rounds until the verdict is precise or the time is spent."""
         self._read_reference()
         done = len(self._kept.rounds)
         try:
@@ -60,7 +60,7 @@ class Confirmer:
             self._say_throttled()
 
     def _read_reference(self) -> None:
-        """The plain chain's batches, once per confirmation, to compare the candidates' with."""
+        """Reads the plain chain's batches once per confirmation, to compare all candidates with."""
         if self._kept.data is not None:
             return
         data = self._runs.read_plain_data()
@@ -73,8 +73,7 @@ class Confirmer:
         rounds = kept.rounds
         if more is not None:
             return len(rounds) < done + more
-        # A round in which AUTOTUNE failed says nothing about the ratio to it.
-        # Nor does one in which the leader failed.
+        # A round in which AUTOTUNE or the leader failed says nothing about the ratio of the two.
         running = self._running()
         needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
         if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
@@ -83,7 +82,7 @@ class Confirmer:
         return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
 
     def _keep(self, measured: MeasuredRound, steps: Steps) -> bool:
-        """Keeps a round, unless the GPU was held back in it and waiting may still help."""
+        """Stores a round, unless the GPU was held back in it and measuring again may help."""
         if measured.throttled:
             self._throttled.append(measured)
             if len(self._throttled) <= THROTTLED_ROUNDS:
@@ -98,18 +97,18 @@ class Confirmer:
         return True
 
     def _say_throttled(self) -> None:
-        """One line where rounds were kept although the GPU was held back in them."""
+        """Adds a problem if rounds were kept although the GPU was held back in them."""
         kept = len(self._throttled) - THROTTLED_ROUNDS
         if kept <= 0:
             return
         reasons = sorted({event for found in self._throttled for event in found.throttled})
         self.problems.append(
             f"{self._study.info.name}: the GPU was held back ({', '.join(reasons)}) in "
-            f"{len(self._throttled)} rounds: {THROTTLED_ROUNDS} were measured again, {kept} count"
+            f"{len(self._throttled)} rounds: {THROTTLED_ROUNDS} were measured again, {kept} kept"
         )
 
     def _round(self, number: int) -> MeasuredRound:
-        """Measures every candidate once; each in a process of its own, as every trial is."""
+        """Measures every candidate once, each in a separate process like every trial."""
         begin = time.monotonic()
         order = self._running()
         if self._failures[LIMIT] < PATIENCE:
@@ -151,26 +150,27 @@ class Confirmer:
             return
         if not same(data.each_batch, measured.each_batch):
             if name == AUTOTUNE:
-                # What users run today gives other data from run to run: so may everything else.
-                why_not = "the data are not checked: AUTOTUNE's differ from run to run"
+                # AUTOTUNE is what users run today. If its data differs from run to run, so may
+                # that of any other candidate.
+                why_not = "the data is not checked: AUTOTUNE's differs from run to run"
                 self._kept.data = PlainData(why_not=why_not)
                 self._kept.take_back_other_data()
                 self.problems.append(f"{self._study.info.name}: {why_not}")
                 return
             self._kept.mark_other_data(name)
             self.problems.append(
-                f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads other "
-                f"data than the plain chain, so it is out; {self._what_to_check(name)}"
+                f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads different "
+                f"data from the plain chain, so it is excluded; {self._what_to_check(name)}"
             )
 
     def _what_to_check(self, name: str) -> str:
         if self._kept.candidates[name].generator_workers:
-            return "check what generate makes of shard_index and shard_count"
-        return "check whether its data depend on the order in which threads run"
+            return "check how generate uses shard_index and shard_count"
+        return "check whether its data depends on the order in which threads run"
 
     def _running(self) -> list[str]:
-        """Candidates that have not failed too often, read other data, or been beaten."""
-        # Who is out for other reasons beats nobody, however fast it was.
+        """Candidates that have not failed too often, read different data, or been beaten."""
+        # A candidate that is excluded for other reasons beats nobody, however fast it was.
         usable = [
             name
             for name in self._kept.candidates
@@ -180,7 +180,7 @@ class Confirmer:
         return [name for name in usable if name not in left]
 
     def _fitting(self, names: Iterable[str]) -> list[str]:
-        """Those that need no more than the memory limit so far: the others cannot be chosen."""
+        """Those within the memory limit so far. The others cannot be recommended."""
         limit = self._study.settings.memory_limit_mib
         if limit is None:
             return list(names)
@@ -190,7 +190,7 @@ class Confirmer:
         return [name for name, found in peaks.items() if not found or median(found) <= limit]
 
     def _so_far(self) -> str:
-        """The medians until now, for the progress display."""
+        """The medians so far, for the progress display."""
         rates: dict[str, list[float]] = defaultdict(list)
         for measured in self._kept.rounds:
             for name, m in measured.items():

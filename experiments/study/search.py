@@ -1,4 +1,4 @@
-"""The search of a study: ask -> run the trial -> log -> tell."""
+"""The search of a study: ask for a configuration, run the trial, log it, tell Optuna."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# One trial in so many leaves the structure of the chain alone, so that the report can tell what the
-# basic axes reach.
+# One trial in this many keeps the chain plain, so that the report can show what the basic axes
+# reach.
 PLAIN_EVERY = 4
-# A pipeline that hangs does so in its first trial, too, which says so.
+# A pipeline that hangs will also hang in its first trial, which reports it.
 READ_ONCE_S = 15.0
 CONSTRAINT = "host_peak_mib_over_limit"
 DEVICE_CONSTRAINT = "device_memory"
@@ -29,7 +29,7 @@ DEVICE_CONSTRAINT = "device_memory"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial as it ended, for the progress display and for the study's record."""
+    """One finished trial, for the progress display and for the study's record."""
 
     number: int
     config: PipelineConfig
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Search:
-    """Runs the trials of a study; all that it knows is the study's."""
+    """Runs the trials of a study. All state is in the study."""
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
@@ -47,34 +47,34 @@ class Search:
         self._optuna = study.optuna_study
 
     def enqueue_predicted(self) -> None:
-        """Puts the configurations that the diagnosis predicts to be best ahead of the sampler's."""
+        """Queues the predicted best configurations ahead of the sampler's, given a diagnosis."""
         diagnosis = self._kept.diagnosis
         if diagnosis is None:
             return
         space = self._study.offer.space
         configs = first_trials(diagnosis, space, self._kept.cores)
         if self._optuna.get_trials(deepcopy=False):
-            # A resumed study has had them, but for the one that was cut off.
+            # A resumed study has already run them, except those that an interrupt cut off.
             configs = self._kept.cut_off
         for config in configs:
             self._optuna.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
 
     @property
     def nothing_fits(self) -> bool:
-        """Whether the smallest batch size that is searched ran out of the GPU's memory."""
+        """Whether the smallest searched batch size ran out of GPU memory."""
         lacking = self._kept.lacking_device_memory
         return lacking is not None and lacking <= min(self._study.offer.space.batch_sizes)
 
     @property
     def has_predicted(self) -> bool:
-        """Whether predicted trials are still to be run."""
+        """Whether predicted trials are still queued."""
         return bool(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def run_trial(self) -> Outcome:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
 
-        A trial that fails is recorded as failed and raises nothing. On Ctrl-C the trial is told
-        as failed, without a run, and the interrupt goes on.
+        A trial that fails is recorded as failed and raises nothing. On Ctrl-C, Optuna is told that
+        the trial failed, no run is logged, and the interrupt is raised again.
         """
         self._enqueue_next()
         trial = self._optuna.ask()
@@ -109,27 +109,27 @@ class Search:
         return outcome
 
     def _enqueue_next(self) -> None:
-        """Puts a trial ahead of the sampler's own where there is a reason to."""
+        """Queues a trial before the sampler's own if there is a reason to."""
         space = self._study.offer.space
         if self.has_predicted:
-            return  # they come first
+            return  # the predicted trials come first
         corrected = self._corrected()
         if corrected is not None:
             attrs = {"warm_start": True, "corrected": True}
             self._optuna.enqueue_trial(space.params(corrected), user_attrs=attrs)
         elif space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
-            # The rest of the settings is the sampler's.
+            # The sampler chooses the other settings.
             self._optuna.enqueue_trial(space.plain)
 
     def _corrected(self) -> PipelineConfig | None:
-        """What to try where prediction and trials disagree: the best by what the trials teach.
+        """The best untried configuration by the corrected prediction, if trials contradict it.
 
-        None where they agree, or where no configuration is predicted to beat the best trial.
+        None if they agree, or if no configuration is predicted to beat the best trial.
         """
         diagnosis = self._kept.diagnosis
         rows = self._kept.rows
-        # The prediction knows nothing of the GPU's memory: it would try one neighbour of a trial
-        # that ran out of it after the other.
+        # The prediction ignores GPU memory. After a trial that ran out of it, it would try that
+        # trial's neighbours one after another.
         space = self._study.offer.space.below(self._kept.lacking_device_memory)
         seen = rates_of(
             (row.config, row.measured.examples_per_s if row.measured else None) for row in rows
@@ -147,10 +147,10 @@ class Search:
         )
 
     def _rival(self, config: PipelineConfig) -> MeasuredConfig | None:
-        """What a trial is pruned against: the best so far, for a plain chain the best plain one.
+        """The result that a trial is pruned against: the best so far, or the best plain chain's.
 
-        Against the best of all no plain chain would be measured to its end where structure helps,
-        and nobody would know how much.
+        A plain chain is compared with plain chains only. If structure helps, it would otherwise
+        always be pruned against the best of all, and nobody would know how much structure gains.
         """
         complete = self._kept.complete
         if self._study.offer.space.plain and not config.structure:
@@ -158,9 +158,10 @@ class Search:
         return max(complete, key=lambda measured: measured.examples_per_s, default=None)
 
     def read_once(self) -> None:
-        """A measurement that is thrown away, before the first trial: its files come from the disk.
+        """Runs a measurement that is discarded, before the first trial.
 
-        All later ones find the same files in memory, and would look faster for it.
+        Otherwise the first trial would read the files from disk and look slower than the later
+        trials, which find them in memory.
         """
         size = max(self._study.offer.space.batch_sizes)
         config = PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2)
@@ -170,7 +171,7 @@ class Search:
         )
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
-        """What the diagnosis lets one expect of this trial, and how far off that was."""
+        """The rate that the diagnosis predicts for this trial, and the error of that prediction."""
         diagnosis = self._kept.diagnosis
         if diagnosis is None:
             return {}
@@ -185,7 +186,7 @@ class Search:
     def _classify(
         self, number: int, config: PipelineConfig, result: Measurement | TrialFailure
     ) -> Outcome:
-        """The one place that decides a trial's state."""
+        """Decides a trial's state. Nothing else does."""
         limit = self._study.settings.memory_limit_mib
         if isinstance(result, TrialFailure):
             lacking = result.kind == "device_oom"
@@ -204,10 +205,11 @@ class Search:
         if measured is None:
             trial.set_user_attr("failure", outcome.failure and outcome.failure.model_dump())
             if outcome.state == "infeasible":
-                # Of how much the GPU lacked nothing is known but that larger batches lack more:
-                # where nothing fits yet, the sampler goes for the smallest. TPE looks at the
-                # constraints of pruned trials, too, and at nothing of failed ones; a trial that is
-                # pruned without a report has no value that a table or plot could show.
+                # It isn't known how much memory the GPU lacked, only that larger batches lack more.
+                # The batch size as the constraint makes the sampler prefer the smallest one while
+                # nothing fits. TPE also uses the constraints of pruned trials, but ignores failed
+                # ones. A trial that is pruned without a report has no value to show in a table or
+                # plot.
                 trial.set_constraint(DEVICE_CONSTRAINT, float(outcome.config.batch_size))
                 self._optuna.tell(trial, state=TrialState.PRUNED)
                 return
@@ -219,7 +221,7 @@ class Search:
         if limit is not None:
             trial.set_constraint(CONSTRAINT, measured.host_peak_mib - limit)
         if outcome.state == "pruned":
-            # Optuna takes the last reported value as that of a pruned trial.
+            # Optuna uses the last reported value as the value of a pruned trial.
             trial.report(measured.examples_per_s, step=len(measured.windows))
             self._optuna.tell(trial, state=TrialState.PRUNED)
             return

@@ -1,4 +1,4 @@
-"""A tuning run: every pipeline that was asked for, one after the other, from check to report."""
+"""A tuning run: every requested pipeline, one after another, from inspection to report."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
-# Where the step is what takes the time, hardly any configuration is better than another.
+# A step-bound pipeline has hardly any configuration that is better than another.
 STEP_BOUND_TRIALS = 6
 
 
 class Tuning:
-    """Runs requests. What is there when one is interrupted stays in `records`.
+    """Runs requests. If one is interrupted, `records` keeps what was measured.
 
     Attributes:
-        records: one entry a pipeline, in order.
-        problems: one line for each thing that failed without ending the run.
-        selectors: what names each pipeline on the command line, by its own name.
+        records: one entry per pipeline, in order.
+        problems: one line for each failure that didn't end the run.
+        selectors: pipeline name to the argument that selects it on the command line.
     """
 
     def __init__(self, store: Store, runner: TrialRunner, progress: Progress) -> None:
@@ -55,12 +55,12 @@ class Tuning:
     def tune(self, request: TuneRequest, began: float) -> None:
         """Checks every pipeline and study before the first is measured, then tunes them in order.
 
-        `began` is when the person started to wait (`time.monotonic`): the first pipeline's
-        `wall_s` counts from there.
+        `began` is when the user started to wait (`time.monotonic`). The first pipeline's `wall_s`
+        counts from then.
 
         Raises:
-            PipelineError, StoreError, StudyError: something that was asked for cannot be done.
-            KeyboardInterrupt: passed on once the interrupted study is in order.
+            PipelineError, StoreError, StudyError: the request cannot be carried out.
+            KeyboardInterrupt: raised again after the interrupted study was closed.
         """
         targets = [catalog.resolve(name) for name in request.pipelines or catalog.names()]
         infos = [self._inspect(target, request) for target in dict.fromkeys(targets)]
@@ -84,13 +84,13 @@ class Tuning:
         """Adds `more` rounds to the confirmation of a study.
 
         Raises:
-            StudyError: there is no such study, nothing in it to confirm, or what it measured is no
-                longer the same.
+            StudyError: there is no such study, it has nothing to confirm, or what it measured has
+                changed since.
         """
         found = load_study(name, self._store)
         kept = StudyAttributes(found)
         if not kept.complete:
-            raise StudyError(f"study {name!r} has no complete trial, so nothing to confirm")
+            raise StudyError(f"study {name!r} has no complete trial, so nothing can be confirmed")
         settings = kept.settings
         info = self._inspect(kept.info.target, settings)
         check_identity(found, settings, info)
@@ -104,7 +104,7 @@ class Tuning:
         if not self._runner.forks and len(self.selectors) == 1:
             self._progress.say(
                 "CUDA was in use before the first trial, so each trial starts a new "
-                "interpreter: slower, same numbers."
+                "interpreter: slower, but with the same results."
             )
         return info
 
@@ -121,7 +121,7 @@ class Tuning:
     def _run(
         self, study: PipelineStudy, tracker: Tracker, began: float, work: Callable[[], None]
     ) -> None:
-        """Does the work between opening and closing the parent run, also after an interrupt."""
+        """Does the work between opening and closing the parent run; an interrupt closes it too."""
         study.begin()
         interrupted = True
         try:
@@ -145,13 +145,13 @@ class Tuning:
             self._confirm(study)
 
     def _diagnose(self, study: PipelineStudy) -> None:
-        """Measures the stages once a study; without them the search begins blindly."""
+        """Measures the stages once per study. Without them, the search starts unguided."""
         info, diagnosis = study.info, study.kept.diagnosis
         if not info.has_stages:
-            self._progress.say(f"{info.name}: builds its own chain, whose stages are not measured")
+            self._progress.say(f"{info.name}: builds its own chain, so its stages are not measured")
             return
         if diagnosis is None and study.kept.finished:
-            self._progress.say(f"{info.name}: its search began without a diagnosis")
+            self._progress.say(f"{info.name}: the search began without a diagnosis")
             return
         if diagnosis is None:
             settings = study.settings
@@ -164,16 +164,17 @@ class Tuning:
         self._progress.show_diagnosis(info.name, diagnosis)
 
     def _search(self, study: PipelineStudy, search: Search) -> None:
-        """Runs trials until there are enough or the time is spent."""
+        """Runs trials until their number is reached or the time is spent."""
         kept, begin = study.kept, time.monotonic()
         budget_s, trials = study.settings.search_budget_s, study.settings.most_trials
-        # A trial of a large model on a GPU takes 13 s: the default time held two, and the study
-        # knew two kinds of configuration. Time that was asked for is kept to.
+        # A trial of a large model on a GPU takes 13 s. The default time was enough for two, so the
+        # study knew only two kinds of configuration. So all predicted trials run, even after the
+        # default time. A time budget that the user sets is kept.
         by_default = study.settings.time_budget_s is None
         diagnosis = kept.diagnosis
         if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
             trials = STEP_BOUND_TRIALS
-            self._progress.say(f"{study.info.name}: a short search of {trials} trials will do")
+            self._progress.say(f"{study.info.name}: a short search of {trials} trials is enough")
         steps = self._progress.steps(study.info.name, len(kept.finished), trials)
         with steps.shown():
             while len(kept.finished) < trials:
@@ -190,13 +191,13 @@ class Tuning:
                     break
                 if search.nothing_fits:
                     self.problems.append(
-                        f"{study.info.name}: the GPU's memory holds none of the batch sizes, not "
-                        f"even {kept.lacking_device_memory}"
+                        f"{study.info.name}: no batch size fits into the GPU's memory, not even "
+                        f"{kept.lacking_device_memory}"
                     )
                     break
 
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
-        """Runs rounds over the best configurations, AUTOTUNE and no prefetch."""
+        """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
         kept = study.kept
         kept.nominate(candidates_of(kept.complete, study.info.own))
         done = len(kept.rounds)
@@ -211,7 +212,7 @@ class Tuning:
 
 
 def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:
-    """Where the runs of a study come from: what they all have in common."""
+    """Tags that all runs of a study share: where and with what they were measured."""
     return environment_tags(Path.cwd()) | {
         Tag.PIPELINE: info.name,
         Tag.SOURCE_DIGEST: info.source_digest,

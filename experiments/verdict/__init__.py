@@ -1,1 +1,1 @@
-"""Who won, by how much, and out of how much: pure functions of what was measured."""
+"""Judges what was measured: the winner, its ratio and its share of the limit. All pure."""

@@ -1,8 +1,8 @@
-"""What the rounds of a confirmation say: who won, by how much, and what to use. Pure.
+"""Judges the rounds of a confirmation: who won, by how much, and what to use. Pure.
 
-The search only nominates: the best of many noisy trials is a lucky one. Here the nominees and the
-baselines are measured again in rounds, every candidate of a round once, so that what the host does
-to a round it does to all of them. A candidate is compared with the baseline of its own round.
+The search only nominates, because the best of many noisy trials is a lucky one. The nominees and
+the baselines are measured again in rounds. Each round measures every candidate once, so the host
+affects all of them alike. A candidate is compared with the baseline of the same round.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Speedup(Ratio):
 
     @classmethod
     def between(cls, rounds: Sequence[Round], candidate: str, baseline: str) -> Self | None:
-        """Of two candidates in the rounds that measured both; None where there is none."""
+        """Compares two candidates in the rounds that measured both; None if there are none."""
         above, below = shared(rounds, candidate, baseline)
         if not above:
             return None
@@ -46,11 +46,11 @@ class Speedup(Ratio):
 
 
 class Gain(BaseModel):
-    """What a gain over AUTOTUNE consists of, each part with its interval.
+    """The parts of a gain over AUTOTUNE, each with its interval.
 
     Attributes:
-        structure: AUTOTUNE on the structure that was found, over AUTOTUNE on the plain chain.
-        settings: the best fixed settings on that structure, over AUTOTUNE on it.
+        structure: ratio of AUTOTUNE on the structure that was found to AUTOTUNE on the plain chain.
+        settings: ratio of the best fixed settings on that structure to AUTOTUNE on it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,13 +60,13 @@ class Gain(BaseModel):
 
 
 class Confirmation(BaseModel):
-    """All candidates, fastest first, and what follows from them.
+    """All candidates, fastest first, and the verdict on them.
 
     Attributes:
-        speedup: of the recommended configuration over AUTOTUNE, or where AUTOTUNE is recommended
-            that of the best other one; None without a comparison.
-        gain: None where no structure was found, or AUTOTUNE was not measured on it.
-        limit: of the pipeline at this batch size; None where it was not measured.
+        speedup: the recommended configuration over AUTOTUNE; if AUTOTUNE is recommended, the best
+            other one over it; None without a comparison.
+        gain: None if no structure was found, or AUTOTUNE was not measured on it.
+        limit: the pipeline's limit at this batch size; None if it was not measured.
         baseline_failures: rounds in which AUTOTUNE failed.
     """
 
@@ -95,17 +95,17 @@ def conclude(
     splittable: bool = False,
     other_data: Sequence[str] = (),
 ) -> Confirmation:
-    """What the rounds say; before there are enough of them nothing is recommended.
+    """Judges the rounds; recommends nothing before there are `LEAST_ROUNDS` of them.
 
     Args:
         configs: the candidates by name.
-        rounds: what each reached in each round.
-        cores: that a trial may use.
+        rounds: the measurements of each candidate in each round.
+        cores: cores that a trial may use.
         tolerance: share of the best rate within which two candidates count as equally fast.
         memory_limit_mib: peak host memory above which a candidate cannot be recommended.
         limits: the limit's terms, one entry per round.
-        splittable: the generator can be run in several processes.
-        other_data: candidates whose batches were not the plain chain's.
+        splittable: whether the generator can run in several processes.
+        other_data: candidates whose batches differed from the plain chain's.
     """
     terms = LimitRounds(
         [*limits, *[None] * (len(rounds) - len(limits))], cores, splittable=splittable
@@ -145,7 +145,7 @@ def _gain(
     rounds: Sequence[Round],
     candidates: Sequence[Confirmed],
 ) -> Gain | None:
-    """Structure and settings told apart, by the best fixed settings on the same structure."""
+    """Separates the structure's gain from that of the best fixed settings on it."""
     if STRUCTURE_AUTOTUNE not in configs:
         return None
     adaptive = configs[STRUCTURE_AUTOTUNE]

@@ -1,4 +1,4 @@
-"""One candidate over all of its rounds. Pure."""
+"""Summarises one candidate over all its rounds. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class Confirmed(Reached):
-    """One candidate over all of its rounds; rate and memory are their medians.
+    """One candidate over all its rounds; rate and memory are medians.
 
     Attributes:
-        rounds: that measured it; fewer than there were where it had been beaten and left.
-        ci: of the median, by bootstrap.
-        cv: standard deviation of the rounds over their mean: the noise of host and pipeline; None
-            of a single round.
-        first_batch_s: median time until the first batch was there.
-        wait_fraction: median share of the time in which the step waited for its batch.
-        producer_only: median rate of its chain without the step; None where it wasn't measured.
-        cpu_s_per_example: median CPU seconds that an example took.
-        ratio: to AUTOTUNE; None for AUTOTUNE itself or without it.
-        fraction: share of the study's limit that it reached; None without a limit.
-        same_data: False where its batches were not the plain chain's.
+        rounds: the rounds that measured it; fewer than all if it was beaten and left.
+        ci: bootstrap interval of the median.
+        cv: standard deviation of the rounds over their mean, the noise of host and pipeline; None
+            for a single round.
+        first_batch_s: median seconds until the first batch was ready.
+        wait_fraction: median share of the time in which the step waited for a batch.
+        producer_only: median rate of the chain without the step; None if it wasn't measured.
+        cpu_s_per_example: median CPU seconds per example.
+        ratio: ratio to AUTOTUNE; None for AUTOTUNE itself or without it.
+        fraction: share of the study's limit that the candidate reached; None without a limit.
+        same_data: False if its batches differed from the plain chain's.
     """
 
     candidate: str
@@ -50,7 +50,7 @@ def confirmed(
     *,
     same_data: bool,
 ) -> Confirmed | None:
-    """A candidate's summary; None where no round measured it."""
+    """Summarises a candidate; None if no round measured it."""
     measured = [r[name] for r in rounds if name in r]
     if not measured:
         return None

@@ -1,7 +1,7 @@
-"""Which candidates need no more rounds, and when there are rounds enough. Pure.
+"""Decides which candidates need no more rounds, and when there are enough rounds. Pure.
 
-Time goes where the question is open: a candidate that was beaten in every round so far will not be
-recommended, and a ratio far from 1 needs no narrow interval.
+Time goes to the open questions: a candidate that was beaten in every round so far will not be
+recommended, and a ratio far from 1 doesn't need a narrow interval.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from prefetch_tuning.experiments.verdict.measurements import (
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
 from prefetch_tuning.experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
 
-# Left behind by so much in every one of so many rounds, a candidate leaves. Of equal ones that
-# vary by 10 % from run to run, one in 50,000 is that far behind in three rounds of three.
+# (rounds, share): a candidate leaves if it stayed below this share of the best rate in that many
+# rounds, in all of them. Of equal ones that vary by 10 % from run to run, one in 50,000 is that far
+# behind in three rounds of three.
 FAR_BEHIND = ((2, 0.50), (3, 0.70), (5, 0.85))
-# Of tuned candidates that so many rounds do not tell apart, the better one goes on alone.
+# If this many rounds don't tell tuned candidates apart, only the better one stays.
 ALIKE_AFTER = 4
-# After so many rounds the interval decides.
+# From this many rounds on, the interval also decides: its upper end must be below the share.
 BY_INTERVAL, BEHIND = 6, 0.97
-# Rounds go on until the ratio to AUTOTUNE is known within this share ...
+# Rounds continue until the ratio to AUTOTUNE is known within this share ...
 PRECISE_SHARE = 0.05
 # ... or its whole interval is so far from 1 that the next digit changes nothing.
 FAR_ABOVE, FAR_BELOW = 1.25, 0.8
 
 
 def leader(names: Iterable[str], rounds: Sequence[Round]) -> str | None:
-    """The fastest candidate that is no baseline; None without rounds.
+    """The fastest candidate that isn't a baseline; None without rounds.
 
-    Two are compared in the rounds that measured both: one that left may have had the host's better
-    rounds only.
+    Two candidates are compared in the rounds that measured both, because one that left may have
+    had only the host's better rounds.
     """
     medians = {
         name: statistics.median(r[name].examples_per_s for r in rounds if name in r)
@@ -53,7 +54,7 @@ def leader(names: Iterable[str], rounds: Sequence[Round]) -> str | None:
 
 
 def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
-    """Candidates that need no further round; AUTOTUNE is never one of them."""
+    """The candidates that need no more rounds; AUTOTUNE is never one of them."""
     names = list(names)
     best = leader(names, rounds)
     if best is None:
@@ -71,11 +72,11 @@ def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
 
 
 def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROUNDS) -> bool:
-    """Whether further rounds would change nothing that is decided on them.
+    """Whether more rounds would change no decision.
 
     Args:
         names: candidates that are still measured.
-        rounds: whole rounds so far.
+        rounds: complete rounds so far.
         least: rounds below which nothing is decided.
     """
     names = list(names)
@@ -93,7 +94,7 @@ def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROU
 
 
 def known(ratio: Ratio) -> bool:
-    """Whether a ratio is known well enough to be reported and decided on."""
+    """Whether a ratio is known well enough to report it and to decide on it."""
     far = ratio.ci.low > FAR_ABOVE or ratio.ci.high < FAR_BELOW
     return far or ratio.half_width <= PRECISE_SHARE
 
@@ -111,9 +112,9 @@ def _is_beaten(name: str, best: str, rounds: Sequence[Round]) -> bool:
 
 
 def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
-    """Whether a candidate has nothing over a better one: neither memory nor an earlier first batch.
+    """Whether a slower candidate saves neither memory nor time to the first batch.
 
-    Either may yet decide between the two, so it stays where it has one of them.
+    Either saving may still decide between the two, so a candidate with one of them stays.
     """
     both = [(r[name], r[best]) for r in rounds if name in r and best in r]
     if len(both) < ALIKE_AFTER:
@@ -126,5 +127,5 @@ def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
 
 
 def _ratios(name: str, best: str, rounds: Sequence[Round]) -> list[float]:
-    """Rates over the best one's, round by round, where both were measured."""
+    """The candidate's rate over the best one's, for each round that measured both."""
     return [own / its for own, its in zip(*shared(rounds, name, best), strict=True)]

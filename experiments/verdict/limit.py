@@ -1,7 +1,7 @@
-"""How fast a pipeline could be fed at most on this machine, and how near a candidate came. Pure.
+"""Computes how fast this machine could run a pipeline at most, and how near a candidate came. Pure.
 
-The limit belongs to the pipeline, the device and the batch size. No setting moves it: a limit made
-of a candidate's own terms would let one that wastes the processor look better.
+The limit depends on the pipeline, the device and the batch size, and on no setting. A limit made of
+a candidate's own terms would make one that wastes CPU time look better.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from prefetch_tuning.objectives.measurement import Interval, LimitTerms
 Binding = Literal["step", "generator", "cpu"]
 
 IN_WORDS: dict[Binding, str] = {
-    "step": "the training step, which takes no more even if every batch lies ready",
-    "generator": "the bare generator, which makes no more with {workers}",
-    "cpu": "the processor: an example needs that much of it in generator, map and step",
+    "step": "the training step, which is no faster even if every batch is ready",
+    "generator": "the bare generator, which can't yield more with {workers}",
+    "cpu": "the CPU time that an example needs in generator, map and step",
 }
-# More processes than this are not worth their memory, however much a generator waits.
+# More processes than this aren't worth their memory, even if a generator waits most of the time.
 MOST_PROCESSES = 32
 
 
 class LimitBreakdown(BaseModel):
-    """What each thing that can run out allows, in examples/s.
+    """The rate that each resource allows, in examples/s.
 
     Attributes:
-        step: the step on batches that lie ready.
-        generator: the bare generator times the processes it can be split into; None where it
-            cannot be run alone.
-        cpu: cores over the least CPU seconds that an example needs.
+        step: the step on batches that are ready.
+        generator: the bare generator times the processes that it can be split into; None if it
+            cannot run alone.
+        cpu: cores divided by the least CPU seconds that an example needs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,15 +46,15 @@ class LimitBreakdown(BaseModel):
 
 
 class Limit(BaseModel):
-    """The least of the terms, by their medians over the rounds.
+    """The smallest of the terms, by their medians over the rounds.
 
     Attributes:
         examples_per_s: the limit.
         ci: its 95 % bootstrap interval.
-        binding: the term that sets it.
-        processes: that the generator can be split into.
-        step_cores: that the step keeps busy by itself.
-        cores: that a trial may use.
+        binding: the term that sets the limit.
+        processes: processes that the generator can be split into.
+        step_cores: cores that the step alone keeps busy.
+        cores: cores that a trial may use.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,15 +69,15 @@ class Limit(BaseModel):
 
     @property
     def in_words(self) -> str:
-        """What sets the limit, as the end of a sentence that begins with "set by"."""
-        workers = "one worker" if self.processes == 1 else f"{self.processes} workers"
+        """What sets the limit in words, as the end of a sentence that begins with "set by"."""
+        workers = "1 worker" if self.processes == 1 else f"{self.processes} workers"
         return IN_WORDS[self.binding].format(workers=workers)
 
 
 class Fraction(BaseModel):
-    """The share of the limit that a candidate reached, paired within rounds.
+    """The share of the limit that a candidate reached, paired by round.
 
-    Where the whole interval lies above 1, something was measured wrong.
+    If the whole interval is above 1, something was measured wrong.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,12 +87,12 @@ class Fraction(BaseModel):
 
 
 class LimitRounds:
-    """The terms of every round that measured them, and what follows from them."""
+    """The limit's terms of every round that measured them, and the limit that they give."""
 
     def __init__(
         self, terms: Sequence[LimitTerms | None], cores: float, *, splittable: bool
     ) -> None:
-        """`terms` has one entry per round; `splittable` says that processes can share the work."""
+        """`terms` has one entry per round; `splittable` says if processes can share the work."""
         self._terms = terms
         self._cores = cores
         found = [t for t in terms if t is not None]
@@ -100,9 +100,9 @@ class LimitRounds:
         self.limit = self._limit(found) if found else None
 
     def fraction(self, rates: Sequence[float | None]) -> Fraction | None:
-        """What a candidate reached of the limit, in the rounds that measured both.
+        """The share of the limit that a candidate reached, over the rounds that measured both.
 
-        `rates` has one entry per round, None where the candidate was not measured.
+        `rates` has one entry per round; None means that the candidate was not measured.
         """
         if self.limit is None:
             return None
@@ -144,12 +144,12 @@ class LimitRounds:
 
 
 def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool) -> int:
-    """The processes that a generator can be split into: enough to keep all cores busy."""
+    """The number of processes to split a generator into: enough to keep all cores busy."""
     if not splittable:
         return 1
     shares = [
         t.generator_cpu_s * t.generator_examples_per_s for t in terms if t.generator_examples_per_s
     ]
-    # Where it waits for half of its time, two of them share a core.
+    # If it waits for half of its time, two processes share a core.
     busy = min(statistics.median(shares), 1.0) if shares else 1.0
     return min(MOST_PROCESSES, max(math.ceil(cores / max(busy, 1e-9)), 1))

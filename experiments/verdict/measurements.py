@@ -1,4 +1,4 @@
-"""What the candidates of a confirmation are called, and what they reached in its rounds."""
+"""The names of a confirmation's candidates, and what they reached in its rounds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prefetch_tuning.objectives.measurement import (
 )
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# What the search nominated, by rank.
+# The search's nominees, followed by their rank.
 TUNED = "tuned-"
-# What users write today: with AUTOTUNE on the plain chain, and without any look-ahead.
+# What users write today: AUTOTUNE on the plain chain, and a chain without prefetch.
 AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
-# The winner's structure with AUTOTUNE for the map's calls and the prefetch buffer.
+# The best nominee's structure, with AUTOTUNE for the map's calls and the prefetch buffer.
 STRUCTURE_AUTOTUNE = "structure_autotune"
-# The best plain chain, where the structure was searched, too.
+# The best plain chain, if the structure was also searched.
 BASIC = "basic"
-# The terms of the limit, measured in every round like a candidate.
+# The terms of the limit, which every round measures like a candidate.
 LIMIT = "limit"
-# A candidate that failed so often is left out of the rounds that follow.
+# After this many failures, a candidate is left out of the following rounds.
 PATIENCE = 2
 
 
@@ -33,8 +33,8 @@ class Reached(BaseModel):
 
     Attributes:
         ci: 95 % interval of `examples_per_s`.
-        host_peak_mib: peak resident memory that it added.
-        device_peak_mib: the same on the GPU; None on a CPU.
+        host_peak_mib: peak resident memory that the pipeline added.
+        device_peak_mib: peak memory on the GPU; None on a CPU.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,8 +50,8 @@ class RoundMeasurement(BaseModel):
     """What one candidate reached in one round.
 
     Attributes:
-        each_batch: short digests of its first batches, to compare with the plain chain's.
-        throttled: what held the GPU back meanwhile, in NVML's words.
+        each_batch: short digests of the first batches, to compare with the plain chain's.
+        throttled: what slowed the GPU down meanwhile, in NVML's words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +69,7 @@ class RoundMeasurement(BaseModel):
 
     @classmethod
     def of(cls, measured: Measurement, run_id: str) -> RoundMeasurement:
-        """The part of a measurement that a verdict needs."""
+        """Takes the part of a measurement that a verdict needs."""
         return cls(
             examples_per_s=measured.examples_per_s,
             host_peak_mib=measured.host_peak_mib,
@@ -84,7 +84,7 @@ class RoundMeasurement(BaseModel):
         )
 
 
-# Candidate to what it reached; one that failed in that round, or had left, is missing.
+# Maps a candidate to what it reached. One that failed in the round, or left before, is missing.
 Round = Mapping[str, RoundMeasurement]
 
 
@@ -95,17 +95,17 @@ def shared(rounds: Sequence[Round], first: str, second: str) -> tuple[list[float
 
 
 def is_baseline(candidate: str) -> bool:
-    """Whether a candidate is what users write today instead of something that was found."""
+    """Whether a candidate is what users write today, not a result of the search."""
     return candidate in (AUTOTUNE, NO_PREFETCH)
 
 
 def baseline_failures(rounds: Sequence[Round]) -> int:
-    """Rounds without a rate of AUTOTUNE: it failed, or had failed too often to be tried again."""
+    """Rounds without a rate of AUTOTUNE: it failed, or was left out after failing too often."""
     return sum(AUTOTUNE not in measured for measured in rounds)
 
 
 class MeasuredLimit(BaseModel):
-    """The limit's terms of one round, and the MLflow run that has them."""
+    """The limit's terms in one round, and the MLflow run that logged them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -114,7 +114,7 @@ class MeasuredLimit(BaseModel):
 
 
 class MeasuredRound(BaseModel):
-    """One whole round: what each candidate reached, the limit's terms, and the seconds it took."""
+    """One complete round: what each candidate reached, the limit's terms, and its duration."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -124,13 +124,13 @@ class MeasuredRound(BaseModel):
 
     @property
     def run_ids(self) -> list[str]:
-        """The MLflow runs of all that it measured."""
+        """The MLflow runs of everything that the round measured."""
         found = [measured.mlflow_run_id for measured in self.measured.values()]
         return found + ([self.limit.mlflow_run_id] if self.limit else [])
 
     @property
     def throttled(self) -> list[str]:
-        """What held the GPU back while any of it was measured, in NVML's words."""
+        """What slowed the GPU down during any of the round's measurements, in NVML's words."""
         found = {event for measured in self.measured.values() for event in measured.throttled}
         if self.limit is not None and self.limit.terms.gpu is not None:
             found.update(self.limit.terms.gpu.throttled)
@@ -138,11 +138,11 @@ class MeasuredRound(BaseModel):
 
 
 class PlainData(BaseModel):
-    """The plain chain's first batches, which every candidate's are compared with.
+    """The plain chain's first batches, to compare every candidate's batches with.
 
     Attributes:
-        each_batch: a short digest of each; empty where the check is off.
-        why_not: why the check is off; None where it is on.
+        each_batch: a short digest of each batch; empty if the check is off.
+        why_not: why the check is off; None if it is on.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""Rates of the same rounds against each other: a ratio, its interval, and what that says. Pure."""
+"""Compares rates of the same rounds: their ratio, its interval and the verdict. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESAMPLES = 2_000
 
 
 class Ratio(BaseModel):
-    """A rate over the baseline's, with its 95 % interval and what that says."""
+    """The ratio of a rate to the baseline's, with its 95 % interval and the verdict."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,10 +36,10 @@ class Ratio(BaseModel):
 
 
 def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Ratio of medians of two series of the same rounds, with its bootstrap interval.
+    """Ratio of the medians of two series from the same rounds, with its bootstrap interval.
 
-    Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13) that
-    draws whole rounds: what the host did to both sides of a round does not widen the interval.
+    Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13). It
+    draws whole rounds, so noise that affects both sides of a round doesn't widen the interval.
     """
 
     def ratio(above: Any, below: Any, axis: int = -1) -> Any:
@@ -51,7 +51,7 @@ def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
 
 
 def verdict(ci: Interval, rounds: int) -> Verdict:
-    """What an interval of the ratio over so many rounds says about 1."""
+    """The verdict for a ratio's interval over this many rounds: where it is relative to 1."""
     if rounds < LEAST_ROUNDS:
         return "too few rounds"
     if ci.low > 1.0:
@@ -65,9 +65,9 @@ def variation(values: Sequence[float]) -> float:
 
 
 def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:
-    """95 % percentile bootstrap interval of a statistic of one series, or of paired ones.
+    """95 % percentile bootstrap interval of a statistic of one series or of paired series.
 
-    The same rounds give the same interval: the generator starts at a fixed point.
+    The same rounds give the same interval, because the random generator has a fixed seed.
     """
     if len(series[0]) < 2:
         return Interval(low=0.0, high=math.inf)

@@ -1,4 +1,4 @@
-"""Which of the confirmed configurations to use, and why. Pure."""
+"""Chooses which of the confirmed configurations to use, and gives the reason. Pure."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from prefetch_tuning.experiments.verdict.measurements import (
 )
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
 
-# Memory and the time to the first batch decide only where the saving is worth a word.
+# Memory and the time to the first batch decide only if the saving is larger than this.
 WORTH_SAVING = 0.10
 LEAST_FIRST_BATCH_S = 0.1
 
 
 class Recommended(Reached):
-    """The configuration to use, and why this one."""
+    """The configuration to use, with the reason."""
 
     candidate: str
     reason: str
 
     @classmethod
     def of(cls, confirmed: Confirmed, reason: str) -> Recommended:
-        """A candidate with the reason for it."""
+        """Recommends a candidate for this reason."""
         reached = {name: getattr(confirmed, name) for name in Reached.model_fields}
         return cls(candidate=confirmed.candidate, reason=reason, **reached)
 
 
 class Chooser:
-    """Chooses among the candidates that stayed to the end and fit into the memory limit."""
+    """Chooses among the candidates that stayed to the end and fit the memory limit."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Chooser:
         ]
         stayed = [c for c in fits if c.rounds >= LEAST_ROUNDS and c.same_data]
         tuned = [c for c in stayed if not is_baseline(c.candidate)]
-        # Who left early may have had the host's better rounds only: what counts are those that
-        # both were in.
+        # A candidate that left early may have had only the host's better rounds, so only rounds
+        # that measured both count.
         self._tuned = [c for c in tuned if not any(self._is_slower(c, o) for o in tuned)] or tuned
         self._autotune = next((c for c in candidates if c.candidate == AUTOTUNE), None)
         self._autotune_fits = self._autotune in fits
@@ -64,11 +64,11 @@ class Chooser:
 
     @property
     def contender(self) -> Confirmed | None:
-        """The tuned candidate that is held against AUTOTUNE: the one with the best lower end."""
+        """The tuned candidate to compare with AUTOTUNE: its interval has the highest lower end."""
         return max(self._tuned, key=lambda c: c.ci.low, default=None)
 
     def choose(self) -> Recommended | None:
-        """The recommendation; None where neither AUTOTUNE nor anything tuned can be used."""
+        """Makes the recommendation; None if neither AUTOTUNE nor any tuned candidate is usable."""
         best = self.contender
         unusable = self._why_not_autotune()
         if best is None:
@@ -83,7 +83,7 @@ class Chooser:
         if not faster:
             assert self._autotune is not None
             return Recommended.of(
-                self._autotune, "nothing that was tuned is proven faster than AUTOTUNE"
+                self._autotune, "no tuned configuration is proven faster than AUTOTUNE"
             )
         adaptive = self._adaptive(faster)
         if adaptive is not None:
@@ -106,7 +106,7 @@ class Chooser:
         return one != other and ratio_to(*self._rates(one, other)).verdict == "slower"
 
     def _near(self, best: Confirmed) -> list[Confirmed]:
-        """The best one and those whose rates cannot be told apart from it."""
+        """The best candidate and those whose rates cannot be told apart from its rate."""
         return [c for c in self._tuned if c == best or self._is_near(c, best)]
 
     def _is_near(self, other: Confirmed, best: Confirmed) -> bool:
@@ -115,7 +115,7 @@ class Chooser:
         return ratio_to(*self._rates(other, best)).verdict == "no significant difference"
 
     def _adaptive(self, faster: Sequence[Confirmed]) -> Confirmed | None:
-        """AUTOTUNE on the winner's structure, where nothing tuned is proven faster than it."""
+        """AUTOTUNE on the winner's structure, if no tuned candidate is proven faster than it."""
         found = next((c for c in self._tuned if c.candidate == STRUCTURE_AUTOTUNE), None)
         if found is None or not found.ratio or found.ratio.verdict != "faster":
             return None
@@ -124,7 +124,7 @@ class Chooser:
         return None if beaten else found
 
     def _leanest(self, near: Sequence[Confirmed], leader: Confirmed) -> tuple[Confirmed, str]:
-        """The leader, unless another one saves memory or time to the first batch beyond noise."""
+        """The leader, unless another saves more memory or time to the first batch than noise."""
         lean = min(near, key=memory_mib)
         if self._saves(lean, leader, "memory"):
             times = memory_mib(lean) / memory_mib(leader)
@@ -133,10 +133,10 @@ class Chooser:
         saved_s = leader.first_batch_s - quick.first_batch_s
         if saved_s > LEAST_FIRST_BATCH_S and self._saves(quick, leader, "first batch"):
             return quick, f"as fast as the fastest, with its first batch {saved_s:.1f} s earlier"
-        return leader, "the fastest confirmed"
+        return leader, "the fastest confirmed configuration"
 
     def _saves(self, other: Confirmed, leader: Confirmed, what: str) -> bool:
-        """Whether the saving is more than 10 % and more than its noise, paired within rounds."""
+        """Whether the saving is more than 10 % and more than its noise, paired by round."""
         both = [r for r in self._rounds if other.candidate in r and leader.candidate in r]
         if other == leader or not both:
             return False

@@ -1,4 +1,4 @@
-"""Whether a configuration trained on the plain chain's data, by its first batches' digests."""
+"""Checks by digests of the first batches that a configuration trained on the plain chain's data."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 
 def reference(first: Sequence[str], second: Sequence[str]) -> list[str] | None:
-    """What two runs of the plain chain have in common, as far as both went.
+    """The batches that two runs of the plain chain have in common, as far as both went.
 
     Args:
         first: digests of the batches of one run, in order.
-        second: of another one, which may have ended earlier or later.
+        second: digests of another run, which may have ended earlier or later.
 
     Returns:
-        The digests that every configuration is held against; None where the plain chain doesn't
-        repeat its own data, so that other data say nothing about a configuration.
+        The digests to compare every configuration with; None if the plain chain doesn't repeat its
+        own data, because different data then say nothing about a configuration.
     """
     both = min(len(first), len(second))
     return list(first[:both]) if same(first, second) else None
 
 
 def same(reference: Sequence[str], each_batch: Sequence[str]) -> bool:
-    """Whether no batch differs that both have; with nothing to compare there is no evidence."""
+    """Whether all batches that both have are the same; also true with nothing to compare."""
     return all(a == b for a, b in zip(reference, each_batch, strict=False))
