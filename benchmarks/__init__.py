@@ -1,1 +1,1 @@
-"""Side-by-side comparisons, grids and the audit; run from a checkout, imported by no floor."""
+"""Comparisons, grids and audits, run from a checkout and never imported by the floors."""

@@ -1,4 +1,4 @@
-"""Measures configurations beside each other, and remembers each measurement in a journal."""
+"""Measures configurations side by side and records each measurement in a journal."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Enough to rank configurations that differ by tens of percent; what differs by less is decided in
-# rounds of the default rule.
+# Long enough to rank configurations that differ by tens of percent. Smaller differences are decided
+# in rounds with the default rule.
 BRIEF = StopRule(window_s=0.1, startup_s=0.2, min_windows=3, max_s=0.3)
-# A configuration that needs longer than this for its first windows is not worth waiting for.
+# A configuration whose brief trial takes longer than this isn't worth waiting for.
 BRIEF_DEADLINE_S = 30.0
 
-# Candidate to its rate in examples/s; one that failed in that round is missing.
+# Maps each candidate to its rate in examples/s. A candidate that failed in the round is missing.
 Rates = dict[str, float]
 
 
 class Bench:
-    """A runner and the journal of what it measured.
+    """A runner and the journal of its measurements.
 
-    A trial that fails is written down with what it said, and is not run again.
+    A failed trial is recorded with its failure and isn't run again.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Bench:
         config: PipelineConfig,
         stop: StopRule | None = None,
     ) -> float | None:
-        """Examples/s of one trial, out of the journal if it was run before; None if it failed.
+        """Examples/s of one trial, from the journal if it ran before; None if it failed.
 
         Args:
-            part: of its line.
-            key: of its line.
+            part: the part of its journal line.
+            key: the key of its journal line.
             target: `module:attribute` of the pipeline.
-            config: a line of another configuration is not taken for this one's.
-            stop: by default that of a study's trials.
+            config: what to measure; a journal line of another configuration isn't used.
+            stop: the stop rule; by default that of a study's trials.
         """
         line = self.journal.find(part, key)
         if line is None or line["config"] != config.model_dump(mode="json"):
@@ -76,9 +76,9 @@ class Bench:
     def rounds(
         self, part: str, target: str, configs: Mapping[str, PipelineConfig], count: int
     ) -> list[Rates]:
-        """Every candidate once per round, each in a fresh process, in an order that chance decides.
+        """Measures every candidate once per round, in random order, each in a fresh process.
 
-        A run that was cut off goes on in the middle of a round.
+        A run that was cut off resumes in the middle of a round.
         """
         measured: list[Rates] = []
         for number in range(count):
@@ -95,7 +95,7 @@ class Bench:
 
 
 def kept_rounds(journal: Journal, part: str) -> list[Rates]:
-    """What `Bench.rounds` wrote down of a part, in its order, without measuring anything."""
+    """The rounds of a part that the journal has, in order; measures nothing."""
     found: dict[str, Rates] = {}
     for line in sorted(journal.of(part), key=lambda line: str(line["key"])):
         number, _, name = line["key"].partition("/")
@@ -106,11 +106,11 @@ def kept_rounds(journal: Journal, part: str) -> list[Rates]:
 
 
 def paired(rounds: Sequence[Rates], *names: str) -> list[list[float]]:
-    """The rates of each candidate, of those rounds that have all of them."""
+    """The rates of each candidate in those rounds that measured all of them."""
     whole = [rates for rates in rounds if all(name in rates for name in names)]
     return [[rates[name] for rates in whole] for name in names]
 
 
 def say(text: str) -> None:
-    """Progress, beside what is printed as a result."""
+    """Prints progress to stderr, so stdout has only results."""
     print(text, file=sys.stderr, flush=True)

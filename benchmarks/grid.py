@@ -1,8 +1,8 @@
 """Measures a grid over the space that a study of a pipeline would search: grid.py PIPELINE.
 
 Run from the checkout: .venv/bin/python benchmarks/grid.py benchmarks.audit.planted:BlockingMap
-The same command goes on with a run that was cut off. It ends with a table of the best ten and the
-truth that `python -m benchmarks.audit.truths` collects.
+The same command resumes a run that was cut off. At the end it prints a table of the best ten and
+the truth that `python -m benchmarks.audit.truths` collects.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-# Run as a file, this folder is searched for modules and the one above it is not.
+# When this runs as a script, Python searches this folder for modules, not the one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import BRIEF, Bench, say
@@ -43,7 +43,7 @@ FOLDER = Path("mlruns/grids")
 
 
 def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
-    """Runs or goes on with a grid, and prints its result."""
+    """Starts or resumes a grid and prints its result."""
     info = runner.inspect(catalog.resolve(options.pipeline), options.seed, "auto")
     size = options.batch_size or max(info.batch_sizes)
     path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
@@ -76,10 +76,12 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
 
 
 def costs_of(path: Path) -> StageCosts | None:
-    """The stages' costs of an earlier run: measured again, they might offer other axes.
+    """The stages' costs that an earlier run kept; None if there are none.
+
+    A resumed run uses these costs: new ones might offer other axes, and the space is pinned.
 
     Raises:
-        JournalError: another version wrote them.
+        JournalError: another version of this project wrote them.
     """
     header = header_of(path)
     if header is None or header.get("costs") is None:
@@ -91,7 +93,7 @@ def costs_of(path: Path) -> StageCosts | None:
 
 
 def diagnosed(runner: TrialRunner, info: PipelineInfo, seed: int) -> StageCosts | None:
-    """What the stages cost; None where they cannot be measured, so that all axes are offered."""
+    """The stages' costs, measured now; None if that fails, so all axes are offered."""
     if not info.has_stages:
         return None
     costs = runner.measure_stages(info.target, seed, "auto")
@@ -105,9 +107,11 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line's options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("pipeline", metavar="PIPELINE", help="built-in name or module:attribute")
-    parser.add_argument("--points", type=int, default=120, help="about how many (120); 0 for all")
-    parser.add_argument("--out", type=Path, help=f"by default {FOLDER}/NAME-BATCH.jsonl")
-    parser.add_argument("--batch-size", type=int, help="in examples; by default the largest one")
+    parser.add_argument(
+        "--points", type=int, default=120, help="about how many; 0 for all (default: 120)"
+    )
+    parser.add_argument("--out", type=Path, help=f"default: {FOLDER}/NAME-BATCH.jsonl")
+    parser.add_argument("--batch-size", type=int, help="in examples (default: the largest)")
     parser.add_argument("--rounds-of-ten", type=int, default=9)
     parser.add_argument("--rounds-of-three", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
@@ -115,7 +119,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Returns the exit code: 1 without a result, 2 for what cannot be done as asked."""
+    """Returns the exit code: 1 without a result, 2 for an invalid request."""
     options = arguments()
     try:
         with TrialRunner() as runner:
@@ -127,7 +131,7 @@ def main() -> int:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
+        say("stopped; the same command resumes from here")
         return EXIT_INTERRUPTED
 
 

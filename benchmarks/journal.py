@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines: what was measured stays, whatever ends the process."""
+"""An append-only file of JSON lines, which keeps measurements however the process ends."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from pydantic import TypeAdapter
 
 HEADER = "header"
 Line = dict[str, Any]
-# Models within lists and dicts, too.
+# Also dumps models inside lists and dicts.
 ANYTHING = TypeAdapter(Any)
 
 
 class JournalError(ValueError):
-    """A file cannot be continued; the message says why and what to do."""
+    """A file can't be continued; the message says why and what to do."""
 
 
 class Journal:
-    """Lines of one run, in the order in which they were added.
+    """The lines of one run, in the order in which they were added.
 
-    The first line is the header, which pins what must be the same when the run goes on. Every other
-    line has a `part` and a `key`; a later line with the same two takes the earlier one's place. A
-    last line that a kill cut off is dropped, and what it held is measured again.
+    The first line is the header. It pins what must be the same when the run resumes. Every other
+    line has a `part` and a `key`, and a later line with the same part and key replaces the earlier
+    one. If a kill cut off the last line, the line is dropped and measured again.
 
     Attributes:
-        path: of the file; its folder is made.
+        path: the file; its folder is created if it is missing.
     """
 
     def __init__(self, path: Path, pinned: Mapping[str, Any], **more: Any) -> None:
-        """Begins a file, or goes on with one; `more` is kept in the header and not compared.
+        """Starts or resumes a file; `more` is kept in the header but isn't compared.
 
         Raises:
-            JournalError: the file was begun with something else, or another process writes to it.
+            JournalError: the file was started with other pinned values, has other content, or
+                another process is writing to it.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,18 +56,18 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file; another process may go on with it."""
+        """Closes the file; another process may then resume it."""
         self._file.close()
 
     def add(self, part: str, key: str, **fields: Any) -> Line:
-        """Appends a line, which is on the disk when this returns; gives it as a reader gets it."""
+        """Appends a line, syncs it to the disk and returns it as a reader would get it."""
         line = {"part": part, "key": key, **_plain(fields)}
         self._write(line)
         self._lines[part, key] = line
         return line
 
     def find(self, part: str, key: str) -> Line | None:
-        """The line, or None if it is not there yet."""
+        """The line, or None if it isn't there yet."""
         return self._lines.get((part, key))
 
     def of(self, part: str) -> list[Line]:
@@ -102,27 +103,27 @@ class Journal:
         if different:
             name = different[0]
             raise JournalError(
-                f"{self.path} was begun with other settings: {', '.join(different)} ({name} was "
+                f"{self.path} was started with other settings: {', '.join(different)} ({name} was "
                 f"{_short(then.get(name))}, is {_short(pinned.get(name))}); move it away, or name "
                 "another file"
             )
 
 
 def header_of(path: Path) -> Line | None:
-    """The first line of a file; None where there is no whole one.
+    """The first line of a file; None if it has no complete line.
 
     Raises:
-        JournalError: the file holds something else.
+        JournalError: the file isn't a journal.
     """
     lines = read(path)
     return lines[0] if lines else None
 
 
 def read(path: Path) -> list[Line]:
-    """All whole lines of a file, its header first; none if there is no file.
+    """All complete lines of a file, the header first; none if there is no file.
 
     Raises:
-        JournalError: it holds something else.
+        JournalError: the file isn't a journal.
     """
     if not path.exists():
         return []
@@ -134,12 +135,12 @@ def read(path: Path) -> list[Line]:
     except ValueError:
         first = b"-"
     if first[: len(begun)] != begun[: len(first)]:
-        raise JournalError(f"{path} is no file of measurements: name another one")
+        raise JournalError(f"{path} isn't a file of measurements: name another one")
     return lines
 
 
 def _plain(fields: Mapping[str, Any]) -> Line:
-    """As JSON gives it back, so that a fresh line equals one that was read."""
+    """The fields after a round trip through JSON, so a new line equals one that was read."""
     found: Line = json.loads(json.dumps(ANYTHING.dump_python(dict(fields), mode="json")))
     return found
 

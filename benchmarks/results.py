@@ -1,7 +1,7 @@
 """Tunes every built-in pipeline and writes docs/results.md with its plot: `make results`.
 
-.venv/bin/python benchmarks/results.py            measures, about an hour
-.venv/bin/python benchmarks/results.py --of NAME  goes on with a run and writes its document
+.venv/bin/python benchmarks/results.py            measures for about an hour
+.venv/bin/python benchmarks/results.py --of NAME  resumes a run and writes its document
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-# Run as a file, this folder is searched for modules and the one above it is not.
+# When this runs as a script, Python searches this folder for modules, not the one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
@@ -31,40 +31,40 @@ FOLDER = Path("mlruns/results")
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measures what the run does not have yet, then writes both files; returns the exit code."""
+    """Measures what the run doesn't have yet, writes both files and returns the exit code."""
     options = arguments(given)
     name = options.of or f"results-{datetime.now():%Y%m%d-%H%M}"
     resume = f'make results ARGS="--of {name}"'
     try:
         pipelines = chosen(options.pipelines, options.of)
-        say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
+        say(f"to stop: Ctrl-C; to resume: {resume}")
         outcomes = measure(name, pipelines)
     except (JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
-        say(f"stopped; to go on from here: {resume}")
+        say(f"stopped; to resume: {resume}")
         return EXIT_INTERRUPTED
     plot([outcome.record for outcome in outcomes], DOCS / "results.svg")
     (DOCS / "results.md").write_text("\n".join(document(name, outcomes)) + "\n", encoding="utf-8")
-    print(f"{DOCS / 'results.md'} is written; to write it anew: {resume}")
+    print(f"wrote {DOCS / 'results.md'}; to write it again: {resume}")
     return EXIT_OK
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--of", metavar="NAME", help="go on with this run, as its document says")
-    parser.add_argument("pipelines", nargs="*", help="built-in names; all of them if none")
+    parser.add_argument("--of", metavar="NAME", help="resume this run; its document names it")
+    parser.add_argument("pipelines", nargs="*", help="built-in names (default: all)")
     return parser.parse_args(given)
 
 
 def chosen(pipelines: Sequence[str], of: str | None) -> list[str]:
-    """The pipelines to measure: those that are named, else those of the run that goes on, else all.
+    """The pipelines to measure: those that are named, or those of the resumed run, or all.
 
     Raises:
         PipelineError: no built-in pipeline has such a name.
-        UsageError: there is no such run.
+        UsageError: there is no run named `of`.
     """
     if unknown := [name for name in pipelines if name not in catalog.names()]:
         there = ", ".join(catalog.names())
@@ -79,12 +79,12 @@ def chosen(pipelines: Sequence[str], of: str | None) -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """Where a run keeps its lines."""
+    """The journal of a run."""
     return FOLDER / f"{name}.jsonl"
 
 
 def measure(name: str, pipelines: Sequence[str]) -> list[Outcome]:
-    """One part per pipeline; what the journal has of it is not measured again."""
+    """Measures each pipeline, except what the journal already has."""
     pinned = {
         "host": host_fingerprint(),
         "search_s": SEARCH_S,

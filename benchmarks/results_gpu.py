@@ -1,9 +1,10 @@
 """Tunes pipelines with a heavy step on a GPU and writes docs/results-gpu.md: `make results-gpu`.
 
-.venv/bin/python benchmarks/results_gpu.py            measures, some five minutes per pipeline
-.venv/bin/python benchmarks/results_gpu.py --of NAME  goes on with a run and writes its document
+.venv/bin/python benchmarks/results_gpu.py            measures, about five minutes per pipeline
+.venv/bin/python benchmarks/results_gpu.py --of NAME  resumes a run and writes its document
 
-With --of NAME --kept it measures nothing, needs no GPU, and writes the document of what is kept.
+With --of NAME --kept it measures nothing and needs no GPU. It writes the document from what the run
+kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-# Run as a file, this folder is searched for modules and the one above it is not.
+# When this runs as a script, Python searches this folder for modules, not the one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
@@ -38,18 +39,18 @@ from prefetch_tuning.pipelines.source import PipelineError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = Path("mlruns/results")
-# Those whose step is heavy enough for a GPU to be worth feeding.
+# The pipelines whose step is heavy enough to make a GPU worth feeding.
 PIPELINES = ("jpeg-resnet", "image-resnet")
 MACHINE = "machine"
 SHOW_DEVICE = "benchmarks.gpu_check.programs.show_device"
-NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says more"
+NO_GPU = "no GPU: NVML finds none here; `make gpu-check` says what to check"
 
 
 def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
-    """Measures what the run does not have yet and writes the document; returns the exit code.
+    """Measures what the run doesn't have yet, writes the document and returns the exit code.
 
-    It is written after each study and again after the rounds that judge its choice: a lent
-    machine may be taken away at any moment.
+    The document is written after each study and again after the rounds that judge its choice,
+    because a lent machine may be taken away at any moment.
     """
     options = arguments(given)
     name = options.of or f"gpu-{datetime.now():%Y%m%d-%H%M}"
@@ -61,33 +62,33 @@ def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
             with gpu or Gpu() as found:
                 if not found.is_known:
                     raise UsageError(NO_GPU)
-                say(f"to stop: Ctrl-C; to go on with what is measured by then: {resume}")
+                say(f"to stop: Ctrl-C; to resume: {resume}")
                 measure(name, options, machine(found, run_program(SHOW_DEVICE)))
     except (CheckError, JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
-        say(f"stopped; to go on from here: {resume}")
+        say(f"stopped; to resume: {resume}")
         return EXIT_INTERRUPTED
-    print(f"{options.out / 'results-gpu.md'} is written; to go on with it: {resume}")
+    print(f"wrote {options.out / 'results-gpu.md'}; to resume: {resume}")
     return EXIT_OK
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--of", metavar="NAME", help="go on with this run, as its document says")
+    parser.add_argument("--of", metavar="NAME", help="resume this run; its document names it")
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="default: docs")
-    parser.add_argument("--kept", action="store_true", help="measure nothing; with --of NAME")
+    parser.add_argument("--kept", action="store_true", help="measure nothing; needs --of NAME")
     parser.add_argument("pipelines", nargs="*", help=f"default: {' '.join(PIPELINES)}")
     return parser.parse_args(given)
 
 
 def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> None:
-    """One part per pipeline; what the journal has of it is not measured again.
+    """Measures each pipeline, except what the journal already has.
 
     Raises:
-        UsageError: there is no run of this name to go on with.
+        UsageError: there is no run of this name to resume.
     """
     path = FOLDER / f"{name}.jsonl"
     header = header_of(path)
@@ -108,11 +109,11 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
                 outcomes[pipeline] = (outcome, utilisations(outcome, store))
                 write(options.out, name, facts, list(outcomes.values()))
                 if pair_of(outcome.record) is None:
-                    break  # nothing to judge; a second pass would tune it anew
+                    break  # nothing to judge; a second pass would tune it again
 
 
 def rewrite(options: argparse.Namespace) -> None:
-    """The document of a run, of another machine's say, from what is kept of it.
+    """Writes the document of a run from what is kept of it; the run may be another machine's.
 
     Raises:
         UsageError: there is no such run.
@@ -120,7 +121,7 @@ def rewrite(options: argparse.Namespace) -> None:
     name = options.of
     header = header_of(FOLDER / f"{name}.jsonl") if name else None
     if header is None:
-        raise UsageError(f"--kept needs --of NAME, of a run in {FOLDER}; there is no {name!r}")
+        raise UsageError(f"--kept needs --of NAME with a run in {FOLDER}, not {name!r}")
     store = Store.choose(Path.cwd(), None, None)
     with Journal(FOLDER / f"{name}.jsonl", header["pinned"]) as journal:
         line = journal.find(MACHINE, "facts")
@@ -132,7 +133,7 @@ def rewrite(options: argparse.Namespace) -> None:
 
 
 def has_study(study: str, store: Store) -> bool:
-    """Whether a study was begun: a run may have ended before it came to it."""
+    """Whether a study was started: the run may have ended before that."""
     try:
         load_study(study, store)
     except StudyError:
@@ -141,7 +142,7 @@ def has_study(study: str, store: Store) -> bool:
 
 
 def write(folder: Path, name: str, facts: dict[str, str], rows: list[Row]) -> None:
-    """The document, of what there is so far."""
+    """Writes the document with what there is so far."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(document(name, facts, rows)) + "\n"
     (folder / "results-gpu.md").write_text(text, encoding="utf-8")

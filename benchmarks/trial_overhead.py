@@ -1,4 +1,4 @@
-"""What a trial costs beyond its measuring, forked and in a new interpreter, side by side.
+"""Compares what a trial costs beyond its measuring, forked and in a new interpreter.
 
 Run from the checkout: .venv/bin/python benchmarks/trial_overhead.py [ROUNDS]
 """
@@ -21,7 +21,7 @@ SHORT = StopRule(min_windows=3, max_s=0.5)
 
 
 def overhead_s(runner: TrialRunner, name: str) -> float:
-    """Wall seconds of one trial less the seconds it measured."""
+    """Wall seconds of one trial minus the seconds that it measured."""
     spec = TrialSpec(pipeline=catalog.resolve(name), config=CONFIG, stop=SHORT)
     begin = time.perf_counter()
     result = runner.measure(spec)
@@ -32,12 +32,12 @@ def overhead_s(runner: TrialRunner, name: str) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prints the median overhead of each built-in pipeline, both ways, and their ratio."""
+    """Prints each built-in pipeline's median overhead, forked and spawned, and their ratio."""
     print(f"{'pipeline':10}{'forked s':>10}{'spawned s':>11}{'ratio':>8}")
     with TrialRunner() as forked, TrialRunner(fork=False) as spawned:
         for name in catalog.names():
             for runner in (forked, spawned):
-                overhead_s(runner, name)  # the first waits for the server
+                overhead_s(runner, name)  # not counted: the first trial waits for the server
             times: dict[bool, list[float]] = {True: [], False: []}
             for _ in range(rounds):
                 times[True].append(overhead_s(forked, name))

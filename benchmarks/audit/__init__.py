@@ -1,1 +1,1 @@
-"""The project's claims, each held against something planted whose truth is known."""
+"""Checks the project's claims against pipelines whose costs are known."""

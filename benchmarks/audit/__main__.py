@@ -1,9 +1,9 @@
-"""Holds the project's claims against what was planted: `make audit`, `make audit-full`.
+"""Checks claims against pipelines whose costs are known: `make audit`, `make audit-full`.
 
 .venv/bin/python -m benchmarks.audit            exact truths and short runs, at most 15 minutes
-.venv/bin/python -m benchmarks.audit --full     whole studies and repeats, an hour and more
+.venv/bin/python -m benchmarks.audit --full     whole studies and repeats, an hour or more
 
-The full audit goes on where it was cut off. Exit code 1 if a line fails.
+The full audit resumes where it was cut off. The exit code is 1 if a line fails.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "measured.md"
 FOLDER = Path("mlruns/audit")
-# Those that hold parts; importing them registers these.
+# The modules with parts. Importing one registers its parts.
 MODULES = ("searches", "limits", "data", "studies")
 EXIT_OK, EXIT_FAILS = 0, 1
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 1 if a line fails, 2 for what cannot be done as asked."""
+    """Runs an audit and returns the exit code: 1 if a line fails, 2 for an invalid request."""
     options = arguments(given)
     began = time.monotonic()
     try:
         parts = chosen(options.full, options.part)
         if options.write and options.part:
-            raise UsageError("--write replaces the whole table, so it goes without --part")
+            raise UsageError("--write replaces the whole table: give it without --part")
         with TrialRunner() as runner, journal_of(options.full) as journal:
             say(f"writing {journal.path}")
             lines = run_parts(parts, AuditBench(runner, journal, load_truths()))
@@ -54,7 +54,7 @@ def main(given: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
-        say("stopped" + ("; the same command goes on from here" if options.full else ""))
+        say("stopped" + ("; the same command resumes from here" if options.full else ""))
         return EXIT_INTERRUPTED
     return EXIT_FAILS if any(line.state == "fails" for line in lines) else EXIT_OK
 
@@ -65,28 +65,28 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.audit", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
     parser.add_argument("--full", action="store_true", help="the parts that need whole studies")
-    parser.add_argument("--part", action="append", metavar="NAME", help="this one only; repeatable")
+    parser.add_argument("--part", action="append", metavar="NAME", help="only this; repeatable")
     parser.add_argument("--write", action="store_true", help="put the table into docs/measured.md")
     return parser.parse_args(given)
 
 
 def chosen(full: bool, names: Sequence[str] | None) -> list[Part]:
-    """The parts of an audit, or those of the names that were given.
+    """The parts of an audit, or only those that are named.
 
     Raises:
-        UsageError: it has no part of that name.
+        UsageError: the audit has no part of such a name.
     """
     for module in MODULES:
         importlib.import_module(f"benchmarks.audit.claims.{module}")
     parts = {name: part for name, part in PARTS.items() if part.full == full}
     for name in names or []:
         if name not in parts:
-            raise UsageError(f"no part {name!r} in this audit; there are {', '.join(parts)}")
+            raise UsageError(f"no part {name!r} in this audit (there are: {', '.join(parts)})")
     return [part for name, part in parts.items() if not names or name in names]
 
 
 def journal_of(full: bool) -> Journal:
-    """A file per short audit, and one for all runs of a full one while the sources are the same."""
+    """A new journal for a short audit, or the one of all full audits of the same sources."""
     digest = sources_digest(ROOT)
     stamp = digest if full else f"{datetime.now():%Y%m%d-%H%M%S}"
     path = FOLDER / f"{'full' if full else 'short'}-{stamp}.jsonl"
@@ -94,7 +94,7 @@ def journal_of(full: bool) -> Journal:
 
 
 def sources_digest(root: Path) -> str:
-    """Twelve hex digits that change with whatever is measured, and not with how it is judged."""
+    """Twelve hex digits that change with what is measured, but not with how it is judged."""
     total = hashlib.sha256()
     planted = [root / "benchmarks" / "audit" / name for name in ("planted.py", "claims/known.py")]
     floors = [root / name for name in ("experiments", "objectives", "pipelines")]
@@ -104,7 +104,7 @@ def sources_digest(root: Path) -> str:
 
 
 def heading(full: bool, lines: Sequence[Line], seconds: float) -> list[str]:
-    """What was run, when, where and how it ended, as it stands above the table."""
+    """The text above the table: what was run, when, where and how it ended."""
     command = "make audit-full" if full else "make audit"
     return [
         f"`{command}` on {datetime.now():%Y-%m-%d}, {host_description()}, {seconds / 60:.0f} "

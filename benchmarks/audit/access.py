@@ -1,4 +1,4 @@
-"""What the audit takes from the rest of the project, in one place: it follows that when it changes.
+"""What the audit uses of the rest of the project, in one place that follows its changes.
 
 No part of the audit calls the search, the limit or a study's result in another way.
 """
@@ -31,11 +31,11 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class NotMeasuredError(RuntimeError):
-    """Something that a part needs failed, so that its claim does."""
+    """A measurement that a part needs failed, so its claim fails."""
 
 
 class UnavailableError(RuntimeError):
-    """Something that a part needs is not there, so that its claim stays undecided."""
+    """Something that a part needs is missing, so its claim stays undecided."""
 
 
 class Fraction(BaseModel):
@@ -50,8 +50,8 @@ class Studied(BaseModel):
     """What the audit needs of a finished study.
 
     Attributes:
-        recommended: None where the study had no answer.
-        limit: in examples/s; None where it was not measured.
+        recommended: None if the study recommended nothing.
+        limit: in examples/s; None if it wasn't measured.
     """
 
     study: str
@@ -61,17 +61,17 @@ class Studied(BaseModel):
 
 
 def diagnosis_of(costs: StageCosts) -> Diagnosis:
-    """What limits a pipeline whose stages cost this."""
+    """The diagnosis of a pipeline with these stage costs."""
     return diagnose(costs, usable_cores())
 
 
 def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
-    """The space of a default study."""
+    """The search space of a default study."""
     return offer(info, Options(), diagnosis, usable_cores()).space
 
 
 def first_guesses(diagnosis: Diagnosis, space: SearchSpace) -> list[PipelineConfig]:
-    """What a study would try before its sampler has seen anything."""
+    """The first trials of a study, before its sampler has seen any result."""
     return first_trials(diagnosis, space, usable_cores())
 
 
@@ -79,7 +79,7 @@ def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int =
     """Measures the terms of a pipeline's limit, as a round of a confirmation does.
 
     Raises:
-        NotMeasuredError: it failed.
+        NotMeasuredError: the measurement failed.
     """
     info = runner.inspect(target, seed, "auto")
     vectorized = "vectorized_map" in info.axes
@@ -90,21 +90,21 @@ def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int =
 
 
 def limit_of(terms: LimitTerms) -> float:
-    """Examples/s that no configuration passes, for a generator that cannot be split."""
+    """The examples/s that no configuration exceeds, for a generator that can't be split."""
     limit = LimitRounds([terms], usable_cores(), splittable=False).limit
     assert limit is not None
     return limit.examples_per_s
 
 
 def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: int) -> Studied:
-    """A study as `prefetch-tune tune` runs it by default, kept in `folder`.
+    """Runs a study as `prefetch-tune tune` does by default, kept in `folder`.
 
-    One that was cut off goes on.
+    A study that was cut off resumes.
 
     Raises:
-        NotMeasuredError: it ended without a result.
+        NotMeasuredError: the study ended without a result.
     """
-    folder = folder.resolve()  # MLflow keeps artifacts under an absolute address
+    folder = folder.resolve()  # MLflow needs an absolute address for artifacts
     store = Store(
         storage_url=f"sqlite:///{folder / 'optuna.db'}",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
@@ -119,7 +119,7 @@ def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: i
 
 
 def studied(result: StudyResult) -> Studied:
-    """The audit's part of a study's result."""
+    """The part of a study's result that the audit needs."""
     found = [fraction_of(confirmed) for confirmed in result.confirmation]
     return Studied(
         study=result.study,
@@ -130,7 +130,7 @@ def studied(result: StudyResult) -> Studied:
 
 
 def fraction_of(confirmed: Confirmed) -> Fraction | None:
-    """The share of the limit that a candidate reached; None where there is no limit."""
+    """The share of the limit that a candidate reached; None if there is no limit."""
     found = confirmed.fraction
     if found is None:
         return None

@@ -19,14 +19,14 @@ def table(lines: Sequence[Line]) -> list[str]:
     rows = ["| | planted | expected | measured | |", "|---|---|---|---|---|"]
     for line in lines:
         cells = (line.name, line.planted, line.expected, line.measured, f"*{line.state}*")
-        # A bar in a quoted error would begin another cell, a newline another row.
+        # In a quoted error, a bar would begin another cell and a newline another row.
         said = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
         rows.append(f"| {' | '.join(said)} |")
     return rows
 
 
 def counted(lines: Sequence[Line]) -> str:
-    """How many lines are in each state, in words."""
+    """The number of lines in each state, in words."""
     counts = {state: sum(line.state == state for line in lines) for state in STATES}
     return (
         f"{counts['holds']} of {len(lines)} hold, {counts['fails']} fail, "
@@ -35,10 +35,10 @@ def counted(lines: Sequence[Line]) -> str:
 
 
 def between_markers(text: str, name: str, content: Sequence[str]) -> str:
-    """`text` with what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` replaced.
+    """`text` with what is between `<!-- NAME:begin -->` and `<!-- NAME:end -->` replaced.
 
     Raises:
-        DocumentError: the two markers are not there once each, in this order.
+        DocumentError: the text doesn't have both markers once each, in this order.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -49,7 +49,7 @@ def between_markers(text: str, name: str, content: Sequence[str]) -> str:
 
 
 def rewrite(path: Path, name: str, content: Sequence[str]) -> None:
-    """Replaces what stands between a document's markers.
+    """Replaces what is between a document's markers.
 
     Raises:
         DocumentError: the document has no such markers.

@@ -1,4 +1,4 @@
-"""What parts measure with: a bench that remembers diagnoses, limits and studies, too."""
+"""What parts measure with: a bench that also remembers diagnoses, limits and studies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Pipelines that have a grid, by their own names.
+# The pipelines that have a grid, by name.
 PLANTED = {
     "blocking_map": "benchmarks.audit.planted:BlockingMap",
     "socket_map": "benchmarks.audit.planted:SocketMap",
@@ -42,7 +42,7 @@ MeasureLimit = Callable[[str, int], LimitTerms]
 
 @dataclass(frozen=True)
 class Ground:
-    """A pipeline, what limits it, and where a study would search."""
+    """A pipeline, its diagnosis, and the space that a study would search."""
 
     info: PipelineInfo
     diagnosis: Diagnosis
@@ -55,7 +55,7 @@ class Ground:
 
 
 class AuditBench(Bench):
-    """A bench whose journal also has what is not a trial."""
+    """A bench whose journal also keeps measurements that aren't trials."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class AuditBench(Bench):
 
     @property
     def folder(self) -> Path:
-        """Where studies are kept."""
+        """The folder in which studies are kept."""
         return self.journal.path.parent
 
     def truth(self, name: str) -> PlantedTruth:
-        """The best of the grid over a pipeline's space.
+        """The best configuration of the grid over a pipeline's space.
 
         Raises:
-            UnavailableError: no grid was collected.
+            UnavailableError: no grid of the pipeline was collected.
         """
         if name not in self._truths:
             raise UnavailableError(
@@ -102,7 +102,7 @@ class AuditBench(Bench):
         return Ground(info, diagnosis, space_of(info, diagnosis))
 
     def best_guesses(self, part: str, ground: Ground, count: int) -> dict[str, PipelineConfig]:
-        """The best of a study's first trials by a brief measurement each, named guess-1, ...
+        """The best of a study's first trials, each measured briefly, as guess-1, guess-2, ...
 
         Raises:
             NotMeasuredError: none of them could be measured.
@@ -118,7 +118,7 @@ class AuditBench(Bench):
         return {f"guess-{rank}": config for rank, config in enumerate(best, start=1)}
 
     def limits(self, part: str) -> MeasureLimit:
-        """Measures the limit of a pipeline; every call again, as far as the journal has none."""
+        """Returns a function that measures a limit per call, unless the journal has the call."""
         calls: Counter[tuple[str, int]] = Counter()
 
         def measure(target: str, batch_size: int) -> LimitTerms:
@@ -133,7 +133,7 @@ class AuditBench(Bench):
         return measure
 
     def study(self, name: str, target: str, number: int) -> Studied:
-        """The study of that number of a pipeline; numbers are seeds, too."""
+        """A pipeline's study of this number, which is also its seed."""
         key = f"{name}/{number}"
         line = self.journal.find("study", key)
         if line is None:

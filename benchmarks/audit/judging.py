@@ -1,7 +1,7 @@
-"""From measurements to a state: an estimate with its 99 % interval, held against an expectation.
+"""Turns measurements into a state: compares an estimate's 99 % interval with what is expected.
 
-A line is one of dozens and an audit is run again and again, so that intervals of 95 % would fail
-somewhere every time. Pure.
+An audit has dozens of lines and runs again and again, so with 95 % intervals some line would fail
+every time. The functions are pure.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Line(BaseModel):
     """One row of an audit.
 
     Attributes:
-        name: of what is audited.
+        name: what is audited.
         planted: what was built in, in words.
-        expected: what must come out if the claim is true.
-        measured: what came out, with its interval.
+        expected: what must be measured if the claim is true.
+        measured: what was measured, with its interval.
         state: *fails* if the interval excludes what is expected, *undecided* if only the estimate
             misses it.
     """
@@ -54,7 +54,7 @@ class Estimate:
     interval: Interval
 
     def text(self, form: str = "{:.2f}x") -> str:
-        """The value and the interval's ends, each as `form` has it."""
+        """The value and the interval's ends, each formatted with `form`."""
         low, high = form.format(self.interval.low), form.format(self.interval.high)
         return f"{form.format(self.value)} ({low} to {high})"
 
@@ -62,13 +62,13 @@ class Estimate:
 def judge(
     found: Estimate, low: float = -math.inf, high: float = math.inf, *, proven: bool = False
 ) -> State:
-    """Whether what was expected, a value from `low` to `high`, holds.
+    """Judges whether a measured value is from `low` to `high`, as expected.
 
     Args:
         found: what was measured.
-        low: least value that is expected.
-        high: greatest one.
-        proven: the whole interval must lie within, not only the estimate.
+        low: the least expected value.
+        high: the greatest expected value.
+        proven: whether the whole interval must be within these, not only the estimate.
     """
     interval = found.interval
     if interval.high < low or interval.low > high:
@@ -80,9 +80,9 @@ def judge(
 def interval_of(
     series: Sequence[Sequence[float]], statistic: Any, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic of series of the same rounds.
+    """Percentile bootstrap interval of a statistic of series from the same rounds.
 
-    Whole rounds are drawn, as in `experiments/verdict/ratio.py`, whose confidence is fixed.
+    It draws whole rounds, as `experiments/verdict/ratio.py` does, whose confidence is fixed.
     """
     if len(series[0]) < 2:
         return UNKNOWN
@@ -105,9 +105,9 @@ def median(values: Sequence[float]) -> Estimate:
 
 
 def ratio(below: Sequence[float], *candidates: Sequence[float]) -> Estimate:
-    """The best candidate's median over that of `below`, all of the same rounds.
+    """The best candidate's median divided by that of `below`, all from the same rounds.
 
-    It is chosen again in each resample, so that the luck of having been chosen is in the interval.
+    The best is chosen again in each resample, so the interval includes the luck of being chosen.
     """
 
     def over(*series: Any, axis: int = -1) -> Any:
@@ -119,7 +119,7 @@ def ratio(below: Sequence[float], *candidates: Sequence[float]) -> Estimate:
 
 
 def widened(value: float, ci: Interval) -> Estimate:
-    """A ratio whose 95 % interval is known and its rounds are not, with one of 99 %.
+    """A ratio with a 99 % interval, made from its 95 % interval because its rounds aren't known.
 
     The ends move by the ratio of the normal quantiles on the log scale.
     """
@@ -133,7 +133,7 @@ def widened(value: float, ci: Interval) -> Estimate:
 def spread(values: Sequence[float]) -> Estimate:
     """Coefficient of variation, with the chi-square interval of a standard deviation.
 
-    A bootstrap of a handful of values would know nothing of those that did not come up.
+    A bootstrap of a handful of values would know nothing of values that weren't drawn.
     """
     if len(values) < 2:
         return Estimate(0.0, UNKNOWN)

@@ -1,4 +1,4 @@
-"""The parts of the audits: a dict, a decorator and a check for duplicates; and how they are run."""
+"""The registry of the audits' parts, a dict and a decorator, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Measure = Callable[[AuditBench], list[Line]]
 
 @dataclass(frozen=True)
 class Part:
-    """One claim or a few that share their measurements.
+    """One claim, or a few that share their measurements.
 
     Attributes:
-        full: it needs whole studies, so that it belongs to the full audit only.
+        full: whether it needs whole studies and so belongs to the full audit only.
     """
 
     name: str
@@ -37,7 +37,7 @@ def part(
     """Registers a function as a part.
 
     Raises:
-        ValueError: the name is taken; one of the two would never be run.
+        ValueError: the name is taken, so one of the two would never run.
     """
 
     def register(measure: Measure) -> Measure:
@@ -50,10 +50,9 @@ def part(
 
 
 def run_parts(parts: Iterable[Part], bench: AuditBench) -> list[Line]:
-    """Measures parts one after the other, and writes down the lines of each when it ends.
+    """Measures one part after another and records the lines of each when it ends.
 
-    What a part measured before it was cut off is in the journal, so that running it again takes up
-    where it was.
+    The journal has what a part measured before it was cut off, so running it again resumes there.
     """
     found: list[Line] = []
     for each in parts:

@@ -1,7 +1,7 @@
-"""Pipelines whose bottleneck was put there, so that a search's answer can be held against a grid's.
+"""Pipelines with a planted bottleneck, to compare a search's answer with a grid's.
 
 Targets are `benchmarks.audit.planted:BlockingMap` and so on, from the root of a checkout. A truth
-carries the digest of this file: after a change here the grids must be run again.
+has the digest of this file, so the grids must be run again after a change here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH_SIZE = 32
 
 
 class Cheap(GeneratorPipeline):
-    """Rows of four numbers and their sum into one dense layer: nothing in it costs anything."""
+    """Rows of four numbers and their sum for one dense layer, all at next to no cost."""
 
     name = "cheap"
     element_spec: Any = (tf.TensorSpec((FEATURES,), tf.float32), tf.TensorSpec((), tf.float32))
@@ -76,7 +76,7 @@ class SocketMap(Cheap):
 
     @tf.autograph.experimental.do_not_convert
     def transform(self, *element: Any) -> Any:
-        """An object's number in; float32 of shape (32, 32, 1) in [-1, 1] and its class out."""
+        """Maps an object's number to float32 of shape (32, 32, 1) in [-1, 1] and its class."""
         body = tf.numpy_function(self._get, [element[0]], tf.uint8)
         body = tf.ensure_shape(body, (1 + SIDE * SIDE,))
         pixels = tf.cast(tf.reshape(body[1:], (SIDE, SIDE, 1)), tf.float32)
@@ -115,7 +115,7 @@ class BusyMap(Cheap):
 
 
 class BlockingGenerator(Cheap):
-    """A generator that waits 4 ms per element and can be split: a shard waits for its own only."""
+    """A generator that waits 4 ms per element and can be split: shards wait for their own only."""
 
     name = "blocking_generator"
     WAIT_S = 0.004
@@ -136,7 +136,7 @@ class SlowStep(Cheap):
 
 
 class SharedCores(Cheap):
-    """Rows of 512 floats into a step that keeps every core busy and lasts as long as a batch."""
+    """Rows of 512 floats for a step that keeps every core busy and takes as long as a batch."""
 
     name = "shared_cores"
     WIDTH = 512
@@ -168,12 +168,12 @@ def burn(seconds: float) -> None:
 
 
 def in_python(function: Any, features: Any) -> Any:
-    """`function` of the features of one element, called back from the graph."""
+    """Calls `function` from the graph with the features of one element."""
     return tf.ensure_shape(tf.numpy_function(function, [features], tf.float32), (FEATURES,))
 
 
 def mlp(width: int, units: Sequence[int]) -> keras.Model:
-    """Dense layers for rows of `width` floats, compiled with a rate at which nothing diverges."""
+    """Dense layers for rows of `width` floats; with this learning rate nothing diverges."""
     layers = [keras.layers.Dense(size, activation="relu") for size in units]
     model = keras.Sequential([keras.Input((width,)), *layers, keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.SGD(1e-5), loss="mse", jit_compile=False)

@@ -1,7 +1,7 @@
 """Collects the truths of grids into truths.json, which the audits read.
 
 Run from the checkout: .venv/bin/python -m benchmarks.audit.truths mlruns/grids/*.jsonl
-Each finished grid replaces its pipeline's entry; the others stay as they are.
+Each finished grid replaces its pipeline's entry; the other entries stay as they are.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class PlantedTruth(Truth):
 
     Attributes:
         target: `module:attribute` of the pipeline.
-        source_digest: of the pipeline's file; with another one the best may be another.
-        host: fingerprint of the machine.
+        source_digest: the digest of the pipeline's file; if the file changes, the best may change.
+        host: the fingerprint of the machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,7 +36,7 @@ class PlantedTruth(Truth):
 
 
 def load_truths(path: Path = PATH) -> dict[str, PlantedTruth]:
-    """Pipeline name to truth; empty where no grid was collected yet."""
+    """The truths by pipeline name; empty if no grid was collected yet."""
     if not path.exists():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def collected(path: Path) -> tuple[str, PlantedTruth]:
     """The pipeline's name and the truth of a grid's file.
 
     Raises:
-        JournalError: it is none, or the grid has not ended.
+        JournalError: the file isn't a grid's, or the grid hasn't ended.
     """
     lines = read(path)
     last = next((line for line in reversed(lines) if line["part"] == "truth"), None)
@@ -60,7 +60,7 @@ def collected(path: Path) -> tuple[str, PlantedTruth]:
 def main(files: list[str]) -> int:
     """Adds the truths of these files to truths.json."""
     if not files:
-        print("error: which grids? name the files that benchmarks/grid.py wrote", file=sys.stderr)
+        print("error: no grid given; name the files that benchmarks/grid.py wrote", file=sys.stderr)
         return EXIT_MISUSE
     try:
         truths = load_truths() | dict(collected(Path(file)) for file in files)

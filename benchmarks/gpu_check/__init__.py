@@ -1,1 +1,1 @@
-"""What only a GPU can show, checked on one: `make gpu-check`."""
+"""The checks that need a GPU: `make gpu-check`."""

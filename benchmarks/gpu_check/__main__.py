@@ -1,11 +1,11 @@
-"""Checks on a GPU what only a GPU can show: `make gpu-check`.
+"""Runs the checks that need a GPU: `make gpu-check`.
 
-.venv/bin/python -m benchmarks.gpu_check                 all checks, some six minutes
+.venv/bin/python -m benchmarks.gpu_check                 all checks, about six minutes
 .venv/bin/python -m benchmarks.gpu_check --only windows  one of them
 .venv/bin/python -m benchmarks.gpu_check --out docs      also writes gpu-check.md and .json there
 
-What is run takes its place in documents of the same machine that are there. Exit code 1 if a check
-fails, 2 where there is no GPU.
+If the folder has documents of the same machine, the checks that were run replace their earlier
+results there. The exit code is 1 if a check fails and 2 if there is no GPU.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.process.server import WorkerError
 
-# Those that hold checks, in the order in which they run; importing them registers these.
+# The modules with checks, in the order in which they run. Importing one registers its checks.
 MODULES = ("presence", "timing", "overlap", "failures", "memory")
 EXIT_FAILS = 1
 NAME = "gpu-check"
 NO_GPU = (
     "no GPU: NVML finds none here; check `nvidia-smi -L`, CUDA_VISIBLE_DEVICES, and that the extra "
-    "`cuda` is installed (make setup does so where it sees a GPU)"
+    "`cuda` is installed (`make setup` installs it if it sees a GPU)"
 )
 
 
 def main(given: Sequence[str] | None = None, gpu: Gpu | None = None) -> int:
-    """Returns the exit code; `gpu` takes the place of the device that NVML finds."""
+    """Runs the checks and returns the exit code; `gpu` replaces the device that NVML finds."""
     for module in MODULES:
         importlib.import_module(f"benchmarks.gpu_check.claims.{module}")
     options = arguments(given)
     try:
         if unknown := [name for name in options.only or [] if name not in CHECKS]:
-            raise UsageError(f"no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+            raise UsageError(f"no check named {unknown[0]!r} (there are: {', '.join(CHECKS)})")
         with gpu or Gpu() as found:
             if not found.is_known:
                 raise UsageError(NO_GPU)
@@ -62,13 +62,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.gpu_check",
         description=(__doc__ or "").split("\n", maxsplit=1)[0],
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="this one; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this; repeatable")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write both documents there")
     return parser.parse_args(given)
 
 
 def measured(options: argparse.Namespace, gpu: Gpu) -> list[Checked]:
-    """Runs the checks; what there is is written after each of them."""
+    """Runs the checks and writes the documents after each of them."""
     with TrialRunner() as runner:
         ground = Ground(runner, gpu)
 
@@ -82,7 +82,7 @@ def measured(options: argparse.Namespace, gpu: Gpu) -> list[Checked]:
 
 
 def write(folder: Path, ground: Ground, found: list[Checked]) -> None:
-    """Both documents; what was run takes its place in those that are there."""
+    """Writes both documents; the checks that were run replace their earlier results."""
     facts = machine(ground.gpu, ground.facts)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = folder / f"{NAME}.json"

@@ -1,4 +1,4 @@
-"""The checks: a dict, a decorator, and how they are run."""
+"""The registry of the checks, a dict and a decorator, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.gpu_check.ground import CheckError, Ground
 
 
 class Checked(BaseModel):
-    """One check that was run: its name, the day, the seconds it took, and its lines."""
+    """One check that was run: its name, the day, the seconds it took and its lines."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,7 +32,7 @@ def check(name: str, checks: dict[str, Check] = CHECKS) -> Callable[[Check], Che
     """Registers a function as a check.
 
     Raises:
-        ValueError: the name is taken; one of the two would never be run.
+        ValueError: the name is taken, so one of the two would never run.
     """
 
     def register(function: Check) -> Check:
@@ -47,9 +47,9 @@ def check(name: str, checks: dict[str, Check] = CHECKS) -> Callable[[Check], Che
 def run_checks(
     checks: Mapping[str, Check], ground: Ground, keep: Callable[[list[Checked]], None]
 ) -> list[Checked]:
-    """Runs one check after the other; `keep` is given all of them so far after each.
+    """Runs one check after another; after each, `keep` gets all results so far.
 
-    A device machine may be taken away at any moment: what was found by then is kept.
+    A lent machine may be taken away at any moment, so `keep` can save what was found by then.
     """
     found: list[Checked] = []
     for name, function in checks.items():
@@ -70,18 +70,18 @@ def _lines_of(name: str, function: Check, ground: Ground) -> list[Line]:
         return function(ground)
     except CheckError as error:
         said = str(error)
-    except Exception as error:  # the other checks are worth their time on a lent machine
+    except Exception as error:  # must not cost the other checks their time on a lent machine
         said = f"{type(error).__name__}: {error}"
     return [line(name, "", "a measurement", said, "fails")]
 
 
 def line(name: str, planted: str, expected: str, found: str, state: State) -> Line:
-    """A row of the table."""
+    """One row of the table."""
     return Line(name=name, planted=planted, expected=expected, measured=found, state=state)
 
 
 def holds(condition: bool) -> State:
-    """Of what is a fact instead of an estimate."""
+    """The state of a fact; unlike an estimate it is never *undecided*."""
     return "holds" if condition else "fails"
 
 
@@ -89,6 +89,6 @@ def chosen(names: Iterable[str] | None) -> dict[str, Check]:
     """The checks of these names, or all of them.
 
     Raises:
-        KeyError: there is no such check.
+        KeyError: there is no check of such a name.
     """
     return {name: CHECKS[name] for name in names} if names else dict(CHECKS)

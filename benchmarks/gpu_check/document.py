@@ -1,4 +1,4 @@
-"""docs/gpu-check.md and docs/gpu-check.json: the machine, and a row per check."""
+"""The texts of docs/gpu-check.md and docs/gpu-check.json: the machine and the checks' results."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.gpu_check.checks import Checked
 from prefetch_tuning.experiments.host.environment import host_description
 from prefetch_tuning.objectives.machine.gpu import Gpu
 
-# What tells machines apart, where both are known.
+# The facts that tell machines apart, if both machines' values are known.
 SAME = ("host", "gpu", "driver", "TensorFlow")
 Document = tuple[dict[str, str], list[Checked]]
 
 
 def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
-    """Host, GPU, driver and TensorFlow, in words; what is not known is left out."""
+    """Host, GPU, driver and TensorFlow, in words; unknown facts are left out."""
     total = gpu.memory_total_mib
     found = {
         "host": host_description(),
@@ -33,14 +33,15 @@ def machine(gpu: Gpu, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept(earlier: str, facts: Mapping[str, str], found: Sequence[Checked]) -> Document:
-    """The checks of an earlier document of the same machine, with new ones in their places.
+    """An earlier document of the same machine, with its facts and checks brought up to date.
 
-    Its facts are kept where they are not known anew. Of another machine nothing is kept.
+    An earlier fact or check is kept if there is no new one. If the earlier document is of another
+    machine, nothing of it is kept.
 
     Args:
         earlier: the text of a gpu-check.json.
-        facts: of the machine that ran `found`.
-        found: some of the checks.
+        facts: the facts of the machine that ran `found`.
+        found: the checks that were run, which may be only some of them.
     """
     before = json.loads(earlier)
     known = before["machine"]
@@ -52,12 +53,12 @@ def kept(earlier: str, facts: Mapping[str, str], found: Sequence[Checked]) -> Do
 
 
 def markdown(facts: Mapping[str, str], found: Sequence[Checked], all_checks: Sequence[str]) -> str:
-    """The page, with a table per day.
+    """The page, with one table per day.
 
     Args:
-        facts: of the machine.
+        facts: the facts of the machine.
         found: the checks that were run.
-        all_checks: the names of those that there are.
+        all_checks: the names of all checks.
     """
     described = ", ".join(f"{name}: {words}" for name, words in facts.items())
     lines = [line for each in found for line in each.lines]
@@ -77,6 +78,6 @@ def markdown(facts: Mapping[str, str], found: Sequence[Checked], all_checks: Seq
 
 
 def as_json(facts: Mapping[str, str], found: Sequence[Checked]) -> str:
-    """The same for programs."""
+    """The document for programs; `kept` reads it back."""
     document = {"machine": dict(facts), "checks": [each.model_dump() for each in found]}
     return json.dumps(document, indent=2) + "\n"

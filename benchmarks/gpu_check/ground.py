@@ -1,4 +1,4 @@
-"""What the checks stand on: a runner for trials, NVML, and programs in processes of their own."""
+"""What the checks measure with: a runner for trials, NVML, and programs in separate processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 PLANTED = "benchmarks.gpu_check.planted"
-# Enough to know that a trial runs.
+# Long enough to see that a trial runs.
 SHORT = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
 PROGRAM_DEADLINE_S = 180.0
 
@@ -27,7 +27,7 @@ class CheckError(RuntimeError):
 
 
 class ProgramError(CheckError):
-    """A program ended with an error; the message has its last line."""
+    """A program failed or took too long; the message says how it ended."""
 
 
 Program = Callable[..., dict[str, Any]]
@@ -36,7 +36,7 @@ Program = Callable[..., dict[str, Any]]
 def run_program(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Runs `python -m module` and returns the JSON object that is its last line of output.
+    """Runs `python -m module` and returns the JSON object in its last line of output.
 
     Raises:
         ProgramError: it failed, or took longer than three minutes.
@@ -56,7 +56,7 @@ def run_program(
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         last = said[-1] if said else "nothing"
-        raise ProgramError(f"{module} ended with {done.returncode}; its last line: {last}")
+        raise ProgramError(f"{module} ended with exit code {done.returncode}: {last}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
@@ -66,8 +66,8 @@ class Ground:
     """The device under check.
 
     Attributes:
-        device: "gpu"; a test on a host without one runs the same checks on its processor.
-        facts: what the machine is, for the documents.
+        device: "gpu"; tests on a host without a GPU run the same checks on its processor.
+        facts: facts about the machine, for the documents.
     """
 
     runner: TrialRunner
@@ -98,7 +98,7 @@ class Ground:
         return found
 
     def step_s(self, target: str, batch_size: int) -> float:
-        """Seconds of a step on batches that lie ready.
+        """Seconds per step on ready batches.
 
         Raises:
             CheckError: it could not be measured.

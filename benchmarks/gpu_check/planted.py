@@ -1,4 +1,4 @@
-"""Pipelines for the checks on a GPU: a tiny step, a heavy one, and one that does not fit."""
+"""Pipelines for the checks on a GPU: a tiny step, a heavy one, and one that doesn't always fit."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import tensorflow as tf
 from benchmarks.audit.planted import Cheap, row
 from benchmarks.gpu_check.sizes import FITTING, TOO_LARGE
 
-# Side of the square matrices that the heavy step multiplies, and how often it does: some 25 ms on a
-# GPU of 2023 in the TF32 that TensorFlow takes for float32.
+# The side of the square matrices that the heavy step multiplies, and the number of products. They
+# take about 25 ms on a GPU of 2023 in TF32, which TensorFlow uses for float32.
 SIDE, PRODUCTS = 8_192, 8
-# MiB of float32 that each example takes on the device in `Hungry`.
+# The MiB of float32 that each example of `Hungry` takes on the device.
 MIB_EACH = 256
 SLOW_S = 0.006
 FLOATS_PER_MIB = 2**18
 
 
 def slow_rows(seed: int = 0) -> Iterator[Any]:
-    """An element every 6 ms."""
+    """Yields an element every 6 ms."""
     for number in itertools.count(seed):
         time.sleep(SLOW_S)
         yield row(number)
 
 
 def quick_rows(seed: int = 0) -> Iterator[Any]:
-    """Elements at once."""
+    """Yields elements without waiting."""
     return map(row, itertools.count(seed))
 
 
 class Multiplying(keras.Model):  # type: ignore[misc]  # Keras comes without types
-    """Its training step multiplies large matrices, beginning with a number out of the batch."""
+    """A model whose training step multiplies large matrices, starting from a value of the batch."""
 
     def __init__(self, side: int, products: int) -> None:
         super().__init__()
@@ -48,9 +48,10 @@ class Multiplying(keras.Model):  # type: ignore[misc]  # Keras comes without typ
         )
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """The loss depends on the product, so that nothing of it can be left out.
+        """Multiplies the matrices and returns a loss that depends on every product.
 
-        The product depends on the batch, so that no kernel runs before the batch is there.
+        So no product can be optimised away. The first product depends on the batch, so no kernel
+        runs before the batch is on the device.
         """
         features, _ = data
         product = self._matrix + 1e-9 * tf.reduce_mean(features)
@@ -60,19 +61,19 @@ class Multiplying(keras.Model):  # type: ignore[misc]  # Keras comes without typ
 
 
 def heavy_model() -> keras.Model:
-    """A step that keeps the device busy and the host idle."""
+    """A model whose step keeps the device busy and the host idle."""
     model = Multiplying(SIDE, PRODUCTS)
     model.compile(optimizer="sgd", loss="mse", jit_compile=False)
     return model
 
 
 class Filling(keras.Model):  # type: ignore[misc]  # Keras comes without types
-    """Its training step holds 256 MiB per example on the device."""
+    """A model whose training step holds 256 MiB per example on the device."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         features, _ = data
         shape = [tf.shape(features)[0], MIB_EACH * FLOATS_PER_MIB]
-        # Of the data, or it would be folded to a constant before the step runs.
+        # Filled from the data: otherwise it would be folded to a constant before the step runs.
         held = tf.fill(shape, tf.reduce_mean(features))
         return {"loss": tf.reduce_max(held)}
 
@@ -85,7 +86,7 @@ class Tiny(Cheap):
 
 
 class Hungry(Cheap):
-    """A step that fits with the two small batch sizes and on no GPU with the others."""
+    """A step that fits at the two small batch sizes; at the other two it fits on no GPU."""
 
     name = "hungry"
     batch_sizes = (*FITTING, *TOO_LARGE)
@@ -97,7 +98,7 @@ class Hungry(Cheap):
 
 
 class Images(Cheap):
-    """Batches that take a while to the device: 1 MiB per example, float32."""
+    """Batches that take a while to copy to the device: 1 MiB per example, float32."""
 
     name = "images"
     batch_sizes = (64,)

@@ -1,1 +1,1 @@
-"""A grid of configurations: its points, their measurement, and what it says is best."""
+"""A grid of configurations: its points, their measurement and the best that it finds."""

@@ -1,4 +1,4 @@
-"""Which points of a search space a grid measures."""
+"""Chooses the points of a search space that a grid measures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def thinned(space: SearchSpace, count: int, seed: int = 0) -> list[PipelineConfig]:
-    """About `count` points of a space, all of them if it has no more, in an order of chance.
+    """About `count` points of a space in random order, or all points if there are no more.
 
-    First come as many as it takes for every value of every axis to be there, even if those are more
-    than `count`; then every combination of structural settings in turn, so that none of them is
-    represented by many points where another has none. The same arguments give the same points.
+    The first points cover every value of every axis, even if that takes more than `count` points.
+    The others are taken evenly from all combinations of structural settings, so none has many
+    points while another has none. The same arguments give the same points.
 
     Args:
-        space: whose axes' points make the grid.
-        count: 0 for the whole grid.
-        seed: of the choice.
+        space: the space whose axes span the grid.
+        count: about how many points; 0 for the whole grid.
+        seed: the seed of the choice.
     """
     points = list(space.grid())
     random.Random(seed).shuffle(points)  # noqa: S311
@@ -31,7 +31,7 @@ def thinned(space: SearchSpace, count: int, seed: int = 0) -> list[PipelineConfi
     for point in points:
         by_structure[_structure(point)].append(point)
     taken = set(chosen)
-    # Those that cover the axes count for their structures.
+    # The points that cover the axes count towards their structures.
     waiting = [[p for p in group if p not in taken] for group in by_structure.values()]
     held = [
         len(group) - len(left) for group, left in zip(by_structure.values(), waiting, strict=True)
@@ -45,14 +45,14 @@ def thinned(space: SearchSpace, count: int, seed: int = 0) -> list[PipelineConfi
 
 
 def reference(space: SearchSpace) -> PipelineConfig:
-    """What every point is measured beside: the plain chain with a little look-ahead."""
+    """The configuration that runs beside every point: the plain chain with a short prefetch."""
     calls = 2 if any(axis.name == "map_parallelism" for axis in space.axes) else 1
     size = space.batch_sizes[0]
     return PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=calls)
 
 
 def _covering(space: SearchSpace, points: Sequence[PipelineConfig]) -> list[PipelineConfig]:
-    """Points in their order that each bring a value which none before them has."""
+    """The points, in order, that each add a value which no earlier point has."""
     seen: set[tuple[str, object]] = set()
     chosen = []
     for point in points:

@@ -1,4 +1,4 @@
-"""What a grid's rounds say: the table of the best, and the truth that an audit goes by."""
+"""The result of a grid: a table of the best configurations, and the truth that audits use."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Truth(BaseModel):
     """The best configuration that a grid over a pipeline's space found.
 
     Attributes:
-        config: the winner of the last rounds, by its median.
+        config: the configuration with the highest median rate in the last rounds.
         examples_per_s: that median.
         ci: its 95 % bootstrap interval.
-        ratio_to_autotune, ratio_ci: of the same rounds; None where AUTOTUNE failed.
-        rounds: how many of them.
+        ratio_to_autotune, ratio_ci: from the same rounds; None if AUTOTUNE failed.
+        rounds: the number of rounds that measured the winner.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,7 +36,7 @@ class Truth(BaseModel):
 
 
 def truth_of(found: GridFound) -> Truth | None:
-    """The truth by the rounds of the best three; None where nothing was measured in them."""
+    """The truth from the rounds of the best three; None if they measured nothing."""
     best = best_of(found.three, [name for name in found.configs if name != AUTOTUNE])
     if not best:
         return None
@@ -53,13 +53,13 @@ def truth_of(found: GridFound) -> Truth | None:
 
 
 def over_autotune(rounds: list[Rates], name: str) -> Ratio | None:
-    """Ratio to AUTOTUNE of the rounds that measured both; None where there is none."""
+    """Ratio to AUTOTUNE in the rounds that measured both; None if there are none."""
     above, below = paired(rounds, name, AUTOTUNE)
     return ratio_to(above, below) if above else None
 
 
 def table(found: GridFound) -> list[str]:
-    """The lines of a Markdown table: the best ten and AUTOTUNE over the rounds of ten."""
+    """The lines of a Markdown table: the best ten and AUTOTUNE, in the rounds of the best ten."""
     lines = [
         "| settings | examples/s | 95 % interval | over AUTOTUNE |",
         "|---|---:|---:|---:|",

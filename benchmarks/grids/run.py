@@ -1,4 +1,4 @@
-"""A grid's three passes: every point briefly, the best ten in rounds, the best three in more."""
+"""A grid's three passes: all points briefly, the best ten in rounds, the best three in more."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NOMINEES, FINALISTS = 10, 3
 
 
 class GridSettings(BaseModel):
-    """What decides which trials a grid runs.
+    """The settings that decide which trials a grid runs.
 
     Attributes:
-        points: about how many; 0 for all.
-        batch_size: in examples; rates compare at equal batch size only.
-        rounds_of_ten, rounds_of_three: how often the best are measured in turn.
-        seed: of the choice of points, and of the pipeline.
+        points: about how many points; 0 for all.
+        batch_size: in examples; rates are comparable at equal batch size only.
+        rounds_of_ten, rounds_of_three: how often the best ten and the best three are measured.
+        seed: the seed of the choice of points, and of the pipeline.
     """
 
     points: int = Field(default=120, ge=0)
@@ -39,8 +39,8 @@ class GridFound:
     """What the rounds measured.
 
     Attributes:
-        configs: candidate to configuration, AUTOTUNE among them.
-        ten, three: examples/s by candidate, a mapping per round.
+        configs: the configuration of each candidate, including AUTOTUNE.
+        ten, three: examples/s by candidate, one mapping per round.
     """
 
     configs: dict[str, PipelineConfig]
@@ -66,23 +66,23 @@ class Grid:
         self._autotune = autotune
 
     def run(self) -> GridFound:
-        """Runs what the journal does not have yet."""
+        """Measures what the journal doesn't have yet."""
         settings = self._settings
         ranked = self.points()
         configs = {f"{rank:02d}": config for rank, config in enumerate(ranked[:NOMINEES], start=1)}
         configs[AUTOTUNE] = self._autotune
         ten = self._bench.rounds(TEN, self._target, configs, settings.rounds_of_ten)
         best = best_of(ten, [name for name in configs if name != AUTOTUNE])[:FINALISTS]
-        # AUTOTUNE runs along: its ratio is that of rounds that did not choose the winner.
+        # AUTOTUNE takes part, so the ratio to it is from rounds that didn't choose the three.
         finalists = {name: configs[name] for name in [*best, AUTOTUNE]}
         three = self._bench.rounds(THREE, self._target, finalists, settings.rounds_of_three)
         return GridFound(configs, ten, three)
 
     def points(self) -> list[PipelineConfig]:
-        """All points that could be measured, best first by the ratio to the reference beside them.
+        """All points that could be measured, the highest ratio to the reference first.
 
-        The reference is measured before the first point and after each, so that every point has
-        one on either side, and what the host does within minutes falls on both.
+        The reference is measured before the first point and after every point. So each point has
+        one on either side, and what changes on the host within minutes affects both.
         """
         points = thinned(self._space, self._settings.points, self._settings.seed)
         beside = reference(self._space)
@@ -104,7 +104,7 @@ class Grid:
 
 
 def best_of(rounds: list[Rates], names: list[str]) -> list[str]:
-    """Candidates that were measured, the highest median first."""
+    """The candidates that were measured, the highest median first."""
     medians = {
         name: statistics.median(rates) for name in names for rates in paired(rounds, name) if rates
     }

@@ -1,1 +1,1 @@
-"""What `make results` and `make results-gpu` are made of."""
+"""The parts of `make results` and `make results-gpu`."""

@@ -1,4 +1,4 @@
-"""Which claims are smaller than those of the version before, whose figures are kept beside this."""
+"""Lists claims that became smaller since an earlier version, whose figures are in before.json."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from prefetch_tuning.objectives.measurement import Interval
 
 FILE = Path(__file__).with_suffix(".json")
 WHY = (
-    "The limit is now the same for every configuration and no longer made of the one that it "
-    "judges, so that a share of it can be smaller at the same rate. Ratios are now those of rounds "
-    "after the choice, and were those of the rounds that chose."
+    "The limit is now the same for every configuration. Before, it was computed from the "
+    "configuration that it judged. So a share of the limit can be smaller at the same rate. Ratios "
+    "are now from rounds after the choice. Before, they were from the rounds that chose."
 )
 
 
 class Claim(BaseModel):
-    """One pipeline's figures: over AUTOTUNE with the 95 % interval, and the share of its limit."""
+    """One pipeline's figures: ratio to AUTOTUNE, its 95 % interval and the share of the limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,15 +34,15 @@ class Claim(BaseModel):
 
     @property
     def in_words(self) -> str:
-        """The ratio as it is written now."""
-        if self.low == self.high:
+        """The ratio in today's notation."""
+        if self.low == self.high:  # AUTOTUNE itself was recommended
             return "1x"
         ci = Interval(low=self.low, high=self.high)
         return times(Ratio(ratio=self.ratio, ci=ci, verdict=verdict(ci, LEAST_ROUNDS)))
 
 
 class Before(BaseModel):
-    """What the document of an earlier version claimed."""
+    """The claims of an earlier version's document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,17 +52,17 @@ class Before(BaseModel):
 
 
 def before() -> Before:
-    """The committed figures."""
+    """The committed figures of the earlier version."""
     return Before.model_validate_json(FILE.read_text(encoding="utf-8"))
 
 
 def smaller(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """The section on claims that became smaller, old and new per pipeline."""
+    """The section on claims that became smaller, with the old and new figures per pipeline."""
     then = before()
     rows = list(smaller_rows(then, outcomes))
-    yield f"\n## What became smaller since version {then.version}\n"
+    yield f"\n## Claims that became smaller since version {then.version}\n"
     if not rows:
-        yield "Nothing."
+        yield "No claim became smaller."
         return
     yield f"{WHY}\n"
     yield f"| pipeline | claim | version {then.version} | now |"
@@ -71,7 +71,7 @@ def smaller(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def smaller_rows(then: Before, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """A row per claim that is smaller in the digits that are shown, or is no longer made."""
+    """One row per claim that is smaller in the digits that are shown, or is no longer made."""
     for outcome in outcomes:
         old = then.pipelines.get(outcome.name)
         if old is None:
@@ -84,7 +84,7 @@ def smaller_rows(then: Before, outcomes: Sequence[Outcome]) -> Iterator[str]:
             now = share(fraction.share) if fraction else "not measured"
             yield f"| {outcome.name} | of its limit | {share(old.fraction)} | {now} |"
     found = {o.name: o.times for o in outcomes if o.times is not None}
-    # A mean over other pipelines is another claim.
+    # A mean over other pipelines would be another claim.
     if found.keys() >= then.pipelines.keys():
         mean = statistics.geometric_mean(found[name] for name in then.pipelines)
         if round(mean, 1) < round(then.geometric_mean, 1):

@@ -1,4 +1,4 @@
-"""The text of docs/results.md: outcomes in, lines out."""
+"""The text of docs/results.md, made from the outcomes of its studies."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield from map(rates_row, outcomes)
     yield "\n## What the gain consists of\n"
     yield (
-        "*Structure* is AUTOTUNE on the structure that was found, over AUTOTUNE on the plain "
-        "chain. *Settings* are the best fixed settings on that structure, over AUTOTUNE on it. "
-        "*Plain chain* is the best settings without any structure, over AUTOTUNE.\n"
+        "*Structure* compares AUTOTUNE on the structure that was found with AUTOTUNE on the plain "
+        "chain. *Settings* compares the best fixed settings on that structure with AUTOTUNE on it. "
+        "*Plain chain* compares the best settings without any structure with AUTOTUNE.\n"
     )
     yield "| pipeline | structure | settings | plain chain |"
     yield "|---|---:|---:|---:|"
     yield from map(gain_row, outcomes)
-    yield "\n## On rounds after the choice\n"
+    yield "\n## Rounds after the choice\n"
     yield (
-        "The rounds above also chose the recommendation, so that it cannot come out slower than "
-        "AUTOTUNE in them. These rounds came after the choice: the recommended configuration and "
-        "AUTOTUNE at the same batch size, interleaved in random order, each in a fresh process.\n"
+        "The rounds above also chose the recommendation, so it can't be slower than AUTOTUNE in "
+        "them. The rounds below came after the choice. They measured the recommended configuration "
+        "and AUTOTUNE at the same batch size, interleaved in random order, each in a fresh "
+        "process.\n"
     )
     yield "| pipeline | over AUTOTUNE, fresh rounds | rounds | in the rounds that chose |"
     yield "|---|---:|---:|---:|"
     yield from map(fresh_row, outcomes)
-    yield "\n## What won\n"
+    yield "\n## Recommended settings\n"
     yield "| pipeline | limited by | recommended settings | peak MiB, AUTOTUNE | recommended |"
     yield "|---|---|---|---:|---:|"
     yield from map(settings_row, outcomes)
@@ -62,7 +63,7 @@ def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "\n## What more memory bought\n"
     for outcome in outcomes:
         yield f"- **{outcome.name}**: {memory_words(outcome)}"
-    yield "\n## Against what the project set out for\n"
+    yield "\n## The project's aims\n"
     yield from aims(outcomes)
     yield from smaller(outcomes)
     yield "\n## Axes that were not searched\n"
@@ -73,15 +74,15 @@ def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def heading(name: str, first: StudyRecord) -> Iterator[str]:
-    """With what it was measured, and what the numbers are."""
+    """The title, the machine and versions, and what the numbers mean."""
     versions = ", ".join(f"{package} {number}" for package, number in first.versions.items())
-    yield "# What tuning the built-in pipelines gave\n"
+    yield "# Results of tuning the built-in pipelines\n"
     yield (
         f"Made by `make results` (studies `{name}-*`): {first.host}, {first.result.device}, "
-        f"{platform.system()} {platform.release()}; {versions}. All rates are examples/s, medians "
-        "of interleaved rounds in fresh processes; ratios are paired within rounds, with their "
-        "95 % bootstrap interval, at equal batch size. The limit is one per pipeline, measured in "
-        "the same rounds.\n"
+        f"{platform.system()} {platform.release()}; {versions}. Rates are in examples/s and are "
+        "medians of interleaved rounds in fresh processes. Ratios are paired within rounds at "
+        "equal batch size, with their 95 % bootstrap intervals. Each pipeline has one limit, "
+        "measured in the same rounds.\n"
     )
     yield (
         "![Rates of AUTOTUNE, of the best plain chain, of AUTOTUNE on the structure that was found "
@@ -90,7 +91,7 @@ def heading(name: str, first: StudyRecord) -> Iterator[str]:
 
 
 def rates_row(outcome: Outcome) -> str:
-    """What users write today, the steps from there, and what is recommended."""
+    """A row with the rates of AUTOTUNE, of the steps from there, and of the recommendation."""
     record, chosen = outcome.record, outcome.chosen
     fraction = record.result.fraction
     return row(
@@ -104,14 +105,14 @@ def rates_row(outcome: Outcome) -> str:
 
 
 def gain_row(outcome: Outcome) -> str:
-    """Structure and settings told apart; without a structure there is the plain chain only."""
+    """A row with the gains from structure and settings, if there are any, and the plain chain's."""
     gain = outcome.record.result.gain
     parts = (times(gain.structure), times(gain.settings)) if gain else (NONE, NONE)
     return row(outcome.name, *parts, ratio_cell(found(outcome.record, BASIC)))
 
 
 def fresh_row(outcome: Outcome) -> str:
-    """The ratio that the recommendation keeps once it is chosen."""
+    """A row with the recommendation's ratio to AUTOTUNE in the rounds after the choice."""
     if outcome.keeps_autotune:
         return row(outcome.name, "1x: AUTOTUNE is recommended", NONE, NONE)
     fresh = times(outcome.ratio) if outcome.ratio else "not measured"
@@ -119,11 +120,11 @@ def fresh_row(outcome: Outcome) -> str:
 
 
 def settings_row(outcome: Outcome) -> str:
-    """What limits a pipeline, and with what settings it is recommended."""
+    """A row with the bottleneck, the recommended settings and the peak memory."""
     autotune, diagnosis = found(outcome.record, AUTOTUNE), outcome.record.result.diagnosis
     return row(
         outcome.name,
-        diagnosis.bottleneck if diagnosis else "its own chain, not taken apart",
+        diagnosis.bottleneck if diagnosis else "not diagnosed",
         won_by(outcome),
         f"{autotune.host_peak_mib:,.0f}" if autotune else NONE,
         f"{outcome.chosen.host_peak_mib:,.0f}" if outcome.chosen else NONE,
@@ -131,7 +132,7 @@ def settings_row(outcome: Outcome) -> str:
 
 
 def won_by(outcome: Outcome) -> str:
-    """The recommended settings; for AUTOTUNE, what the best of the others reached."""
+    """The recommended settings; for AUTOTUNE also what the best other candidate reached."""
     chosen = outcome.chosen
     if chosen is None:
         return "nothing is recommended"
@@ -146,15 +147,15 @@ def won_by(outcome: Outcome) -> str:
 
 
 def limit_words(outcome: Outcome) -> str:
-    """How near the limit the recommendation came, and what every term of the limit is."""
+    """How near the limit the recommendation came, and each term of the limit."""
     chosen, result = outcome.chosen, outcome.record.result
     limit, fraction = result.limit, result.fraction
     if limit is None:
         return "no limit was measured."
-    reached = f"nothing is recommended; the limit is {rate(limit.examples_per_s)}"
+    reached = f"nothing is recommended; the limit is {rate(limit.examples_per_s)} examples/s"
     if fraction is not None:
         reached = of_the_limit(limit, fraction)
-    made = "cannot be run alone"
+    made = "unknown (it can't run alone)"
     if limit.terms.generator is not None:
         made = rate(limit.terms.generator)
     words = (
@@ -169,8 +170,8 @@ def limit_words(outcome: Outcome) -> str:
 def memory_words(outcome: Outcome) -> str:
     """What the recommendation's memory bought."""
     if outcome.keeps_autotune:
-        return "AUTOTUNE is what is recommended."
-    return memory_price(outcome.record.result) or "nothing to compare with was measured."
+        return "AUTOTUNE is recommended."
+    return memory_price(outcome.record.result) or "there is nothing to compare with."
 
 
 def rate_cell(candidate: Confirmed | None) -> str:

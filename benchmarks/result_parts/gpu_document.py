@@ -1,4 +1,4 @@
-"""The text of docs/results-gpu.md: outcomes and utilisations in, lines out."""
+"""The text of docs/results-gpu.md, made from outcomes and utilisations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Row = tuple[Outcome, Utilisations]
 
 
 def utilisations(outcome: Outcome, store: Store) -> Utilisations:
-    """What is kept of the study's rounds says how busy the accelerator was."""
+    """How busy the accelerator was with each candidate, from the rounds that the study kept."""
     record = StudyAttributes(load_study(outcome.record.result.study, store))
     return {name: utilisation(name, record.rounds, record.limits) for name in record.candidates}
 
@@ -39,10 +39,10 @@ def utilisations(outcome: Outcome, store: Store) -> Utilisations:
 def utilisation(
     candidate: str, rounds: Sequence[Round], limits: Sequence[LimitTerms | None]
 ) -> Ratio | None:
-    """A candidate's rate over that of the step on ready batches, paired within rounds.
+    """A candidate's rate divided by that of the step on ready batches, paired within rounds.
 
-    1 minus it is the share of the time in which the accelerator waits for data. None where no round
-    measured both.
+    1 minus the result is the share of time in which the accelerator waits for data. The result is
+    None if no round measured both.
     """
     pairs = [
         (measured[candidate].examples_per_s, terms.step_examples_per_s)
@@ -56,17 +56,17 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     """The lines of docs/results-gpu.md."""
     first = rows[0][0].record
     versions = ", ".join(f"{package} {number}" for package, number in first.versions.items())
-    yield "# What tuning gave on a GPU\n"
+    yield "# Results of tuning on a GPU\n"
     yield f"Made by `make results-gpu` (studies `{name}-*`) on this machine:\n"
     yield from (f"- {what}: {words}" for what, words in facts.items())
     if versions:
         yield f"- versions: {versions}"
     yield (
-        "\nAll rates are examples/s, medians of interleaved rounds in fresh processes; ratios are "
-        "paired within rounds, with their 95 % bootstrap interval, at equal batch size. "
-        "*Utilisation* is the rate over that of the training step on batches that lie ready, "
-        "measured in the same rounds: what is missing to 100 % is the time in which the GPU waits "
-        "for data.\n"
+        "\nRates are in examples/s and are medians of interleaved rounds in fresh processes. "
+        "Ratios are paired within rounds at equal batch size, with their 95 % bootstrap intervals. "
+        "*Utilisation* is the rate divided by that of the training step on ready batches, measured "
+        "in the same rounds. The rest up to 100 % is the share of time in which the GPU waits for "
+        "data.\n"
     )
     yield "| pipeline | batch | AUTOTUNE | recommended | over AUTOTUNE | limit |"
     yield "|---|---:|---:|---:|---:|---:|"
@@ -80,7 +80,7 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     yield "\n## Every candidate\n"
     for outcome, busy in rows:
         yield from candidates_table(outcome, busy)
-    yield "\n## On rounds after the choice\n"
+    yield "\n## Rounds after the choice\n"
     yield "These rounds had no part in choosing the recommendation.\n"
     yield "| pipeline | over AUTOTUNE, fresh rounds | rounds | in the rounds that chose |"
     yield "|---|---:|---:|---:|"
@@ -89,7 +89,7 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
     yield "| pipeline | structure | settings | plain chain |"
     yield "|---|---:|---:|---:|"
     yield from (gain_row(outcome) for outcome, _ in rows)
-    yield "\n## What won\n"
+    yield "\n## Recommended settings\n"
     yield "| pipeline | limited by | recommended settings |"
     yield "|---|---|---|"
     for outcome, _ in rows:
@@ -102,7 +102,7 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
 
 
 def candidates_table(outcome: Outcome, busy: Utilisations) -> Iterator[str]:
-    """What each candidate of the confirmation reached, whether or not there were enough rounds."""
+    """The table of a confirmation's candidates, even if there were too few rounds."""
     most = max((each.rounds for each in outcome.record.result.confirmation), default=0)
     few = f"; with fewer than {LEAST_ROUNDS} nothing is recommended" if most < LEAST_ROUNDS else ""
     yield f"`{outcome.name}`, {most} rounds{few}:\n"
@@ -121,7 +121,7 @@ def candidates_table(outcome: Outcome, busy: Utilisations) -> Iterator[str]:
 
 
 def rates_row(outcome: Outcome) -> str:
-    """What users write today, what is recommended, and the limit."""
+    """A row with the rates of AUTOTUNE and of the recommendation, and the limit."""
     record, chosen, limit = outcome.record, outcome.chosen, outcome.record.result.limit
     return row(
         outcome.name,

@@ -1,4 +1,4 @@
-"""The plot of docs/results.md: what each pipeline reached, and its limit."""
+"""The plot of docs/results.md: the rates that each pipeline reached, and its limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, BASIC, ST
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-# From top to bottom in a row; told apart by their lightness, too.
+# A pipeline's bars from top to bottom. Their lightness differs as well as their hue.
 BARS = {
     "AUTOTUNE": (AUTOTUNE, "#8a8f98"),
     "best, plain chain": (BASIC, "#3f74b5"),
@@ -26,9 +26,9 @@ STEP, THICKNESS = 0.2, 0.18
 
 
 def plot(records: Sequence[StudyRecord], path: Path) -> None:
-    """Bars of the rates for each pipeline on a log scale, and each pipeline's limit as a tick.
+    """Draws each pipeline's rates as bars on a log scale, and its limit as a tick.
 
-    A bar that was not measured leaves its place empty.
+    A candidate that wasn't measured leaves its place empty.
     """
     figure, axis = plt.subplots(figsize=(9, 0.95 * len(records) + 1.6), layout="constrained")
     for row, record in enumerate(records):
@@ -39,7 +39,7 @@ def plot(records: Sequence[StudyRecord], path: Path) -> None:
             if reached is None:
                 continue
             y, x = row + STEP * (place - (len(BARS) - 1) / 2), reached.examples_per_s
-            # The bootstrap of a median can end just beside it; no error bar is negative.
+            # A bootstrap interval can end just short of its median; error bars can't be negative.
             error = [[max(x - reached.ci.low, 0.0)], [max(reached.ci.high - x, 0.0)]]
             axis.barh(y, x, THICKNESS, color=colour)
             axis.errorbar(x, y, xerr=error, color=INK, capsize=2, linewidth=1)

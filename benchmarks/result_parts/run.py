@@ -1,4 +1,4 @@
-"""One pipeline's part of the results: a study, then rounds that did not choose its winner."""
+"""One pipeline's part of the results: a study, then rounds that didn't choose its winner."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# More search than by default: a list of results is made once, and for others.
+# More search than the default: the results are measured once, and for others to read.
 SEARCH_S, TRIALS = 30.0, 40
-# After the choice; as many as the confirmation has at least.
+# The rounds after the choice: as many as a confirmation has at least.
 ROUNDS = 9
 STUDIES, RECOMMENDED = "studies", "recommended"
 
@@ -30,8 +30,8 @@ class Outcome:
     """What a study found, and what the rounds after it measured.
 
     Attributes:
-        fresh: examples/s of the recommended configuration and of AUTOTUNE, a mapping per round;
-            empty where AUTOTUNE is recommended.
+        fresh: examples/s of the recommended configuration and of AUTOTUNE, one mapping per round;
+            empty if AUTOTUNE or nothing is recommended.
     """
 
     record: StudyRecord
@@ -39,7 +39,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
-        """Of the pipeline."""
+        """The pipeline's name."""
         return self.record.info.name
 
     @property
@@ -50,30 +50,30 @@ class Outcome:
 
     @property
     def keeps_autotune(self) -> bool:
-        """Whether AUTOTUNE itself is recommended, so that its ratio is 1 by definition."""
+        """Whether AUTOTUNE itself is recommended, which makes the ratio 1 by definition."""
         return self.chosen is not None and self.chosen.candidate == AUTOTUNE
 
     @property
     def whole_rounds(self) -> int:
-        """Fresh rounds that measured both."""
+        """The number of fresh rounds that measured both configurations."""
         return len(paired(self.fresh, RECOMMENDED, AUTOTUNE)[0])
 
     @property
     def ratio(self) -> Ratio | None:
-        """Recommended over AUTOTUNE in the fresh rounds; None where no round measured both."""
+        """Recommended over AUTOTUNE in the fresh rounds; None if no round measured both."""
         above, below = paired(self.fresh, RECOMMENDED, AUTOTUNE)
         return ratio_to(above, below) if above else None
 
     @property
     def times(self) -> float | None:
-        """The same as a number; 1 where AUTOTUNE is recommended."""
+        """The ratio as a number; 1 if AUTOTUNE is recommended."""
         if self.keeps_autotune:
             return 1.0
         return self.ratio.ratio if self.ratio else None
 
 
 def found(record: StudyRecord, candidate: str) -> Confirmed | None:
-    """A candidate of the confirmation; None where it was not measured."""
+    """A candidate of the confirmation; None if it wasn't measured."""
     return next((c for c in record.result.confirmation if c.candidate == candidate), None)
 
 
@@ -87,10 +87,11 @@ def outcome_of(
     rounds: int = ROUNDS,
     device: Device = "auto",
 ) -> Outcome:
-    """Measures what the journal of run `name` does not have of a pipeline yet.
+    """Measures what the journal of run `name` doesn't have yet of a pipeline.
 
-    `search_s` are the seconds that the study may search, by default's rule where it is None;
-    `rounds` are those after its choice. `device` is where training steps run.
+    `search_s` is the study's search time in seconds. If it is None, the defaults decide how long
+    the study searches and how many trials it runs. `rounds` is the number of rounds after the
+    choice. `device` is where training steps run.
     """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
@@ -99,12 +100,12 @@ def outcome_of(
         tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=trials, device=device)
         for problem in tuned.problems:
             say(problem)
-        # Without a recommendation it is tried again when the run goes on.
+        # Without a recommendation the study isn't recorded, so a resumed run tunes again.
         if tuned.results[0].recommended is not None:
             seconds = time.monotonic() - begin
             journal.add(STUDIES, pipeline, study=study, seconds=seconds, problems=tuned.problems)
     else:
-        say(f"{pipeline}: study {study} is there already")
+        say(f"{pipeline}: study {study} is already there")
     record = kept_record(study, store)
     pair = pair_of(record)
     if pair is not None:
@@ -117,10 +118,10 @@ def outcome_of(
 
 
 def kept_outcome(name: str, pipeline: str, journal: Journal, store: Store) -> Outcome:
-    """What there is of a pipeline in run `name`, without measuring anything.
+    """The outcome of a pipeline in run `name` so far; measures nothing.
 
     Raises:
-        StudyError: its study was not begun.
+        StudyError: its study wasn't started.
     """
     record = kept_record(f"{name}-{pipeline}", store)
     pair = pair_of(record)
@@ -130,7 +131,7 @@ def kept_outcome(name: str, pipeline: str, journal: Journal, store: Store) -> Ou
 
 
 def pair_of(record: StudyRecord) -> dict[str, PipelineConfig] | None:
-    """Recommended and AUTOTUNE at the same batch size; None where there are no two to compare."""
+    """Recommended and AUTOTUNE at the same batch size; None if they aren't two configurations."""
     recommended = record.result.recommended
     if recommended is None or recommended.candidate == AUTOTUNE:
         return None
@@ -139,5 +140,5 @@ def pair_of(record: StudyRecord) -> dict[str, PipelineConfig] | None:
 
 
 def part_of(pipeline: str, recommended: PipelineConfig) -> str:
-    """The journal's part of the fresh rounds: another recommendation gets rounds of its own."""
+    """The journal's part of the fresh rounds; another recommendation gets separate rounds."""
     return f"fresh rounds of {pipeline} ({recommended})"

@@ -1,1 +1,1 @@
-"""What finished studies are worth: their first trials, their reruns, their settings in `fit`."""
+"""Checks finished studies: their first trials, their reruns, their settings in `model.fit`."""

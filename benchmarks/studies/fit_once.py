@@ -17,7 +17,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def main(target: str, document: str, steps: int) -> None:
-    """Times the second epoch, when all is traced and every buffer is in its steady state."""
+    """Times the second epoch, when everything is traced and all buffers are in a steady state."""
     pipeline, config = load(target), PipelineConfig.model_validate_json(document)
     times: list[float] = []
 
@@ -36,4 +36,4 @@ def main(target: str, document: str, steps: int) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    os._exit(0)  # an iterator over an endless generator can hang the interpreter's end
+    os._exit(0)  # an iterator over an endless generator can hang the interpreter's exit

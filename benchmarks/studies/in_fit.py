@@ -1,8 +1,8 @@
-"""What a recommendation is worth in `model.fit` itself, beside AUTOTUNE, as a Markdown table.
+"""Compares recommendations with AUTOTUNE in `model.fit` itself, as a Markdown table.
 
 Run where the studies were made: .venv/bin/python benchmarks/studies/in_fit.py STUDY [STUDY ...]
-Each recommendation trains in fresh processes, in turn with AUTOTUNE at the same batch size; the
-second epoch is timed, with all that fit does around a step. Nothing is logged.
+Each recommendation trains in fresh processes, alternately with AUTOTUNE at the same batch size. The
+second epoch is timed, including everything that fit does around a step. Nothing is logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPOCH_S = 3.0
 
 
 def main(studies: list[str]) -> None:
-    """Prints a row a study: what fit reaches with AUTOTUNE and as recommended, and the ratio."""
+    """Prints one row per study: fit's rates with AUTOTUNE and as recommended, and the ratio."""
     store = Store.choose(Path.cwd(), None, None)
     print("| pipeline | batch | fit, AUTOTUNE | fit, recommended | ratio | ratio of the study |")
     print("|---|---:|---:|---:|---:|---:|")
@@ -32,7 +32,7 @@ def main(studies: list[str]) -> None:
         record = kept_record(study, store)
         chosen, speedup = record.result.recommended, record.result.speedup
         if chosen is None or speedup is None or chosen.config.is_autotune:
-            print(f"| {record.info.name} | | | AUTOTUNE is what is recommended | | |", flush=True)
+            print(f"| {record.info.name} | | | nothing to compare with AUTOTUNE | | |", flush=True)
             continue
         size = chosen.config.batch_size
         rates: list[tuple[float, float]] = []
@@ -50,7 +50,7 @@ def main(studies: list[str]) -> None:
 
 
 def in_process(target: str, config: PipelineConfig, expected: float) -> float:
-    """Examples/s of one configuration in a process of its own."""
+    """Examples/s of one configuration, measured in a separate process."""
     steps = max(int(EPOCH_S * expected / config.batch_size), 5)
     command = [sys.executable, str(PROGRAM), target, config.model_dump_json(), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """Measures trials of finished studies again with `prefetch-tune rerun`, as a Markdown table.
 
 Run where the studies were made: .venv/bin/python benchmarks/studies/reruns.py STUDY [STUDY ...]
-It takes ten complete trials, the same number of each study, spread over its search.
+It takes ten complete trials, the same number from each study, spread over the study's search.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RERUNS = 10
 
 
 def chosen(study: str, store: Store, count: int) -> list[str]:
-    """The runs of `count` complete trials of a study, from its first to its last."""
+    """The run ids of `count` complete trials of a study, spread from its first to its last."""
     rows = StudyAttributes(load_study(study, store)).rows
     runs = [row.measured.mlflow_run_id for row in rows if row.state == "complete" and row.measured]
     step = max(len(runs) / count, 1.0)
@@ -30,7 +30,7 @@ def chosen(study: str, store: Store, count: int) -> list[str]:
 
 
 def rerun(run_id: str) -> tuple[str, bool, bool]:
-    """A row of the table, and whether the data and the rate were as before."""
+    """Measures a run again; gives a table row and whether the data and the rate were as before."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rerun.json")
         command = [str(Path(sys.executable).parent / "prefetch-tune"), "rerun", run_id]
@@ -54,7 +54,7 @@ def rerun(run_id: str) -> tuple[str, bool, bool]:
 
 
 def main(studies: list[str]) -> None:
-    """Reruns one after the other, and prints a row each and the count."""
+    """Reruns one trial after another and prints a row for each, then the counts."""
     store = Store.choose(Path.cwd(), None, None)
     each = -(-RERUNS // len(studies))
     in_turn = chain.from_iterable(zip_longest(*(chosen(study, store, each) for study in studies)))
@@ -71,7 +71,7 @@ def main(studies: list[str]) -> None:
 
 if __name__ == "__main__":
     if not sys.argv[1:]:
-        sys.exit("error: which studies? prefetch-tune studies lists them")
+        sys.exit("error: no study given; `prefetch-tune studies` lists them")
     try:
         main(sys.argv[1:])
     except StudyError as error:

@@ -1,4 +1,4 @@
-"""How well the diagnosis chose the first trials of finished studies, as a Markdown table.
+"""Shows how well the diagnosis chose the first trials of finished studies, as a Markdown table.
 
 Run where the studies were made: .venv/bin/python benchmarks/studies/warm_start.py STUDY [STUDY ...]
 """
@@ -18,7 +18,7 @@ FIRST = 5
 
 
 def predicted(rows: list[TrialRow]) -> list[tuple[float, float]]:
-    """(predicted, measured) of those trials that have both."""
+    """(predicted, measured) rates of the trials that have both, in examples/s."""
     return [
         (row.predicted_examples_per_s, row.measured.examples_per_s)
         for row in rows
@@ -27,7 +27,7 @@ def predicted(rows: list[TrialRow]) -> list[tuple[float, float]]:
 
 
 def main(names: list[str]) -> None:
-    """Prints a row a study, and the median error over all of their first trials."""
+    """Prints one row per study, and the median error over the first trials of all studies."""
     store = Store.choose(Path.cwd(), None, None)
     print("| study | trials | warm start's median error | of all trials | best of five / best |")
     print("|---|---:|---:|---:|---:|")

@@ -1,1 +1,1 @@
-"""The claims that are held against what was planted, one kind per file."""
+"""The claims that are compared with what was planted, one kind per file."""

@@ -1,4 +1,4 @@
-"""Whether other data are seen: shards that are copies, beside shards that share the work."""
+"""Checks that other data are noticed: shards that are copies, and shards that share the work."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PROCESSES, READ_S = 4, 20.0
 
 @part("same_data")
 def same_data(bench: AuditBench) -> list[Line]:
-    """The digests of a round tell copied shards from shared ones."""
+    """Checks that the digests of a round tell copied shards from shards that share the work."""
     return [
-        _line(bench, COPIED_SHARDS, "four processes that each make everything", expected=False),
+        _line(bench, COPIED_SHARDS, "four processes that each make every element", expected=False),
         _line(
             bench,
             PLANTED["blocking_generator"],
@@ -43,7 +43,7 @@ def _line(bench: AuditBench, target: str, planted: str, *, expected: bool) -> Li
         name=f"data, {target.partition(':')[2]}",
         planted=planted,
         expected=words[expected],
-        measured="the plain chain's runs differ" if truth is None else words[found],
+        measured="two runs of the plain chain differ" if truth is None else words[found],
         state=state,
     )
 

@@ -1,4 +1,4 @@
-"""Pipelines whose limit or whose data is known by construction; no grid is needed for them."""
+"""Pipelines whose limit or data is known by construction, so they need no grid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benchmarks.audit.planted import FEATURES, Cheap, burn, in_python, row
 
 
 class CopiedShards(Cheap):
-    """Takes shard_index and shard_count and ignores them, so that every process makes all of it.
+    """A generator that ignores shard_index and shard_count, so each process makes every element.
 
-    It waits 2 to 5 ms per element: processes look like a gain until somebody looks at the data.
+    It waits 2 to 5 ms per element, so processes look like a gain until the data is compared.
     """
 
     name = "copied_shards"
@@ -36,7 +36,7 @@ class CopiedShards(Cheap):
 
 
 class WastefulMap(Cheap):
-    """A map that burns 200 µs of CPU per example and gives what its batch map gives for nothing."""
+    """A map that burns 200 µs of CPU per example; its batch map gives the same without that."""
 
     name = "wasteful_map"
     BUSY_S = 0.0002
@@ -52,7 +52,7 @@ class WastefulMap(Cheap):
 
     @tf.autograph.experimental.do_not_convert
     def transform_batch(self, *batch: Any) -> Any:
-        """The same bits on float32 of shape (batch, 4), without the work."""
+        """Gives the same bits for float32 of shape (batch, 4), without the work."""
         features, label = batch
         return 2.0 * features, label
 
@@ -73,7 +73,7 @@ class SleepingModel(keras.Model):  # type: ignore[misc]  # Keras comes without t
             time.sleep(self._wait_s)
             return np.float32(0.0)
 
-        # Stateful, so that it is run in its turn although nothing uses what it returns.
+        # Stateful, so it runs in its place in the graph although nothing uses what it returns.
         tf.numpy_function(wait, [], tf.float32, stateful=True)
         return super().train_step(data)
 
@@ -81,8 +81,8 @@ class SleepingModel(keras.Model):  # type: ignore[misc]  # Keras comes without t
 class KnownStep(Cheap):
     """A step of 30 ms per batch, as on an accelerator that leaves the cores alone.
 
-    Long enough for what its dense layer and waking up cost beside the wait, up to 2.5 ms on a slow
-    host, to stay within what the audit allows.
+    Its dense layer and waking up add up to 2.5 ms on a slow host. The step is long enough for that
+    to stay within what the audit allows.
     """
 
     name = "known_step"
@@ -96,10 +96,10 @@ class KnownStep(Cheap):
 
 
 class KnownGenerator(Cheap):
-    """A generator of 5 ms per element that cannot be split: 200 examples/s and no more.
+    """A generator of 5 ms per element that can't be split: 200 examples/s at most.
 
-    Long enough for what waking up costs beside the wait, up to 0.4 ms on a slow host, to stay
-    within what the audit allows.
+    Waking up adds up to 0.4 ms on a slow host. The wait is long enough for that to stay within what
+    the audit allows.
     """
 
     name = "known_generator"

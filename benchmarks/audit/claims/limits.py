@@ -1,4 +1,4 @@
-"""Whether the limit is that of the pipeline: known steps, known generators, work that is wasted."""
+"""Checks that the limit is the pipeline's: a known step, a known generator, and wasted work."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 KNOWN_STEP = "benchmarks.audit.claims.known:KnownStep"
 KNOWN_GENERATOR = "benchmarks.audit.claims.known:KnownGenerator"
 WASTEFUL_MAP = "benchmarks.audit.claims.known:WastefulMap"
-# As they are planted; written out, because reading them there would import TensorFlow here.
+# The planted values, written out because importing them from claims/known.py imports TensorFlow.
 BATCH_SIZE = 32
 STEP_S, ELEMENT_S, WASTED_S = 0.030, 0.005, 0.0002
 
 REPEATS, ROUNDS = 5, 7
-# A sleep ends a little late, and so does what is around it; it never ends early.
+# A sleep ends a little late, and so does the code around it, but it never ends early.
 LATE_SHARE = 0.15
 MOST_FRACTION = 0.5
 
 
 @part("known_step")
 def known_step(bench: AuditBench) -> list[Line]:
-    """The step on ready batches, whose time is known."""
+    """Checks the rate of a step on ready batches, whose time is known."""
     return known_step_lines(bench.limits("known_step"))
 
 
 def known_step_lines(measure_limit: MeasureLimit) -> list[Line]:
-    """Holds the rate of a known step against its time.
+    """Compares the rate of a known step with its time.
 
     Args:
-        measure_limit: of a target and a batch size; called some times over.
+        measure_limit: measures the limit of a target at a batch size; called several times.
     """
     truth = BATCH_SIZE / STEP_S
     found = judging.median([t.step_examples_per_s for t in _terms(measure_limit, KNOWN_STEP)])
@@ -43,13 +43,13 @@ def known_step_lines(measure_limit: MeasureLimit) -> list[Line]:
 
 @part("known_generator")
 def known_generator(bench: AuditBench) -> list[Line]:
-    """The bare generator, whose time is known."""
+    """Checks the rate of a bare generator, whose time is known."""
     return known_generator_lines(bench.limits("known_generator"))
 
 
 def known_generator_lines(measure_limit: MeasureLimit) -> list[Line]:
-    """Holds the rate and the limit of a known generator against its time."""
-    planted = f"a generator of {1e3 * ELEMENT_S:g} ms per element that cannot be split"
+    """Compares the rate and the limit of a known generator with its time."""
+    planted = f"a generator of {1e3 * ELEMENT_S:g} ms per element that can't be split"
     terms = _terms(measure_limit, KNOWN_GENERATOR)
     alone = judging.median([t.generator_examples_per_s or 0.0 for t in terms])
     limit = judging.median([limit_of(t) for t in terms])
@@ -61,12 +61,13 @@ def known_generator_lines(measure_limit: MeasureLimit) -> list[Line]:
 
 @part("wasteful_map")
 def wasteful_map(bench: AuditBench) -> list[Line]:
-    """What a configuration wastes must not lower the limit that it is held against."""
+    """Checks that the work a configuration wastes doesn't lower the limit that judges it."""
     plain = PipelineConfig(batch_size=BATCH_SIZE, prefetch_buffer=4, map_parallelism=2)
     measure_limit = bench.limits("wasteful_map")
-    limits = wasteful_map_lines(measure_limit)  # first: without a limit the rounds say nothing
+    limits = wasteful_map_lines(measure_limit)  # first, as the rounds say nothing without a limit
     rounds = bench.rounds("wasteful_map", WASTEFUL_MAP, {"plain": plain}, ROUNDS)
     (rates,) = paired(rounds, "plain")
+    # A new `limits` starts counting again, so these calls are in the journal and measure nothing.
     limit = judging.median(
         [limit_of(t) for t in _terms(bench.limits("wasteful_map"), WASTEFUL_MAP)]
     )
@@ -74,7 +75,7 @@ def wasteful_map(bench: AuditBench) -> list[Line]:
 
 
 def wasteful_map_lines(measure_limit: MeasureLimit) -> list[Line]:
-    """The least CPU time of an example's map is that of the cheaper way."""
+    """Checks that the limit counts the CPU time of the cheaper way to map an example."""
     found = judging.median([1e6 * t.map_cpu_s for t in _terms(measure_limit, WASTEFUL_MAP)])
     half = 1e6 * WASTED_S / 2
     return [
@@ -89,15 +90,15 @@ def wasteful_map_lines(measure_limit: MeasureLimit) -> list[Line]:
 
 
 def wasted_fraction_line(rates: list[float], limit: float) -> Line:
-    """The chain that wastes is far from the limit, instead of at a limit of its own.
+    """Checks that the wasteful chain is far from the limit, instead of at its own limit.
 
     Args:
         rates: examples/s of the chain with the map per element, one per round.
-        limit: of the pipeline, in examples/s.
+        limit: the pipeline's limit, in examples/s.
     """
     expected = f"the map per element reaches at most {MOST_FRACTION} of the limit"
     if not rates:
-        measured, state = "no round was whole", "fails"
+        measured, state = "no round was complete", "fails"
     else:
         found = judging.median([rate / limit for rate in rates])
         measured, state = found.text("{:.3f}"), judge(found, high=MOST_FRACTION)
@@ -120,7 +121,7 @@ def _known(name: str, planted: str, truth: float, found: judging.Estimate) -> Li
         planted=planted,
         expected=f"{truth:,.0f} examples/s, at most {LATE_SHARE:.0%} less",
         measured=found.text("{:,.0f}"),
-        # A hundredth above it is what a clock's grain may make of it.
+        # The resolution of a clock may make it up to one percent faster.
         state=judge(found, low=(1.0 - LATE_SHARE) * truth, high=1.01 * truth),
     )
 

@@ -1,4 +1,4 @@
-"""Whether whole studies find what was planted; their claims are judged on rounds of their own."""
+"""Checks that whole studies find what was planted; separate rounds judge their claims."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 STUDIES, ROUNDS = 3, 15
 NEAR = 0.9
-# What a recommendation must be proven to reach over AUTOTUNE, where that much is planted.
+# The ratio to AUTOTUNE that a recommendation must be proven to reach, if that much is planted.
 GAINS = {"blocking_map": 5.0, "shared_cores": 1.25}
 COPIED_SHARDS = "benchmarks.audit.claims.known:CopiedShards"
 REPEATED, REPEATS, MOST_CV = "blocking_map", 5, 0.10
@@ -23,7 +23,7 @@ TARGETS = {**PLANTED, "shared_cores": SHARED_CORES}
 
 
 def whole_studies(bench: AuditBench, name: str) -> list[Line]:
-    """Default studies of one pipeline, each recommendation beside the grid's best and AUTOTUNE."""
+    """Compares the recommendations of default studies with the grid's best and with AUTOTUNE."""
     ground = bench.ground(TARGETS[name])
     truth = bench.truth(name)
     numbers = range(1, STUDIES + 1)
@@ -54,7 +54,7 @@ for _name in TARGETS:
 
 @part("copied_shards", full=True)
 def copied_shards(bench: AuditBench) -> list[Line]:
-    """Shards that are copies of each other are no gain, however many elements they bring."""
+    """Checks that shards which are copies of each other don't count as a gain."""
     ground = bench.ground(COPIED_SHARDS)
     found = bench.study("copied_shards", COPIED_SHARDS, 1).recommended
     if found is None:
@@ -63,7 +63,7 @@ def copied_shards(bench: AuditBench) -> list[Line]:
         Line(
             name="copied shards",
             planted=ground.info.summary,
-            expected="not recommended with processes",
+            expected="no processes are recommended",
             measured=str(found),
             state="fails" if found.generator_workers else "holds",
         )
@@ -72,7 +72,7 @@ def copied_shards(bench: AuditBench) -> list[Line]:
 
 @part("limit_repeats", full=True)
 def limit_repeats(bench: AuditBench) -> list[Line]:
-    """The limit is a property of the pipeline, so every study of it must find the same one."""
+    """Checks that every study of a pipeline finds the same limit, since it is the pipeline's."""
     target = TARGETS[REPEATED]
     ground = bench.ground(target)
     numbers = range(1, REPEATS + 1)
@@ -84,8 +84,8 @@ def repeats_line(planted: str, limits: list[float]) -> Line:
     """How much the limits of several studies of one pipeline differ.
 
     Args:
-        planted: in words.
-        limits: in examples/s, one per study that has one.
+        planted: what was planted, in words.
+        limits: in examples/s, one per study that has a limit.
     """
     found = judging.spread(limits)
     said = " ".join(f"{limit:,.0f}" for limit in limits)
@@ -99,23 +99,23 @@ def repeats_line(planted: str, limits: list[float]) -> Line:
 
 
 def fractions_line(name: str, planted: str, studies: list[Studied]) -> Line:
-    """No candidate of any study is proven to be faster than the limit.
+    """Checks that no candidate of any study is proven to be faster than the limit.
 
     Args:
-        name: of the pipeline.
-        planted: in words.
-        studies: whose candidates' fractions are looked at.
+        name: the pipeline's name.
+        planted: what was planted, in words.
+        studies: the studies whose candidates are checked.
     """
     found = [judging.widened(f.value, f.ci) for study in studies for f in study.fractions]
     highest = max(found, key=lambda estimate: estimate.interval.low, default=None)
-    # An estimate over 1 whose interval reaches below it is what noise makes of a candidate at 1.
+    # An estimate above 1 whose interval reaches below 1 can be noise around a candidate at 1.
     state: State = "fails"
     if highest is not None and highest.interval.low <= 1.0:
         state = "holds"
     return Line(
         name=f"{name.replace('_', ' ')}, limit",
         planted=planted,
-        expected="no candidate's fraction wholly above 1",
+        expected="no candidate is proven faster than the limit",
         measured="no fraction was measured" if highest is None else highest.text("{:.2f}"),
         state=state,
     )
@@ -130,12 +130,12 @@ def _beside(
     low: float,
     of: str,
 ) -> Line:
-    """A study's recommendation over a baseline; over AUTOTUNE the gain must be proven."""
+    """Compares a study's recommendation with a baseline; a gain over AUTOTUNE must be proven."""
     proven = baseline == "autotune"
     measured, state = "nothing was recommended", "fails"
     if study in configs:
         below, above = paired(rounds, baseline, study)
-        measured = f"no round was whole: {configs[study]}"
+        measured = f"no round was complete: {configs[study]}"
         if below:
             found = judging.ratio(below, above)
             measured = f"{found.text()}: {configs[study]}"

@@ -1,1 +1,1 @@
-"""What is checked on a GPU, one kind per file."""
+"""The checks on a GPU, one kind per file."""

@@ -1,4 +1,4 @@
-"""What happens where the device runs out of memory, and what is known of its clocks."""
+"""Checks what happens when the device runs out of memory, and whether its clocks can be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIALS = 6
 
 @check("out of memory")
 def out_of_memory(ground: Ground) -> list[Line]:
-    """A trial that fits on no device, one that fits after it, and a study of both kinds."""
+    """Runs a trial that fits on no device, then one that fits, and a study of both kinds."""
     too_large = ground.attempt(HUNGRY, batch_size=TOO_LARGE[0])
     said = too_large.kind if isinstance(too_large, TrialFailure) else "a measurement"
     after = ground.attempt(HUNGRY, batch_size=FITTING[-1])
@@ -42,7 +42,7 @@ def study_of_hungry() -> StudyRecord:
     """A short study whose two large batch sizes fit on no device.
 
     Raises:
-        CheckError: it did not begin.
+        CheckError: the study could not start.
     """
     with tempfile.TemporaryDirectory() as folder:
         tuned = tune(
@@ -55,21 +55,21 @@ def study_of_hungry() -> StudyRecord:
             tracking_uri=f"sqlite:///{Path(folder) / 'mlflow.db'}",
         )
     if not tuned.records:
-        raise CheckError(f"the study did not begin: {'; '.join(tuned.problems)}")
+        raise CheckError(f"the study could not start: {'; '.join(tuned.problems)}")
     return tuned.records[0]
 
 
 def judged(record: StudyRecord) -> list[Line]:
-    """What is expected of such a study: the diagnosis has found out what fits."""
+    """Judges such a study: its diagnosis must have found out what fits."""
     tried = sorted({row.config.batch_size for row in record.trials})
     measured = sum(row.measured is not None for row in record.trials)
     diagnosed = record.result.diagnosis is not None
     only_fitting = bool(tried) and all(size in FITTING for size in tried)
     return [
         line(
-            "the search avoids it",
+            "the search avoids what doesn't fit",
             f"batch sizes {[*FITTING, *TOO_LARGE]}, of which the first two fit",
-            "a diagnosis at the largest that fits, and trials at no larger one",
+            "a diagnosis at the largest size that fits, and no trials at a larger one",
             f"{'a' if diagnosed else 'no'} diagnosis; trials at {tried}, "
             f"{measured} of {len(record.trials)} measured",
             holds(diagnosed and only_fitting and measured == len(record.trials)),
@@ -79,15 +79,15 @@ def judged(record: StudyRecord) -> list[Line]:
 
 @check("clocks")
 def clocks(ground: Ground) -> list[Line]:
-    """The reasons for clocks below their maximum, read while the heavy step runs."""
+    """Reads the clocks and the reasons for low ones while the heavy step runs."""
     found = ground.trial(heavy(QUICK), batch_size=BATCH, stop=STEADY).gpu
     if found is None:
-        raise CheckError("NVML saw nothing while the trial ran")
-    told = ground.gpu.clock_events() is not None  # a driver may know clocks without reasons
+        raise CheckError("NVML gave no readings while the trial ran")
+    told = ground.gpu.clock_events() is not None  # a driver may report clocks without reasons
     known = found.looks > 0 and found.problem is None and found.sm_clock_mhz is not None and told
-    events = ", ".join(found.clock_events) or ("none" if told else "not told by the driver")
+    events = ", ".join(found.clock_events) or ("none" if told else "not reported by the driver")
     words = (
-        f"{found.looks} looks, {found.sm_clock_mhz or 0:,.0f} of "
+        f"{found.looks} readings, {found.sm_clock_mhz or 0:,.0f} of "
         f"{ground.gpu.max_sm_clock_mhz or 0:,.0f} MHz; reasons seen: {events}"
     )
     if found.throttled:
@@ -96,7 +96,7 @@ def clocks(ground: Ground) -> list[Line]:
         line(
             "throttling can be seen",
             "a step that keeps the device busy",
-            "clocks and the reasons for them are read all the time",
+            "clocks and the reasons for them are read throughout the trial",
             words,
             holds(known),
         )

@@ -1,4 +1,4 @@
-"""What stays on the device after a trial, and what NVML says of its memory beside TensorFlow."""
+"""Checks what stays on the device after a trial, and compares NVML's memory with TensorFlow's."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
 from prefetch_tuning.objectives.spec import StopRule
 
 TRIALS = 50
-# The driver gives a process's memory back a moment after the process is gone.
+# The driver frees a process's memory a moment after the process has ended.
 RELEASE_S = 2.0
-# Less is a page table of the driver, not a process's memory.
+# Anything less is a page table of the driver, not a process's memory.
 LEFT_MIB = 4.0
-# With memory growth a step that needs 2 GiB leaves the rest of the device alone.
+# With memory growth, a step that holds 1 GiB leaves the rest of the device alone.
 GROWN_SHARE = 0.5
-# NVML counts pages of this size, and of two readings each may be a page short: on an H200 a peak of
+# NVML counts pages of this size, and each of two readings may be a page short. On an H200 a peak of
 # 1,024 MiB by TensorFlow was 1,022 MiB by NVML.
 PAGE_MIB = 2.0
 LARGE = StopRule(window_s=0.1, startup_s=0.3, min_windows=3, max_s=1.0)
@@ -29,7 +29,7 @@ LARGE = StopRule(window_s=0.1, startup_s=0.3, min_windows=3, max_s=1.0)
 
 @check("left")
 def left(ground: Ground) -> list[Line]:
-    """The device's memory in use after each of many trials, against that before the first."""
+    """Compares the memory in use after each of many trials with that before the first."""
     before = used_mib(ground)
     most, seconds = 0.0, []
     for number in range(TRIALS):
@@ -52,19 +52,19 @@ def left(ground: Ground) -> list[Line]:
 
 
 def used_mib(ground: Ground) -> float:
-    """In use on the whole device.
+    """The memory in use on the whole device, in MiB.
 
     Raises:
-        CheckError: NVML does not say.
+        CheckError: NVML doesn't report it.
     """
     used = ground.gpu.memory_used_mib()
     if used is None:
-        raise CheckError("NVML does not say how much of the device's memory is in use")
+        raise CheckError("NVML doesn't report how much of the device's memory is in use")
     return used
 
 
 def after_release(ground: Ground, before: float) -> float:
-    """In use once the driver has given back what ended, or when it had the time to."""
+    """The memory in use, in MiB, once the driver has freed what ended or has had time to."""
     end = time.monotonic() + RELEASE_S
     while (used := used_mib(ground)) > before + LEFT_MIB and time.monotonic() < end:
         time.sleep(0.05)
@@ -73,7 +73,7 @@ def after_release(ground: Ground, before: float) -> float:
 
 @check("memory")
 def memory(ground: Ground) -> list[Line]:
-    """NVML's growth over a process that holds only a context, beside TensorFlow's own peak."""
+    """Compares NVML's growth over a process that has only a context with TensorFlow's own peak."""
     idle = used_mib(ground)
     with context_only():
         context = used_mib(ground) - idle
@@ -88,8 +88,8 @@ def memory(ground: Ground) -> list[Line]:
         line(
             "memory on the device",
             f"a step that holds 1 GiB; a context alone takes {context:,.0f} MiB",
-            "NVML's growth over the context is between TensorFlow's peak and twice that, to a "
-            f"page or two of {PAGE_MIB:g} MiB",
+            "NVML's growth over the context is at least TensorFlow's peak, less two pages of "
+            f"{PAGE_MIB:g} MiB, and at most twice that peak",
             f"{grown:,.0f} MiB by NVML, {peak:,.0f} MiB by TensorFlow: {grown / peak:.2f}x",
             holds(peak - 2 * PAGE_MIB <= grown <= 2.0 * peak),
         ),
@@ -105,10 +105,10 @@ def memory(ground: Ground) -> list[Line]:
 
 @contextlib.contextmanager
 def context_only() -> Iterator[None]:
-    """A process that has a context on the device and has computed nothing, while the block runs.
+    """Keeps a process with a context on the device that computes nothing, while the block runs.
 
     Raises:
-        CheckError: it ended before it had one.
+        CheckError: the process ended before it had a context.
     """
     program = [sys.executable, "-m", "benchmarks.gpu_check.programs.hold_context"]
     with subprocess.Popen(
@@ -116,7 +116,7 @@ def context_only() -> Iterator[None]:
     ) as process:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
-            raise CheckError("the process that holds only a context ended early")
+            raise CheckError("the process that only has a context ended early")
         try:
             yield
         finally:

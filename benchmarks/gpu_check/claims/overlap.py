@@ -1,4 +1,4 @@
-"""Whether `device_prefetch` copies batches to the device while the step computes: by a trace."""
+"""Checks with a trace whether `device_prefetch` copies batches while the step computes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Span = tuple[float, float]
 
 @check("overlap")
 def overlap(ground: Ground) -> list[Line]:
-    """The share of the copies' time in which kernels ran, with and without look-ahead there.
+    """Compares the share of copy time in which kernels ran, with and without `device_prefetch`.
 
-    It is a finding about TensorFlow, not a promise of ours: whether to use the setting is decided
-    by its rate, like that of every other setting.
+    This is a finding about TensorFlow, not a claim of this project: a study judges the setting by
+    its rate, as it does every other setting. So without an overlap the line is *undecided*.
     """
     found = {
         ahead: ground.program("benchmarks.gpu_check.programs.trace_steps", str(ahead))
@@ -24,8 +24,8 @@ def overlap(ground: Ground) -> list[Line]:
     }
     words = "; ".join(
         f"device_prefetch {ahead}: {1e3 * trace['copy_s']:.1f} ms of copies per step, "
-        f"{trace['overlapped']:.0%} of it beside kernels, "
-        f"a step every {1e3 * trace['step_s']:.1f} ms"
+        f"{trace['overlapped']:.0%} of that while kernels ran, "
+        f"{1e3 * trace['step_s']:.1f} ms per step"
         for ahead, trace in found.items()
     )
     good = found[2]["overlapped"] > found[0]["overlapped"]
@@ -33,7 +33,7 @@ def overlap(ground: Ground) -> list[Line]:
         line(
             "device_prefetch overlaps the copy",
             "batches of 64 MiB before a heavy step",
-            "more of the copies beside kernels with it than without",
+            "a larger share of the copies runs beside kernels with it than without",
             words,
             "holds" if good else "undecided",
         )
@@ -41,7 +41,7 @@ def overlap(ground: Ground) -> list[Line]:
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """The same time without overlaps, in order."""
+    """The spans in order, with those that overlap merged into one."""
     found: list[Span] = []
     for begin, end in sorted(spans):
         if found and begin <= found[-1][1]:
@@ -52,12 +52,12 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def length(spans: Sequence[Span]) -> float:
-    """Seconds, or whatever the unit is, of spans that don't overlap."""
+    """The total length of spans that don't overlap, in the spans' unit."""
     return sum(end - begin for begin, end in spans)
 
 
 def common(first: Iterable[Span], second: Iterable[Span]) -> float:
-    """How long both have something going on."""
+    """The total time that is in a span of both, in the spans' unit."""
     left, right = merged(first), merged(second)
     total, i, j = 0.0, 0, 0
     while i < len(left) and j < len(right):

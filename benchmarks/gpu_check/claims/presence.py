@@ -1,4 +1,4 @@
-"""Whether TensorFlow sees the device, and whether what asks for it or hides it is honoured."""
+"""Checks that TensorFlow sees the device, and that settings which ask for it or hide it work."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
-# Of TF32's ten bits of mantissa, which TensorFlow uses for float32 on such devices.
+# TensorFlow computes float32 in TF32 on such devices, and TF32 has ten bits of mantissa.
 CLOSE = 1e-2
 TINY = f"{PLANTED}:Tiny"
-# What the script `prefetch-tune` does, which need not be on the PATH.
+# What the script `prefetch-tune` does; the script itself may not be on the PATH.
 COMMAND_LINE = "import sys; from prefetch_tuning.experiments.cli import run; sys.exit(run())"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @check("seen")
 def seen(ground: Ground) -> list[Line]:
-    """A product on the device, against the same product in NumPy."""
+    """Compares a matrix product on the device with the same product in NumPy."""
     found = ground.program("benchmarks.gpu_check.programs.show_device")
     ground.facts |= {key: str(value) for key, value in found.items() if key != "error"}
     words = (
@@ -32,13 +32,13 @@ def seen(ground: Ground) -> list[Line]:
     )
     good = found["gpus"] >= 1 and found["error"] < CLOSE
     return [
-        line("TensorFlow sees the GPU", "", "at least one, and it computes", words, holds(good))
+        line("TensorFlow sees the GPU", "", "at least one GPU, and it computes", words, holds(good))
     ]
 
 
 @check("fork")
 def fork(ground: Ground) -> list[Line]:
-    """The fork server has TensorFlow imported and must not have touched CUDA."""
+    """Checks that the fork server, which has imported TensorFlow, hasn't touched CUDA."""
     trial = ground.trial(TINY, batch_size=8)
     server = ground.runner.server_pid
     touched = server is not None and opened_by(server)
@@ -48,7 +48,7 @@ def fork(ground: Ground) -> list[Line]:
         words = f"trials are forked, the server has {'opened' if touched else 'not opened'} the GPU"
     else:
         good = trial.device.startswith(ground.device)
-        words = "importing TensorFlow opens the GPU here: each trial starts an interpreter"
+        words = "importing TensorFlow opens the GPU here, so each trial starts an interpreter"
     return [
         line(
             "CUDA after the fork",
@@ -61,7 +61,7 @@ def fork(ground: Ground) -> list[Line]:
 
 
 def opened_by(pid: int) -> bool:
-    """Whether a process holds an NVIDIA device open."""
+    """Whether a process has an NVIDIA device open."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
             if str(descriptor.readlink()).startswith("/dev/nvidia"):
@@ -73,7 +73,7 @@ def opened_by(pid: int) -> bool:
 
 @check("visible")
 def visible(ground: Ground) -> list[Line]:
-    """`--device gpu` and `--device auto` where the GPU is hidden, and where it isn't."""
+    """Tries `--device gpu` with the GPU hidden, and `--device auto` with it hidden and visible."""
     done = subprocess.run(
         [sys.executable, "-c", COMMAND_LINE, "diagnose", TINY, "--device", "gpu"],
         env={**os.environ, VISIBLE: ""},
@@ -108,7 +108,7 @@ def device_of(visible_devices: str) -> str:
     """The device that a pipeline is inspected on with this CUDA_VISIBLE_DEVICES.
 
     Raises:
-        CheckError: it cannot be inspected.
+        CheckError: the pipeline can't be inspected.
     """
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = visible_devices

@@ -1,4 +1,4 @@
-"""Whether rates on the device are true: synchronised windows, utilisation, an emulated step."""
+"""Checks that rates on the device are true: windows, utilisation and an emulated step."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ STEADY = StopRule(window_s=0.25, startup_s=1.0, min_windows=6, max_s=3.0, target
 # Host and device each add some jitter to a step of 25 ms.
 NEAR = 0.07
 POINTS = 0.05
-# NVML counts a period of up to a second as busy by its own sampling.
+# NVML samples by itself, over periods of up to a second, whether the device is busy.
 NVML_POINTS = 0.10
 SLOW, QUICK = "slow_rows", "quick_rows"
 
 
 def heavy(rows: str) -> str:
-    """The heavy step behind a generator."""
+    """The target of the heavy step behind a generator."""
     return compose(f"{PLANTED}:{rows}", None, f"{PLANTED}:heavy_model", None)
 
 
 @check("windows")
 def windows(ground: Ground) -> list[Line]:
-    """The heavy step in a trial, against steps that are each waited for."""
+    """Compares the heavy step in a trial with steps that are each waited for."""
     truth = ground.program("benchmarks.gpu_check.programs.time_steps")
     rate = ground.trial(heavy(QUICK), batch_size=BATCH, stop=STEADY).examples_per_s
     step_s = BATCH / rate
@@ -54,7 +54,7 @@ def windows(ground: Ground) -> list[Line]:
 
 @check("utilisation")
 def utilisation(ground: Ground) -> list[Line]:
-    """Our utilisation beside NVML's, and what a sleep of the step's length predicts of it."""
+    """Compares utilisation by rates with NVML's, and with that of a sleep as long as the step."""
     step_s = ground.step_s(heavy(QUICK), BATCH)
     lines = []
     for rows in (SLOW, QUICK):
@@ -86,7 +86,7 @@ def utilisation(ground: Ground) -> list[Line]:
 
 
 class Sampled:
-    """NVML's utilisation with the time of each look, for a share of a trial's end."""
+    """Samples NVML's utilisation with the time of each reading, to average over a trial's end."""
 
     def __init__(self, gpu: Gpu, every_s: float = 0.1) -> None:
         self._gpu = gpu
@@ -109,17 +109,17 @@ class Sampled:
         self._thread.join()
 
     def last(self, seconds: float) -> float:
-        """Mean share of the last `seconds` in which the device was busy, by what NVML said then.
+        """The mean of NVML's readings, as shares of 1, over the last `seconds` of a trial.
 
-        They end with the last look that saw it busy at all: the trial ends a moment before the
-        looking does.
+        The `seconds` end with the last reading above 0, because the trial ends a moment before
+        the sampling does.
 
         Raises:
-            CheckError: NVML says nothing.
+            CheckError: NVML gave no readings.
         """
         busy = [when for when, share in self._seen if share > 0.0]
         if not self._seen:
-            raise CheckError("NVML does not say how busy the device is")
+            raise CheckError("NVML doesn't report how busy the device is")
         if not busy:
             return 0.0
         end = busy[-1]

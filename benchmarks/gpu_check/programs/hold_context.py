@@ -1,4 +1,4 @@
-"""Holds a context on the GPU without computing anything, until it is killed."""
+"""Keeps a context on the GPU without computing anything, until it is killed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import tensorflow as tf
 
 
 def main() -> None:
-    """Says "ready" once the context is there."""
+    """Prints "ready" once the context is there."""
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    tf.config.list_logical_devices("GPU")  # which makes the context
+    tf.config.list_logical_devices("GPU")  # creates the context
     print("ready", flush=True)
     sys.stdin.read()
 

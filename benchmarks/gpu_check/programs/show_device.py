@@ -1,4 +1,4 @@
-"""Prints what TensorFlow says of the GPU as one line of JSON; run in a process of its own."""
+"""Prints what TensorFlow reports about the GPU as one line of JSON, in a separate process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIDE = 512
 
 
 def main() -> None:
-    """A product on the first GPU, or on the processor where there is none."""
+    """Computes a matrix product on the first GPU, or on the processor if there is no GPU."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)

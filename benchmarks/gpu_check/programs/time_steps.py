@@ -1,4 +1,4 @@
-"""Times the heavy step by itself, each waited for, as one line of JSON."""
+"""Times the heavy step by itself, waiting for each one, and prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS, BATCH = 30, 8
 
 
 def main() -> None:
-    """Median seconds of a step that is waited for, and of dispatching one."""
+    """Prints the median seconds of a step that is waited for, and of dispatching one."""
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     spec = (

@@ -25,7 +25,7 @@ NS_PER_S = 1e9
 
 
 def main(ahead: int) -> None:
-    """Steps as a trial takes them, `ahead` batches on the device; 0 copies with the step."""
+    """Runs steps as a trial does, with `ahead` batches on the device; with 0 each step copies."""
     select_device("auto")
     pipeline = Images()
     config = PipelineConfig(
@@ -64,7 +64,7 @@ def main(ahead: int) -> None:
 
 
 def spans(folder: Path) -> tuple[list[Span], list[Span]]:
-    """When the device copied from the host and when it computed, in seconds."""
+    """The spans, in seconds, in which the device copied from the host and in which it computed."""
     copies: list[Span] = []
     kernels: list[Span] = []
     for name, begin, end in device_events(folder):
@@ -76,7 +76,7 @@ def spans(folder: Path) -> tuple[list[Span], list[Span]]:
 
 
 def device_events(folder: Path) -> Iterator[tuple[str, float, float]]:
-    """Name, begin and end of each event on a stream of a device, from the profiler's files."""
+    """Name, begin and end, in seconds, of each event on a device's streams in the profile."""
     for file in folder.rglob("*.xplane.pb"):
         space = xplane_pb2.XSpace.FromString(file.read_bytes())
         for plane in space.planes:
