@@ -1,4 +1,4 @@
-"""Fixtures: one fork server for all tests that start real trials."""
+"""Shared fixtures, among them one fork server for all tests that start real trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The files of built-in pipelines are made in a folder of this session, before any server."""
+    """Puts the files of built-in pipelines in a session folder, before a server inherits it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFETCH_TUNING_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -29,7 +29,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _trials_may_save_their_coverage() -> Iterator[None]:
-    """Under `make coverage` a trial that has answered is killed once it has written its own."""
+    """Under `make coverage`, a trial that has answered may write its coverage before it is killed.
+
+    Otherwise the runner would kill it at once, and every trial's coverage would be lost.
+    """
     if "coverage" not in sys.modules:
         yield
         return
@@ -53,14 +56,14 @@ def runner(_own_cache: None) -> Iterator[TrialRunner]:
 
 @pytest.fixture(autouse=True)
 def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`tests.planted.pipelines:Name` is importable from here, and no outer store is written to."""
+    """Makes `tests.planted.pipelines:Name` importable, and keeps tests out of an outer store."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser's program; without one the test is skipped, or fails where one is required."""
+    """The browser's program. Without one, the test is skipped, or fails if one is required."""
     if CHROMIUM is None and os.environ.get("REQUIRE_CHROMIUM") == "1":
         pytest.fail("REQUIRE_CHROMIUM=1, but there is no Chromium on the PATH")
     if CHROMIUM is None:

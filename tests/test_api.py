@@ -1,4 +1,4 @@
-"""Tuning from Python, and the file to start from."""
+"""Tuning from Python, and the starter file that `prefetch-tune new` writes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_keywords_are_the_options_that_there_are() -> None:
 def test_the_starter_is_a_pipeline_under_its_own_name(folder: Path) -> None:
     done = prefetch_tune(folder, "new", "my_rows.py")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "my_rows.py is there; tune it with: prefetch-tune tune my_rows:MyRows\n"
+    assert done.stdout == "wrote my_rows.py; tune it with: prefetch-tune tune my_rows:MyRows\n"
 
     listed = prefetch_tune(folder, "pipelines", "my_rows:MyRows")
     assert listed.returncode == 0, listed.stderr
@@ -90,9 +90,9 @@ def test_the_starter_is_a_pipeline_under_its_own_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("there.py", "'there.py' is there already; choose another name"),
-        ("my-rows.py", "'my-rows.py' is no module: give a name like my_pipeline.py"),
-        ("rows.txt", "'rows.txt' is no module"),
+        ("there.py", "'there.py' already exists; choose another name"),
+        ("my-rows.py", "'my-rows.py' isn't a Python module name: choose one like my_pipeline.py"),
+        ("rows.txt", "'rows.txt' isn't a Python module name"),
         ("nowhere/rows.py", "cannot write 'nowhere/rows.py': No such file or directory"),
     ],
 )

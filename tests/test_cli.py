@@ -1,4 +1,4 @@
-"""Misuse, as a person meets it: one line, exit code 2, and nothing written."""
+"""Misuse as a user meets it: one line, exit code 2, and nothing written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-c", "from prefetch_tuning.experiments.cli import ru
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left behind."""
+    """A command's exit code and what it printed."""
 
     returncode: int
     stdout: str
@@ -34,7 +34,7 @@ class Done:
 
 
 def prefetch_tune(folder: Path, *arguments: str) -> Done:
-    """The command in this process, which has imported what a new one would wait seconds for."""
+    """Runs the command in this process: a new one would import for seconds."""
     out, err = io.StringIO(), io.StringIO()
     environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     with (
@@ -70,12 +70,12 @@ def prefetch_tune(folder: Path, *arguments: str) -> Done:
         ),
         (
             ["--mixed-precision", "simple"],
-            "--mixed-precision: must be float16 or bfloat16, not 'simple'; pipelines go before it",
+            "--mixed-precision: must be float16 or bfloat16, not 'simple'; put pipelines before it",
         ),
         (["simple:S,precision=half"], "mixed precision must be float16 or bfloat16, not 'half'"),
         (["my shards:Shards"], "'my shards:Shards' is not of the form module:attribute"),
-        (["simple", "--storage", "results.db"], "'results.db' is no address"),
-        # These are found by a process of their own, before anything is made.
+        (["simple", "--storage", "results.db"], "'results.db' isn't an address"),
+        # A separate process finds these, before anything is written.
         (["no_such_module:Mine"], "cannot import 'no_such_module'"),
         (
             ["tests.planted.pipelines:WrongShape"],
@@ -109,7 +109,7 @@ def test_an_unwritable_store_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_program_itself_says_no_more_than_that(tmp_path: Path) -> None:
-    """In a process of its own, as a person starts it."""
+    """In a separate process, as a user starts it."""
     done = subprocess.run(
         [*COMMAND, "tune", "imgae"],
         cwd=tmp_path,
@@ -129,7 +129,7 @@ def test_the_program_itself_says_no_more_than_that(tmp_path: Path) -> None:
 def test_a_gpu_that_the_environment_hides_is_not_called_missing(
     tmp_path: Path, hidden: str
 ) -> None:
-    """In a process of its own: what hides the GPU must be there before TensorFlow is imported."""
+    """In a separate process: the GPU must be hidden before TensorFlow is imported."""
     done = subprocess.run(
         [*COMMAND, "tune", "simple", "--device", "gpu"],
         cwd=tmp_path,
@@ -180,7 +180,7 @@ def test_keras_runs_on_tensorflow_unless_told_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setenv("KERAS_BACKEND", "")  # which Keras takes for none, too
+    monkeypatch.setenv("KERAS_BACKEND", "")  # Keras ignores an empty value
     if content is not None:
         (tmp_path / "keras.json").write_text(content)
 

@@ -1,6 +1,6 @@
-"""The command as a person runs it, on real pipelines, read back from MLflow and Optuna.
+"""Runs the command as a user does, on real pipelines, and reads MLflow and Optuna back.
 
-Without the confirmation, which takes minutes by itself: `test_tuning.py` has that.
+The confirmation is left out, because it takes minutes by itself. `test_tuning.py` covers it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.conftest import ROOT
 from tests.test_cli import COMMAND
 
 SHORT = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-# A shell without job control starts what runs in its background with Ctrl-C ignored, and so all
-# that this starts in turn: `make test &` was such a case. In a terminal the foreground has it.
+# A shell without job control starts background jobs with Ctrl-C ignored, and their children inherit
+# that: `make test &` was such a case. A program in the foreground of a terminal gets Ctrl-C.
 IN_FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 PROGRAM = [*COMMAND[:-1], IN_FOREGROUND + COMMAND[-1]]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command in a session of its own, as a terminal would start it; `communicate` ends it."""
+    """Starts the command in its own session, as a terminal would; `communicate` waits for it."""
     return subprocess.Popen(
         [*PROGRAM, "tune", *arguments, "--no-confirm", "--device", "cpu", "--json", "results.json"],
         cwd=folder,
@@ -62,9 +62,9 @@ def of_kind(found: list[Run], kind: str) -> list[Run]:
 
 
 def trials(folder: Path, study: str) -> int:
-    """How many trials a study has begun; 0 while there is no such study.
+    """How many trials a study has begun; 0 until the study exists.
 
-    Read past Optuna, which would make the tables of a database that it finds empty.
+    It is read without Optuna, which would create its tables in a database that it finds empty.
     """
     query = (
         "SELECT COUNT(*) FROM trials JOIN studies USING (study_id) "
@@ -97,7 +97,7 @@ def running_trial(main: int) -> psutil.Process | None:
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which two pipelines were tuned, once for all tests that only read."""
+    """A folder in which two pipelines were tuned, shared by the tests that only read it."""
     folder = tmp_path_factory.mktemp("tuned")
     process = start(
         folder, "simple", "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "e2e"
@@ -182,7 +182,7 @@ def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
 @pytest.mark.slow
 def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
-    # Not the inspection, which comes before the study.
+    # The inspection before the study has a process too, and that isn't the one to kill.
     wait_for(lambda: trials(tmp_path, "k"))
     wait_for(lambda: running_trial(process.pid)).kill()
     _, err = process.communicate(timeout=120)
@@ -217,7 +217,7 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    # So many that none of them can be the last one before the signal comes, however busy the host.
+    # So many trials that the study cannot end before the signal comes, however busy the host is.
     many = ("--trials", "500", "--study", "c")
     process = start(tmp_path, "tests.planted.pipelines:Mapped", *many)
     wait_for(lambda: trials(tmp_path, "c") >= 2)

@@ -1,4 +1,4 @@
-"""The way back into a person's own code: a configuration by run, by pipeline, or from a file."""
+"""Loads a configuration into the user's own code: by run, by pipeline, or from a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEGAN = 1_700_000_000.0
 
 
 class Kept:
-    """A folder with one study that recommends CONFIG, after one that recommends nothing."""
+    """A folder with a study that recommends CONFIG, and a later one that recommends nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,8 +93,8 @@ def test_a_study_that_recommends_nothing_has_no_configuration(here: Kept) -> Non
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("rm -rf /", "holds no JSON"),
-        ("[1]", "holds no configuration"),
+        ("rm -rf /", "does not contain JSON"),
+        ("[1]", "does not contain a configuration"),
         (json.dumps({**CONFIG.to_params(), "batch_size": 0}), "batch_size: Input should be"),
         (json.dumps({**CONFIG.to_params(), "shell": "true"}), "shell: Extra inputs"),
     ],

@@ -1,4 +1,4 @@
-"""What users import: every name is there, typed, and costs nothing until it is asked for."""
+"""The names that users import: each exists, is typed, and costs nothing until it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel, installed elsewhere, beside a user's own folders of the floors' names."""
+"""Uses the wheel, installed elsewhere, beside a user's folders that have the floors' names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = ("experiments", "objectives", "pipelines")
-# What a checkout has beside its sources.
+# What a checkout contains besides its sources.
 NO_SOURCES = (".venv", ".git", "mlruns", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 ROWS = """
 import numpy as np
@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel's files; before the checkout's on the path."""
+    """A folder with the wheel's files, which come before the checkout's on the path."""
     folder = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as files:
         files.extractall(folder)
@@ -58,7 +58,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
-    """A user's repository, whose folders are called like the floors."""
+    """A user's repository with folders that have the floors' names."""
     for name in FLOORS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("" if name == "pipelines" else OWN)

@@ -1,4 +1,4 @@
-"""What users write, for mypy to check against the wheel; nothing runs it."""
+"""Code as users write it, for mypy to check against the wheel. Nothing runs it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -41,4 +41,5 @@ def best_of(name: str) -> PipelineConfig:
 
 
 dataset = build_dataset(load("rows:Rows"), best_of("rows:Rows"))
+# mypy --strict reports this ignore as unused unless it rejects the argument's type.
 wrong = tune("rows:Rows", trials="twelve")  # type: ignore[arg-type]

@@ -54,10 +54,10 @@ def test_generator_map_and_model_become_one_pipeline() -> None:
     ("name", "message"),
     [
         ("mixed", r"no common type: float64\[3, 3\], float64\[3\]"),
-        ("restless", "element 1 has another structure than the first; write a class"),
-        ("objects", "nothing that TensorFlow could hold"),
+        ("restless", "element 1 differs in structure from the first; write a class"),
+        ("objects", "TensorFlow cannot hold one of its elements"),
         ("nothing", "ended without yielding an element"),
-        ("demanding", "demanding cannot be called with nothing but a seed: .*'path'"),
+        ("demanding", "demanding cannot be called with only a seed: .*'path'"),
     ],
 )
 def test_what_cannot_be_described_is_one_line(name: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Mixed precision and XLA: that the model of any pipeline really has them."""
+"""Checks that mixed precision and XLA reach the model of any pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOTH = ",precision=bfloat16,jit=true"
 
 @pytest.fixture(autouse=True)
 def policy() -> Iterator[None]:
-    """The process of a trial ends; this one goes on."""
+    """Restores the global policy: a trial's process ends with it, but this process continues."""
     before = keras.mixed_precision.global_policy()
     yield
     keras.mixed_precision.set_global_policy(before)
@@ -104,7 +104,7 @@ class Eager(planted.Mapped):
 
 
 class NoXla(planted.Mapped):
-    """A model with a layer that XLA does not take."""
+    """A model with a layer that XLA can't compile."""
 
     def build_model(self) -> Any:
         model = super().build_model()
@@ -113,7 +113,8 @@ class NoXla(planted.Mapped):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("Eager", "run_eagerly=True, so there is no graph"), ("NoXla", "a layer")]
+    ("name", "message"),
+    [("Eager", "run_eagerly=True, so there is no graph"), ("NoXla", "one of its layers")],
 )
 def test_a_model_that_xla_cannot_compile_is_refused(name: str, message: str) -> None:
     pipeline = catalog.load(f"tests.adapters.test_model_options:{name},jit=true")

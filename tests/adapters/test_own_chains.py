@@ -1,4 +1,4 @@
-"""Functions that build their own dataset and PyDatasets, measured as they are."""
+"""Functions that build their own dataset, and PyDatasets: both are measured as they are."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_short_batches_count_as_what_they_hold(runner: TrialRunner) -> None:
 
     found = measured(runner, "tests.planted.chains:make_dataset,step=1ms", config)
 
-    # Ten rows an epoch: every batch of 32 holds ten.
+    # An epoch has 10 rows, so each batch of 32 has only 10.
     steps = found.steps_per_s
     assert found.examples_per_s == pytest.approx(10 * steps, rel=1e-3)
 
@@ -70,14 +70,14 @@ def test_short_batches_count_as_what_they_hold(runner: TrialRunner) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("tests.planted.chains:deaf,step=1ms", "asked for batches of 2 it gave one of 8"),
+        ("tests.planted.chains:deaf,step=1ms", "gave a batch of 8 when asked for batches of 2"),
         ("tests.planted.chains:no_dataset,step=1ms", "must return a tf.data.Dataset"),
         ("tests.planted.chains:make_dataset", "give --model"),
         (
             "tests.planted.chains:make_dataset,map=tests.planted.chains:rows,step=1ms",
             "leave out --map",
         ),
-        ("tests.planted.chains:NeedsArguments,step=1ms", "named as an instance"),
+        ("tests.planted.chains:NeedsArguments,step=1ms", "name that as module:instance"),
         ("tests.planted.chains:Waiting", "give --model"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_py_dataset_gives_its_batches_in_order_epoch_after_epoch(config: Pipel
 
 
 def test_autotune_on_kerass_own_queue_is_measured(runner: TrialRunner) -> None:
-    """Keras keeps tf.data's AUTOTUNE off there, so that there are no choices to read."""
+    """Keras switches tf.data's AUTOTUNE off for its own queue, so there are no choices to read."""
     config = PipelineConfig.autotune(8, workers=3, max_queue_size=4)
     found = measured(runner, WAITING, config)
 
@@ -137,7 +137,7 @@ def test_workers_hide_the_waiting_of_a_py_dataset(runner: TrialRunner) -> None:
     one = measured(runner, WAITING_LONG, plain)
     four = measured(runner, WAITING_LONG, plain.model_copy(update={"workers": 4}))
 
-    # Four reads of 20 ms at once instead of one after the other: planted, and far from noise.
+    # Planted: 4 reads of 20 ms wait at once, not one after another. The speed-up is far from noise.
     assert four.examples_per_s / one.examples_per_s > 2
 
 

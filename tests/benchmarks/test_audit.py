@@ -1,4 +1,4 @@
-"""The audit: when a line holds, fails or is undecided, and what becomes of it."""
+"""The audit: when a line holds, fails or is undecided, and what the audit does with it."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def estimate(low: float, value: float, high: float) -> Estimate:
     ("found", "state"),
     [
         (estimate(0.95, 1.0, 1.05), "holds"),
-        (estimate(0.85, 0.90, 0.95), "holds"),  # the bound itself is enough
-        (estimate(0.80, 0.92, 1.00), "holds"),  # the interval does not exclude it
+        (estimate(0.85, 0.90, 0.95), "holds"),  # an estimate at the bound is enough
+        (estimate(0.80, 0.92, 1.00), "holds"),  # the interval may reach below the bound
         (estimate(0.80, 0.89, 0.95), "undecided"),
-        (estimate(0.80, 0.85, 0.90), "undecided"),  # it reaches to the bound
+        (estimate(0.80, 0.85, 0.90), "undecided"),  # the interval still touches the bound
         (estimate(0.80, 0.85, 0.89), "fails"),
         (Estimate(0.1, UNKNOWN), "undecided"),
     ],
@@ -144,7 +144,7 @@ def test_an_interval_is_widened_by_the_normal_quantiles() -> None:
 def test_the_spread_of_five_is_hardly_known() -> None:
     found = judging.spread([100.0, 110.0, 90.0, 105.0, 95.0])
     assert found.value == pytest.approx(0.0791, abs=1e-4)
-    # chi2(4) has its 0.5 % and 99.5 % quantiles at 0.207 and 14.86.
+    # The 0.5 % and 99.5 % quantiles of chi2(4) are 0.207 and 14.86.
     assert found.interval.low == pytest.approx(found.value * math.sqrt(4 / 14.860), rel=1e-3)
     assert found.interval.high == pytest.approx(found.value * math.sqrt(4 / 0.20699), rel=1e-3)
 
@@ -159,7 +159,7 @@ def test_a_part_is_registered_once() -> None:
 
 
 def test_the_audits_have_their_parts() -> None:
-    # In a set: another test module may have imported them in another order.
+    # A set, because another test module may have imported the parts in another order.
     short = {p.name for p in command.chosen(full=False, names=None)}
     full = {p.name for p in command.chosen(full=True, names=None)}
     limits = ["known_step", "known_generator", "wasteful_map"]
@@ -175,7 +175,7 @@ def test_the_audits_have_their_parts() -> None:
 
 
 class AuditRunner(FakeRunner):
-    """Measures by the number of map calls, and diagnoses without a process."""
+    """Gives each trial a rate by its number of map calls, and diagnoses without a process."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -393,7 +393,7 @@ def test_a_part_of_a_table_is_not_written(capsys: pytest.CaptureFixture[str]) ->
 def test_studies_are_kept_under_an_absolute_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """MLflow takes no other for artifacts, and the journal's folder is relative to the checkout."""
+    """MLflow needs absolute artifact paths; the journal's folder is relative to the checkout."""
     stores: list[Store] = []
 
     class Nothing:

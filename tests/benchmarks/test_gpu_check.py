@@ -1,4 +1,4 @@
-"""The checks of `make gpu-check`, against stand-ins for NVML, the trials and the programs."""
+"""The checks of `make gpu-check`, run on stand-ins for NVML, the trials and the programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Answer = Measurement | TrialFailure
 
 
 class Trials(TrialRunner):
-    """Answers each trial by its spec, without a process."""
+    """Answers each trial from its spec, without a process."""
 
     def __init__(self, answer: Callable[[TrialSpec], Answer], step_s: float = 0.025) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_a_step_is_the_same_in_a_window_and_alone() -> None:
 
 
 def test_utilisation_is_held_against_nvml_and_against_a_sleep() -> None:
-    """A step of 25 ms; the slow rows make a batch in 50 ms, and NVML sees the device half busy."""
+    """Planted: a 25 ms step, slow rows at 50 ms per batch, and an NVML that says half busy."""
     rates = {"slow_rows": 8 / 0.05, "quick_rows": 8 / 0.025}
 
     def answer(spec: TrialSpec) -> Answer:
@@ -119,7 +119,7 @@ def test_utilisation_is_held_against_nvml_and_against_a_sleep() -> None:
     nvml.percents = [50]
     lines = timing.utilisation(ground(answer, nvml))
 
-    # NVML's half is right for the slow rows only; a sleep of the same length predicts both.
+    # NVML's 50 % is right for the slow rows only. A sleep of the same length predicts both.
     assert states(lines) in (
         ["holds", "holds", "fails", "holds"],
         ["fails", "holds", "fails", "holds"],
@@ -190,7 +190,7 @@ def test_memory_that_stays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nvml_and_tensorflow_agree_on_memory(
     seen_mib: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A context of 500 MiB, and a step of 1 GiB by TensorFlow's own count."""
+    """Planted: a context of 500 MiB, and a step of 1 GiB by TensorFlow's own count."""
     monkeypatch.setattr(memory, "context_only", contextlib.nullcontext)
     nvml = FakeNvml()
     nvml.used_mib = [600.0, 1_100.0, 600.0]
@@ -199,7 +199,7 @@ def test_nvml_and_tensorflow_agree_on_memory(
 
 
 def study(sizes: list[int], *, diagnosed: bool = True) -> StudyRecord:
-    """A record whose trials had these batch sizes, all measured."""
+    """A record with one measured trial per batch size."""
     record = report_records.full()
     measured = next(row for row in record.trials if row.measured is not None)
     trials = [
@@ -267,7 +267,7 @@ def test_a_driver_that_tells_no_reasons_is_not_taken_for_one_that_has_none() -> 
     lines = failures.clocks(ground(lambda spec: on_gpu(gpu=seen), silent))
 
     assert states(lines) == ["fails"]
-    assert "not told by the driver" in lines[0].measured
+    assert "not reported by the driver" in lines[0].measured
 
 
 def test_what_fails_is_a_line_and_the_others_go_on() -> None:
@@ -304,7 +304,7 @@ def test_a_program_that_ends_badly_says_why() -> None:
 
 
 def checked(name: str, date: str = "2026-11-26", **states: str) -> Checked:
-    """A check of this name with a line per keyword, named after it and in that state."""
+    """A check with this name and one line per keyword, which gives the line's name and state."""
     lines = [
         {"name": line, "planted": "p", "expected": "e", "measured": "m", "state": state}
         for line, state in states.items()

@@ -1,4 +1,4 @@
-"""The grid: which points, what is measured beside what, and that nothing is measured twice."""
+"""The grid: its points, what is measured beside each, and that nothing is measured twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Opener = Callable[[Path], Journal]
 
 @pytest.fixture
 def opened() -> Iterator[Opener]:
-    """Opens journals that are closed when the test ends, and at once where another is to follow."""
+    """Opens journals, each only after the last is closed, since an open journal is locked."""
     journals: list[Journal] = []
 
     def open_journal(path: Path) -> Journal:
@@ -57,7 +57,7 @@ def opened() -> Iterator[Opener]:
 
 
 class Rates(FakeRunner):
-    """Each trial reaches what `rate` says of its configuration; the host is `slow` times slower."""
+    """Gives each trial the rate that `rate` says, on a host that is `slow` times slower."""
 
     def __init__(self, fails: PipelineConfig | None = None) -> None:
         super().__init__([])
@@ -130,7 +130,7 @@ def test_points_are_ranked_by_the_ratio_to_what_was_beside_them(
 ) -> None:
     class Drifting(Rates):
         def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
-            self.slow *= 1.1  # the last point is twenty times slower than the first
+            self.slow *= 1.1  # the last trial is about 20x slower than the first
             return super().measure(spec)
 
     ranked = grid(Drifting(), opened(tmp_path / "grid.jsonl")).points()
@@ -185,7 +185,7 @@ def test_a_failed_trial_is_written_down_and_left_out(tmp_path: Path, opened: Ope
 
 def test_a_reference_that_fails_once_leaves_the_other(tmp_path: Path, opened: Opener) -> None:
     ranked = grid(Rates(fails=reference(SMALL)), opened(tmp_path / "none.jsonl")).points()
-    assert ranked == []  # nothing to hold them against
+    assert ranked == []  # there is nothing to compare them with
 
 
 def test_a_line_of_another_configuration_is_not_taken(tmp_path: Path, opened: Opener) -> None:
@@ -224,7 +224,7 @@ def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"points \(points was 16, is 17\); move it away") as no:
         Journal(path, {**PINNED, "points": 17})
     assert "\n" not in str(no.value)
-    with Journal(path, PINNED):  # nothing is held open
+    with Journal(path, PINNED):  # the refused journal left nothing open
         pass
 
 
@@ -240,7 +240,7 @@ def test_what_is_not_pinned_may_differ(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(JournalError, match="no file of measurements"):
+    with pytest.raises(JournalError, match="isn't a file of measurements"):
         Journal(path, PINNED)
     assert path.read_text(encoding="utf-8") == text
 

@@ -1,4 +1,4 @@
-"""The results of all built-in pipelines: what their document says."""
+"""The document on the results of all built-in pipelines: what it says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def speedup(candidate: str, baseline: str, ratio: float) -> Speedup:
 
 
 def rounds(ratio: float, spread: float = 0.01) -> list[Rates]:
-    """Fresh rounds in which AUTOTUNE wanders and the ratio to it varies by `spread`."""
+    """Fresh rounds in which AUTOTUNE's rate drifts and the ratio to it varies by `spread`."""
     found = []
     for number in range(ROUNDS):
         autotune = 1_000.0 + 10.0 * number
@@ -44,7 +44,7 @@ def named(record: StudyRecord, name: str) -> StudyRecord:
 
 
 def with_structure() -> StudyRecord:
-    """The full record with the two candidates that tell structure and settings apart."""
+    """The full record with the two candidates that separate structure from settings."""
     record = report_records.full()
     autotune = found(record, AUTOTUNE)
     assert autotune is not None
@@ -125,7 +125,7 @@ def test_every_record_makes_a_whole_document_and_a_plot(
     tables = [line for line in lines if line.startswith("|")]
     assert len(tables) >= 12
     assert not any("None" in line or "nan" in line for line in lines)
-    # Every row has the columns of its heading.
+    # A row with more or fewer columns than its heading would break the table.
     for above, below in pairwise(lines):
         if above.startswith("|") and below.startswith("|"):
             assert above.count("|") == below.count("|")
@@ -140,7 +140,7 @@ def test_only_an_interval_wholly_below_one_is_slower() -> None:
     near = Outcome(report_records.full(), rounds(0.99, spread=0.05))
     met = aim_about("no recommendation slower", [near])
     assert met.startswith("- met: ")
-    assert "least lower end of a ratio is 0.9" in met
+    assert "the lowest interval begins at 0.9" in met
     failed = aim_about(
         "no recommendation slower", [near, Outcome(report_records.full(), rounds(0.8))]
     )
@@ -187,7 +187,7 @@ def test_smaller_claims_are_listed_with_old_and_new() -> None:
     fraction = simple.result.fraction
     assert fraction is not None
     assert "since version 0.1" in lines[0]
-    assert "no longer made of the one that it judges" in lines[1]
+    assert "was computed from the configuration that it judged" in lines[1]
     assert "| simple | over AUTOTUNE | 75x (63x to 78x) | 50x (" in "\n".join(lines)
     listed = any("of its limit | 73 %" in line for line in lines)
     assert listed == (fraction.share < 0.73)

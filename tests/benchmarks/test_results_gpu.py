@@ -1,4 +1,4 @@
-"""docs/results-gpu.md: of a made-up study, and what the command says without a GPU."""
+"""docs/results-gpu.md for a made-up study, and what the command says without a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def round_of(autotune: float) -> Round:
 
 
 def test_utilisation_is_paired_within_rounds() -> None:
-    """The step makes 4,000/s in the first round and 2,000/s in the second."""
+    """Planted: the step alone reaches 4,000/s in the first round and 2,000/s in the second."""
     slower = LIMIT_TERMS.model_copy(update={"step_examples_per_s": 2_000.0})
     kept: list[Round] = [round_of(1_000.0), round_of(500.0), {}]
 

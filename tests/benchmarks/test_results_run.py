@@ -1,4 +1,4 @@
-"""The results of all built-in pipelines: what is measured, and how a run goes on."""
+"""The results of all built-in pipelines: what is measured, and how a run resumes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORE = Store("", "", None, None)
 
 
 class Runner(FakeRunner):
-    """Every configuration reaches the same rate; starts no process, and counts what it measures."""
+    """Gives every configuration the same rate, starts no process, and counts what it measures."""
 
     measured: ClassVar[list[PipelineConfig]] = []
     stop_after: ClassVar[int | None] = None
@@ -51,7 +51,7 @@ class Runner(FakeRunner):
 
 @pytest.fixture
 def studies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Tuning without measuring: the studies that were asked for."""
+    """Replaces tuning with a stand-in that measures nothing; gives the studies asked for."""
     asked: list[str] = []
 
     def tune(pipeline: str, *, study: str, **options: object) -> Tuned:
@@ -79,7 +79,7 @@ def test_a_run_goes_on_where_it_stopped(
             outcome = outcome_of("run", "image", journal, STORE)
     assert studies == ["run-image"]
     assert len(Runner.measured) == 2 * ROUNDS
-    # One trial failed, is not run again, and takes its round out of the comparison.
+    # One trial failed. It isn't run again, and its round drops out of the comparison.
     assert len(outcome.fresh) == ROUNDS
     assert outcome.whole_rounds == ROUNDS - 1
     assert outcome.times == 1.0

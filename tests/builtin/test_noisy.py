@@ -20,7 +20,7 @@ from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 SEED = 3
-# More than two blocks, and divided by 2, 3 and 8.
+# More than two blocks, and divisible by 2, 3 and 8.
 COUNT = 2 * BLOCK + 16
 
 
@@ -74,5 +74,5 @@ def test_the_readings_are_uniform_with_noise() -> None:
 
     assert abs(scaled.mean()) < 0.02
     assert scaled.std() == pytest.approx(1.0, abs=0.02)
-    # Neighbouring samples have nothing in common.
+    # Neighbouring samples are independent.
     assert abs(np.corrcoef(readings[1:, 0], readings[:-1, 0])[0, 1]) < 0.05

@@ -1,4 +1,4 @@
-"""Pipelines that read real files: the cache they are made in, their elements and their shards."""
+"""Pipelines that read real files: the cache that holds them, their elements and their shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Realistic = JpegPipeline | TextPipeline
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for all tests of the pipelines: the files are made once."""
+    """A cache that all tests of the pipelines share, so the files are made once."""
     folder = tmp_path_factory.mktemp("filled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(cache.VARIABLE, str(folder))
@@ -49,7 +49,7 @@ def pipeline(request: pytest.FixtureRequest, cached: Path) -> Realistic:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that is not there yet."""
+    """A cache folder that doesn't exist yet."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -59,7 +59,7 @@ def write_one(folder: Path) -> None:
 
 
 def visible(folder: Path) -> list[str]:
-    """What lies in a cache, but for the lock files."""
+    """The names in a cache folder, without the lock files."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
@@ -246,7 +246,7 @@ def test_the_jpegs_are_real_ones(cached: Path) -> None:
 def test_jpegs_that_have_gone_are_noticed(empty: Path) -> None:
     made_once(jpeg.FOLDER, write_one)
 
-    with pytest.raises(PipelineError, match=r"holds 0 JPEG files instead of 3000; delete it"):
+    with pytest.raises(PipelineError, match=r"contains 0 JPEG files instead of 3000; delete it"):
         JpegPipeline().prepare()
 
 

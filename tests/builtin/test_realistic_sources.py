@@ -1,4 +1,4 @@
-"""Pipelines that read over HTTP and out of SQLite, and the batches of a `PyDataset`."""
+"""Pipelines that read over HTTP and from SQLite, and the batches of a `PyDataset`."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from prefetch_tuning.pipelines.source import PipelineError
 Realistic = RemotePipeline | TabularPipeline
 
 FORK = multiprocessing.get_context("fork")
-ROWS = 1_501  # more than a chunk, and divided by neither 2 nor 3
+ROWS = 1_501  # more than a chunk, and divisible by neither 2 nor 3
 FILES = 100
 ENDS_WITHIN_S = 10.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of this module's own, with fewer rows and files than a person's."""
+    """A separate cache for this module, with fewer rows and files than a user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(cache.VARIABLE, str(tmp_path_factory.mktemp("cache")))
         patch.delenv(LATENCY_VARIABLE, raising=False)
@@ -59,7 +59,7 @@ def _small_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick() -> RemotePipeline:
-    """A server without latency for the tests that do not look at the time."""
+    """A server without latency, for the tests that don't measure time."""
     return RemotePipeline(latency_ms=0.0)
 
 
@@ -73,7 +73,7 @@ def elements(pipeline: Realistic, count: int, seed: int = 0, **shard: int) -> li
 
 
 def servers() -> list[psutil.Process]:
-    """The object servers that this process has started and not ended."""
+    """The object servers that this process started and that haven't ended."""
     found = psutil.Process().children()
     return [child for child in found if "object_server.py" in " ".join(child.cmdline())]
 
@@ -87,7 +87,7 @@ def started(pipeline: RemotePipeline) -> psutil.Process:
 
 
 def ends(pid: int) -> bool:
-    """Whether a process ends soon; one that nobody has reaped yet has ended."""
+    """Whether a process ends soon. A zombie, which nobody has reaped yet, counts as ended."""
     deadline = time.monotonic() + ENDS_WITHIN_S
     while time.monotonic() < deadline:
         try:
@@ -143,7 +143,7 @@ def test_tensorflows_threads_may_ask_by_turns(pipeline: Realistic) -> None:
 
     for features, labels in build_dataset(pipeline, config, seed=1).take(4):
         assert features.shape == (16, *pipeline.element_spec[0].shape)
-        assert abs(float(tf.reduce_mean(features))) < 0.5  # scaled about zero
+        assert abs(float(tf.reduce_mean(features))) < 0.5  # scaled to a mean of about zero
         assert labels.dtype == tf.int32
 
 
@@ -162,7 +162,7 @@ def test_an_element_is_what_the_store_holds(
     monkeypatch.setattr(remote, "_read", noting)
     got = elements(quick, 5, shard_index=1, shard_count=3)
 
-    assert len(numbers) == len(set(numbers)) == 5  # and nothing of the other shards
+    assert len(numbers) == len(set(numbers)) == 5  # no object of another shard was read
     for number, (features, label) in zip(numbers, got, strict=True):
         assert [label, *features.ravel()] == list(make_object(number))
 
@@ -188,9 +188,9 @@ def test_reads_at_the_same_time_wait_at_the_same_time() -> None:
     pipeline = RemotePipeline(latency_ms=50.0)
     generators = [pipeline.generate(0, shard_index=i, shard_count=8) for i in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(next, generators))  # the server and the connections are there
+        list(threads.map(next, generators))  # starts the server, opens the connections
         took_s = []
-        for _ in range(3):  # somebody else may be busy here
+        for _ in range(3):  # another process may be busy: the fastest counts
             start_s = time.monotonic()
             list(threads.map(next, generators))
             took_s.append(time.monotonic() - start_s)
@@ -294,7 +294,7 @@ def test_copies_read_from_the_same_server(quick: RemotePipeline) -> None:
     assert digest(elements(pickled, 5)) == expected
     del pickled
     assert servers() == before
-    assert digest(elements(quick, 5)) == expected  # neither copy has ended it
+    assert digest(elements(quick, 5)) == expected  # neither copy has stopped the server
 
 
 def test_a_fork_that_drops_its_copy_leaves_the_server() -> None:
@@ -315,7 +315,7 @@ def start_and_wait(answers: Connection) -> None:
     pipeline = RemotePipeline(latency_ms=0.0)
     server = started(pipeline)
     elements(pipeline, 1)
-    fork = os.fork()  # outlives its parent, with all that it has inherited
+    fork = os.fork()  # outlives its parent and keeps all that it inherited
     if fork:
         answers.send((server.pid, fork))
     time.sleep(600.0)
@@ -337,7 +337,7 @@ def test_the_server_ends_with_a_parent_that_is_killed() -> None:
         assert psutil.Process(fork).is_running()
     finally:
         os.kill(fork, signal.SIGKILL)
-        parent.join(ENDS_WITHIN_S)  # not before the fork has closed what it would wait for
+        parent.join(ENDS_WITHIN_S)  # after the fork, which holds open the pipe that join waits for
 
 
 # The table

@@ -1,4 +1,4 @@
-"""The heavy pipelines: what their images and their model are, without a step that takes minutes."""
+"""The heavy pipelines: their images and model, without a training step, which takes minutes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_random_images_use_every_byte_and_can_be_changed() -> None:
     assert {picture.shape for picture in pictures} == {(SIDE, SIDE, 3)}
     assert np.unique(pictures[0]).size == 256
     assert not np.array_equal(pictures[0], pictures[1])
-    pictures[0][0, 0, 0] = 7  # as an array that NumPy drew itself
+    pictures[0][0, 0, 0] = 7  # writable, like an array that NumPy drew itself
 
 
 def test_the_files_are_larger_than_the_images_and_fit_into_their_strips() -> None:
@@ -41,7 +41,7 @@ def test_the_files_are_larger_than_the_images_and_fit_into_their_strips() -> Non
 def test_the_model_is_a_resnet_of_the_size_that_was_meant(model: keras.Model) -> None:
     kinds = [type(layer).__name__ for layer in model.layers]
 
-    # A stem, eight blocks of two, and three shortcuts beside those of another shape, one for width.
+    # A stem, 8 blocks of 2, and 4 projected shortcuts: 3 for a new size, 1 for a new width only.
     assert kinds.count("Conv2D") == 1 + 2 * 8 + 4
     assert kinds.count("BatchNormalization") == kinds.count("Conv2D")
     assert kinds.count("Add") == 8

@@ -1,4 +1,4 @@
-"""The chain, in this process: what comes out of it and what it runs under."""
+"""The chain, built in this process: the batches that it gives and the options it runs under."""
 
 from __future__ import annotations
 

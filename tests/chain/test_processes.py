@@ -1,4 +1,4 @@
-"""A generator in processes, and what can become of them."""
+"""A generator in processes, and what can go wrong with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TWO = PipelineConfig(batch_size=4, prefetch_buffer=0, map_parallelism=1, generat
 
 
 class Numbers(planted.Planted):
-    """The numbers from the seed on, and after so many of them a fault."""
+    """Yields the numbers from the seed on, each with its process id. Raises at `fails_at`."""
 
     name = "numbers"
     element_spec = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
@@ -44,7 +44,7 @@ class Numbers(planted.Planted):
 
 
 class Uneven(Numbers):
-    """Shards that are no strides of one stream, and of different lengths."""
+    """Has shards of different lengths that aren't strides of one stream."""
 
     def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
         for number in range(5 if shard_index == 0 else 2):

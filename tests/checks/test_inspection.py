@@ -1,4 +1,4 @@
-"""Every mistake in a pipeline is one line, found in a real process before anything is measured."""
+"""Every mistake in a pipeline gives one line, found in a real process before any measurement."""
 
 from __future__ import annotations
 

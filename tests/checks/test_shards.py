@@ -1,4 +1,4 @@
-"""A generator is run in processes only where its shards are together what it is as a whole."""
+"""A generator runs in processes only if its shards together are the same data as the whole."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_every_built_in_that_takes_shards_can_be_split(name: str) -> None:
 
 
 def test_copies_are_no_shards() -> None:
-    """Seen: thirty-two copies of the same data were recommended as 32x AUTOTUNE."""
+    """This has happened: 32 copies of the same data were recommended as 32x AUTOTUNE."""
     assert is_shardable(planted.CopiedShards())
     found = why_not_split(planted.CopiedShards(), 0, 4)
 
     assert found is not None
-    assert found.startswith("its shards together are other data than the whole generator's")
+    assert found.startswith("its shards together don't yield what the whole generator yields")
 
 
 def test_what_never_repeats_itself_cannot_be_compared() -> None:

@@ -1,4 +1,4 @@
-"""What is kept, as the command line and a search show it."""
+"""Stored studies and runs, as the command line and a search show them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPEC = TrialSpec(
 
 
 class Kept:
-    """A folder with a study near its limit that won, and one with a trial out of memory."""
+    """A folder with two studies: one won near its limit, the other has a trial out of memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

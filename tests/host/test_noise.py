@@ -1,4 +1,4 @@
-"""What is said of a disturbed host, with the system's files and counters made up."""
+"""Warnings about a disturbed host, from made-up system files and counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefetch_tuning.objectives.machine.cores import usable_cores, whole_cores
 
 @pytest.fixture(autouse=True)
 def quiet_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host that nothing disturbs; the returned folder stands for /sys/devices/system/cpu."""
+    """A host that nothing disturbs; its folder replaces /sys/devices/system/cpu and the cgroups."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
     monkeypatch.setattr(noise, "GOVERNORS", tmp_path)
     monkeypatch.setattr(cores, "MEMBERSHIP", tmp_path / "cgroup")
@@ -40,7 +40,7 @@ def test_frequency_scaling_is_named_with_its_cure(quiet_host: Path) -> None:
         (folder / "scaling_governor").write_text(governor + "\n")
 
     [warning] = noise.host_warnings(whole_cores())
-    assert "(governor powersave): cpupower frequency-set -g performance" in warning
+    assert "(governor powersave): run cpupower frequency-set -g performance" in warning
 
 
 def test_fewer_cores_than_asked_are_named(quiet_host: Path) -> None:
@@ -49,7 +49,7 @@ def test_fewer_cores_than_asked_are_named(quiet_host: Path) -> None:
 
     assert usable_cores() == 0.5
     [warning] = noise.host_warnings(2)
-    assert warning.startswith("only 0.5 of 2 cores are for this process")
+    assert warning.startswith("this process may use only 0.5 of 2 cores: ")
 
 
 def test_stolen_time_is_a_share_of_all_cores() -> None:

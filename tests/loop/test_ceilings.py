@@ -1,4 +1,4 @@
-"""What each half of the loop reaches alone, on real pipelines of known speed."""
+"""What each half of the loop reaches alone, measured on real pipelines of known speed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_autotunes_chain_is_measured_like_any_other(runner: TrialRunner) -> None
 
 
 def test_batches_that_lay_ready_are_not_free(runner: TrialRunner) -> None:
-    """A buffer of 64 batches is full behind a heavy step; the generator makes 200 elements/s."""
+    """Planted: a heavy step leaves 64 batches buffered; the generator makes 200 elements/s."""
     found = measured(runner, "costs:SlowHeavy", config(1, 64))
 
     assert found.ceilings is not None
@@ -77,7 +77,7 @@ def test_the_limits_generator_runs_alone(runner: TrialRunner) -> None:
 
 @pytest.mark.slow
 def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> None:
-    """A map that computes for half a millisecond, and the same on whole batches for nothing."""
+    """Planted: a map that computes for 0.5 ms, and one for whole batches that costs nothing."""
     one_by_one = terms(runner, "costs:Wasteful", 32, vectorized=False)
     in_batches = terms(runner, "costs:Wasteful", 32, vectorized=True)
 
@@ -87,7 +87,7 @@ def test_the_limits_map_is_the_cheapest_way_of_mapping(runner: TrialRunner) -> N
 
 @pytest.mark.slow
 def test_a_heavy_step_is_measured_alone(runner: TrialRunner) -> None:
-    """Against a trial of the same step behind a generator of nothing."""
+    """Compares it with a trial of the same step behind a generator that costs nothing."""
     found = measured(runner, "costs:HeavyModel", config(8, 4))
     alone = terms(runner, "costs:HeavyModel", 8, vectorized=False)
 
@@ -113,7 +113,7 @@ def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) 
     [(5, 8, 7), (8, 8, 8), (20, 8, 8), (0, 8, 2), (3, 0, 0)],
 )
 def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -> None:
-    """Batches that lie ready take 1 ms, others the 20 ms that they take in the loop."""
+    """Planted: batches that are ready take 1 ms, the others 20 ms as in the loop."""
     clock = FakeClock()
     left = ready
 
@@ -126,7 +126,7 @@ def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -
 
 
 def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
-    """Twelve batches lie ready at 1 ms each; the host is away for 30 ms during the third."""
+    """Planted: 12 batches are ready at 1 ms each, but the host pauses for 30 ms in the third."""
     clock = FakeClock()
     seconds = iter([0.001, 0.001, 0.031] + 9 * [0.001] + 8 * [0.02])
 

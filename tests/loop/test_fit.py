@@ -1,4 +1,4 @@
-"""What `model.fit` honours, in trials as users have them; each is a process of its own."""
+"""What `model.fit` honours, in trials like a user's, each in its own process."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_under_a_strategy_the_step_sees_the_same_batches(runner: TrialRunner) ->
 
     assert spread.digest == plain.digest
     assert spread.steps_per_s == pytest.approx(spread.examples_per_s / 8)
-    assert spread.loss == 1.5  # traced once for each replica, however many batches came
+    assert spread.loss == 1.5  # each replica is traced once, however many batches came
     assert spread.buffer_mib == plain.buffer_mib
 
 
 def test_autotunes_choices_are_not_read_under_a_strategy(runner: TrialRunner) -> None:
-    """The warm-up ends, and nothing claims to know what was chosen."""
+    """The warm-up ends, and the result doesn't claim to know what AUTOTUNE chose."""
     rule = StopRule.model_validate({**QUICK.model_dump(), "warmup_max_s": 1.0})
     autotune = {"config": PipelineConfig.autotune(8), "stop": rule, "ceilings": True}
 

@@ -1,4 +1,4 @@
-"""Rule 1, on a real pipeline: what a prefetch buffer held at the start is not throughput."""
+"""Nothing for free, on a real pipeline: batches buffered at the start are not throughput."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.planted.pipelines import Slow
 
 pytestmark = pytest.mark.timing
 
-# Twenty milliseconds a batch. With batches of a few, prefetch 1 really is slower than prefetch 64,
-# by a tenth: the generator cannot start on the next one before the step has taken the last, and
-# then both want the GIL.
+# A batch takes 20 ms. At only a few ms per batch, prefetch 1 really is a tenth slower than prefetch
+# 64: the generator can't start on the next batch before the step has taken the last one, and then
+# both want the GIL.
 SMALL = PipelineConfig(batch_size=4, prefetch_buffer=1, map_parallelism=1)
 LARGE = PipelineConfig(batch_size=4, prefetch_buffer=64, map_parallelism=1)
 
 
 def naive_rate(config: PipelineConfig, steps: int = 30) -> float:
-    """Examples/s as a quick script has it: trace the step on the first batch, then time 30."""
+    """Examples/s as a quick script measures it: traces on the first batch, then times 30 steps."""
     dataset = build_dataset(Slow(), config)
     feed = TrainingFeed(Slow().build_model(), dataset)
     feed.start()
     feed.trace(feed.next_batch())
-    time.sleep(1.0)  # a larger model's tracing, during which the buffer fills
+    time.sleep(1.0)  # stands in for tracing a larger model while the buffer fills
     begin = time.perf_counter()
     for _ in range(steps):
         feed.step(feed.next_batch())
@@ -48,9 +48,9 @@ def test_a_deep_buffer_does_not_make_a_slow_generator_fast(runner: TrialRunner, 
         results[config] = result
 
     small, large = results[SMALL], results[LARGE]
-    # A busy host changes by a fifth from trial to trial; the naive timing below is off by twice.
+    # A busy host's rate changes by a fifth between trials; the naive timing below is off by 2x.
     assert 1 / 1.5 < large.examples_per_s / small.examples_per_s < 1.5
-    # The generator sleeps 5 ms an element, so more than 200 elements/s cannot be true.
+    # The generator sleeps 5 ms per element, so a rate above 200 elements/s can't be true.
     assert large.examples_per_s < 200
     assert large.wait_fraction > 0.5
 

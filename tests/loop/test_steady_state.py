@@ -1,4 +1,4 @@
-"""Timing logic against a clock that only moves when the fake pipeline says so: exact, no sleep."""
+"""Timing logic on a clock that only the fake pipeline advances: exact, and without sleeping."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def window(rate: float, seconds: float = 0.1) -> Window:
 
 
 def test_a_constant_pipeline_is_measured_exactly() -> None:
-    # Powers of two, so that the fake clock's sums are exact: four steps fill a window.
+    # Powers of two, so the fake clock's sums are exact. Four steps fill a window.
     feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 3 / 128, step_s=1 / 128)
 
     state = run(feed, RULE.model_copy(update={"window_s": 1 / 8}))
@@ -48,7 +48,7 @@ def test_a_constant_pipeline_is_measured_exactly() -> None:
     assert all(w.examples == 4 * 32 and w.seconds == 1 / 8 for w in state.windows)
     assert all(w.wait_s / w.seconds == 3 / 4 for w in state.windows)
     assert percentiles_ms(state.step_s) == (31.25, 31.25)
-    # The CPU clock runs at twice the speed, over counted windows only.
+    # The CPU clock runs at twice the speed, and only counted windows add to it.
     assert state.cpu_s == 2.0 * RULE.min_windows / 8
 
 
@@ -64,7 +64,7 @@ def test_several_steps_to_an_execution_are_told_as_single_steps() -> None:
 
 
 def test_examples_and_seconds_come_from_the_same_window() -> None:
-    # 0.03 s a step: a window of 0.1 s takes four steps and 0.12 s, and says so.
+    # Planted: 0.03 s per step. A window of 0.1 s takes 4 steps and 0.12 s, and must say so.
     state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.03))
 
     assert {w.examples for w in state.windows} == {4 * 32}
@@ -88,25 +88,25 @@ def test_a_step_longer_than_a_window_still_gives_enough_windows() -> None:
 
 
 def test_batches_that_were_ready_at_the_start_are_not_counted() -> None:
-    # A full buffer of 40 batches, then 100 batches/s.
+    # Planted: a full buffer of 40 batches, then 100 batches/s.
     state = run(FakeFeed(FakeClock(), wait_s=lambda n, now: 0.001 if n < 40 else 0.01))
 
     assert mean_rate(state.windows) == pytest.approx(3_200.0)
 
 
 def test_a_rate_that_decays_is_measured_until_it_does_not() -> None:
-    # The buffer lasts well past the start-up and into the counted windows.
+    # Planted: the buffer lasts well past the start-up and into the counted windows.
     feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.001 if now < 0.8 else 0.01)
 
     state = run(feed)
 
     assert mean_rate(state.windows) == pytest.approx(3_200.0, rel=0.01)
     assert state.settled
-    assert state.startup_s > 0.5  # what was dropped counts as start-up
+    assert state.startup_s > 0.5  # dropped windows count as start-up
 
 
 def test_a_rate_that_never_settles_ends_and_says_so() -> None:
-    # Slower by a fifth every second, for ever.
+    # Planted: the wait grows by a fifth every second, for ever.
     feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.01 * 1.2**now)
 
     state = run(feed)
@@ -145,7 +145,7 @@ def test_autotune_is_warmed_up_until_its_choices_have_stood() -> None:
 
     state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
 
-    # Unchanged since half of the time: 8 s is the first moment at which 4 s was the last change.
+    # Settled means unchanged for half of the time. The last change was at 4 s, so that is at 8 s.
     assert 7.9 < state.startup_s < 8.5
 
 
@@ -168,8 +168,8 @@ def test_autotune_gets_its_warm_up_even_if_it_never_changes_its_mind() -> None:
 
 
 def test_autotune_that_cannot_be_read_is_warmed_up_until_its_rate_has_settled() -> None:
-    # Twice as fast from second 2 on: at 4 s that is all of the last half, and at 3.8 s all of it
-    # but so little that both its quarters are within the share.
+    # Planted: twice as fast from second 2 on. At 4 s, all of the last half is fast. At 3.8 s, so
+    # little of it is still slow that its two quarters agree within the share.
     feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.02 if now < 2.0 else 0.01)
     feed.choice = lambda now: UNREADABLE
 
@@ -203,7 +203,7 @@ def test_a_rate_settles_on_its_last_two_quarters() -> None:
 
     assert found(500, 700, 900, 950, 1_000, 1_000, 1_000, 1_040)
     assert not found(500, 700, 900, 950, 1_000, 1_000, 1_060, 1_060)
-    assert not found(500, 700, 900, 950, 1_000, 1_000, 940, 940)  # slower is no less unsettled
+    assert not found(500, 700, 900, 950, 1_000, 1_000, 940, 940)  # nor is a falling rate settled
     assert not found(1_000, 1_000, 1_000)  # too few to tell
 
 
@@ -232,7 +232,7 @@ def test_correlated_windows_carry_less_information() -> None:
         walk.append(0.8 * walk[-1] + value)
 
     assert effective_count(independent) > 300
-    # The theory for a lag-1 correlation of 0.8 says a ninth.
+    # The theory for a lag-1 correlation of 0.8 gives a ninth: (1 - 0.8) / (1 + 0.8).
     assert effective_count(walk) == pytest.approx(400 / 9, rel=0.4)
 
 

@@ -1,4 +1,4 @@
-"""The step as `model.fit` runs it: several to an execution, compiled, in float16, on replicas."""
+"""The step as `model.fit` runs it: several per execution, compiled, in float16, on replicas."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_execution_ends_early_with_the_batches() -> None:
 
 
 def test_the_next_batch_of_an_execution_is_fetched_while_a_step_runs() -> None:
-    """So it is in Keras' own loop. Here each step but the last waits until that has happened."""
+    """As in Keras' own loop. Each step but the last waits until the next batch is asked for."""
     asked = [threading.Event() for _ in range(4)]
     came: list[bool] = []
 
@@ -103,7 +103,7 @@ def test_the_next_batch_of_an_execution_is_fetched_while_a_step_runs() -> None:
     waiting = Waiting()
     waiting.compile(steps_per_execution=3, jit_compile=False)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=SPEC)
-    # Without them tf.data adds a prefetch, which asks for batches by itself.
+    # Without the pinned options, tf.data adds a prefetch, which asks for batches by itself.
     feed = TrainingFeed(waiting, dataset.with_options(pinned_options()))
     feed.start()
 
@@ -153,7 +153,7 @@ def mixed_float16() -> Iterator[None]:
 
 
 def test_in_mixed_precision_the_loss_is_read_unscaled(mixed_float16: None) -> None:
-    """The optimizer scales the loss by thousands; what is read and checked is the loss itself."""
+    """The optimizer scales the loss by thousands, but the unscaled loss is read and checked."""
     mixed = model([], jit_compile=False)
     keras.mixed_precision.set_global_policy("float32")
     plain = model([], jit_compile=False)
@@ -203,7 +203,7 @@ def test_xla_has_compiled_before_the_windows(tmp_path: Path) -> None:
         assert each["traced"] == each["later"]
         assert each["compiled"] > 0
         assert each["compiled later"] == 0
-        assert each["compiled for another shape"] > 0  # so the count counts
+        assert each["compiled for another shape"] > 0  # so compilations are counted
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_mirrored_step_is_traced_before_the_windows(
 ) -> None:
     found = mirrored[f"{data} {steps}"]
 
-    assert found["traced"] == found["later"] == [2, 1]  # each replica once, in one graph
+    assert found["traced"] == found["later"] == [2, 1]  # each replica is traced once, in one graph
     assert found["taken"] == [[8 * steps, steps]] * 2
 
 
@@ -241,7 +241,7 @@ def test_the_parts_of_a_batch_make_the_batch(mirrored: dict[str, Any], data: str
 @pytest.mark.slow
 def test_two_replicas_train_like_one_device(mirrored: dict[str, Any]) -> None:
     assert mirrored["loss"] == pytest.approx(mirrored["plain loss"], rel=1e-5)
-    assert mirrored["short"] == [8, 3]  # the examples of both parts
+    assert mirrored["short"] == [8, 3]  # the examples of both replicas' parts
 
 
 def test_a_last_batch_that_not_every_replica_has_a_part_of_is_stepped(
@@ -255,7 +255,7 @@ def test_a_last_batch_that_not_every_replica_has_a_part_of_is_stepped(
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_times_are_worked_out_by_the_processor(steps: int) -> None:
-    """A time that a GPU made would be read back only after all of its steps."""
+    """A time computed on a GPU could be read back only after all of its steps."""
     feed = started(model([], jit_compile=False, steps_per_execution=steps), batches(8, 8, 8, 8))
     assert feed._takes is not None
     graph = feed._takes.get_concrete_function(feed._iterator).graph
@@ -277,7 +277,7 @@ def test_times_are_worked_out_by_the_processor(steps: int) -> None:
 def test_batches_that_lie_on_the_device_are_trained_on_as_they_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The processor stands in for the GPU: the same weights as from the host, nothing skipped."""
+    """The CPU stands in for the GPU. Training gives the host's weights, so no batch is skipped."""
     dataset = batches(8, 8, 5, 8)
     ahead = dataset.apply(tf.data.experimental.prefetch_to_device("/CPU:0", 2))
     expected = weights_after(model([], jit_compile=False), dataset, calls=4)

@@ -1,4 +1,4 @@
-"""The step that takes its own batch, on real chains: what it waits, counts, trains and blames."""
+"""The step that takes its own batch, on real chains: waiting, counting, training and errors."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_first_batches_are_trained_on_and_told_apart(run_eagerly: bool) -> N
     for _ in SIZES:
         other.advance()
 
-    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last is a short one
+    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last batch is shorter
     assert len(one.first_batches) == 2
     assert one.loss == other.loss
 
@@ -115,7 +115,7 @@ def test_what_the_step_raises_is_blamed_on_it() -> None:
 
 
 def test_a_chain_that_keeps_autotune_off_has_no_choices() -> None:
-    """Keras switches it off for a PyDataset with workers; asking for its choices would raise."""
+    """Keras switches AUTOTUNE off for a PyDataset with workers; reading its choices would raise."""
     options = tf.data.Options()
     options.autotune.enabled = False
     found = [

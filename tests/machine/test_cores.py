@@ -1,4 +1,4 @@
-"""Cores within the quota of made-up control groups, v2 and v1."""
+"""Usable cores within the quotas of made-up control groups, v2 and v1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefetch_tuning.objectives.machine import cores
 
 @pytest.fixture
 def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for /sys/fs/cgroup, on a host whose affinity is two cores."""
+    """Stands in for /sys/fs/cgroup, on a host whose affinity is two cores."""
     monkeypatch.setattr(cores, "MEMBERSHIP", tmp_path / "cgroup")
     monkeypatch.setattr(cores, "MOUNT", tmp_path / "mount")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
@@ -48,7 +48,7 @@ def test_v2_takes_the_least_quota_up_to_the_root(mount: Path) -> None:
     group(mount, "", cpu_max="100000 100000")
 
     assert cores.usable_cores() == 0.5
-    assert cores.whole_cores() == 1  # never none
+    assert cores.whole_cores() == 1  # at least one
 
 
 def test_v2_another_groups_quota_is_not_ours(mount: Path) -> None:

@@ -1,4 +1,4 @@
-"""A trial that runs out of the GPU's memory: what it is called, and what the search makes of it."""
+"""Trials that run out of GPU memory: how they are classified, and what the search does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPEC = TrialSpec(
     config=PipelineConfig(batch_size=256, prefetch_buffer=1, map_parallelism=1),
 )
 SIZES = [64, 128, 256, 512]
-# From here on the GPU lacks memory.
+# The smallest batch size for which the planted GPU lacks memory.
 TOO_LARGE = 256
 
 
@@ -74,7 +74,7 @@ def test_the_words_for_it_are_found_on_whatever_line_they_stand(message: str) ->
     "message",
     [
         OOM.replace("device:GPU:0 by allocator GPU_0_bfc", "device:CPU:0 by allocator cpu"),
-        OOM.replace("GPU_0_bfc", "gpu_host_bfc"),  # pinned memory, which is the host's
+        OOM.replace("GPU_0_bfc", "gpu_host_bfc"),  # pinned memory belongs to the host
         "MemoryError: Unable to allocate 184. MiB for an array",
         "Matrix size-incompatible: In[0]: [4,3], In[1]: [4,3]",
         "CUDNN_STATUS_NOT_SUPPORTED",
@@ -103,7 +103,7 @@ def test_a_step_that_lacks_the_gpus_memory_says_so_in_its_own_words() -> None:
     internal = tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")
 
     assert failure(in_step(exhausted)) == LACKING
-    assert failure(exhausted) == LACKING  # a copy to the device, outside of the step
+    assert failure(exhausted) == LACKING  # a copy to the device, outside the step
     assert failure(internal).kind == "device_oom"
 
 
@@ -114,7 +114,7 @@ def test_the_hosts_memory_is_the_hosts() -> None:
     on_gpu = failure(tf.errors.ResourceExhaustedError(None, None, on_host))
     assert on_gpu.kind == "out_of_memory"
     assert failure(MemoryError("no room")).kind == "out_of_memory"
-    assert failure(xla, "cpu").kind == "out_of_memory"
+    assert failure(xla, "cpu").kind == "out_of_memory"  # XLA uses the same words on a CPU
     assert failure(xla).kind == "device_oom"
 
 
@@ -162,7 +162,7 @@ def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:
 
 
 class SmallGpu(FakeRunner):
-    """Lacks memory for large batches, and is the faster the larger they are."""
+    """Planted: larger batches are faster, but lack memory from `TOO_LARGE` on."""
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
         self.specs.append(spec)
@@ -172,7 +172,7 @@ class SmallGpu(FakeRunner):
 
 
 def searched(seed: int, trials: int) -> tuple[PipelineStudy, list[int]]:
-    """A study in memory, and the batch sizes that its trials had."""
+    """An in-memory study, and the batch sizes of its trials."""
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
     kept = optuna.create_study(direction="maximize", sampler=sampler)
     runner = SmallGpu([])
@@ -185,7 +185,7 @@ def searched(seed: int, trials: int) -> tuple[PipelineStudy, list[int]]:
 
 
 def test_the_sampler_learns_to_leave_such_batch_sizes_alone() -> None:
-    """Half of the sizes are too large. Told as failed, they got 67 % of the trials."""
+    """Half of the sizes are too large. When told as failed, they got 67 % of the trials."""
     chosen = [size for seed in range(6) for size in searched(seed, 32)[1][RANDOM_TRIALS:]]
 
     assert len(chosen) == 6 * 24

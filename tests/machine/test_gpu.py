@@ -1,4 +1,4 @@
-"""What is made of NVML's answers, and of the lack of them, with a stand-in for its module."""
+"""How NVML's answers, or their absence, are interpreted, with a stand-in for its module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answers(gpu: Gpu) -> dict[str, Any]:
         (None, 0),
         ("", None),
         ("-1", None),
-        ("-1,0", None),  # what follows an invalid one is hidden
+        ("-1,0", None),  # CUDA hides what follows an invalid index
         ("NoDevFiles", None),
         ("2", 2),
         (" 1 ,0", 1),
@@ -118,7 +118,7 @@ def test_without_the_library_or_a_driver_nothing_is_known(monkeypatch: pytest.Mo
 
     for gpu in (Gpu(environment={}), Gpu(fake, {})):
         with gpu:
-            gpu.open()  # asked for at every trial
+            gpu.open()  # every trial opens it
             assert not gpu.is_known
             assert set(answers(gpu).values()) == {None}
     assert fake.asked == ["nvmlInit"]

@@ -1,4 +1,4 @@
-"""What a watch keeps of the GPU while something runs, and that it never gets in the way."""
+"""What a watch records of the GPU while a block runs, and that it never disturbs the block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE_S = 20.0
 
 
 def watched(fake: FakeNvml, looks: int) -> GpuReadings | None:
-    """The readings of a block that ends once the watch has looked so often."""
+    """The readings of a block that ends once the watch has looked this many times."""
     enough = threading.Event()
     fake.on_look = lambda number: enough.set() if number == looks else None
     with Gpu(fake, {}) as gpu, GpuWatch(gpu, every_s=0.0) as watch:
@@ -32,7 +32,7 @@ def watched(fake: FakeNvml, looks: int) -> GpuReadings | None:
 
 def test_looks_come_to_means_medians_peaks_and_all_events() -> None:
     fake = FakeNvml()
-    fake.used_mib = [500.0, 900.0, 2_500.0, 700.0]  # the first before the trial
+    fake.used_mib = [500.0, 900.0, 2_500.0, 700.0]  # the first is from before the trial
     fake.percents = [0, 90, 60]
     fake.clocks_mhz = [345, 1_980, 1_755]
     fake.masks = [0x1, 0x4, 0x20]
@@ -160,7 +160,7 @@ def test_an_exception_of_the_trial_passes_through() -> None:
 
 
 class NoProcess(TrialRunner):
-    """Answers as a trial's process would, which says what it ran on."""
+    """Answers as a trial's process would, including the device that it ran on."""
 
     device = "gpu: H100"
 

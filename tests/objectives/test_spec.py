@@ -1,3 +1,5 @@
+"""Trial specs: what survives JSON and logged parameters, and what is refused as tampered with."""
+
 from __future__ import annotations
 
 import json
@@ -46,7 +48,7 @@ def test_refuses_what_is_no_json() -> None:
 
 
 def params(**changes: object) -> dict[str, object]:
-    """As MLflow gives them back: all of them strings."""
+    """The logged parameters as MLflow gives them back: all of them strings."""
     logged = {key: str(value) for key, value in SPEC.to_params().items()}
     return {key: value for key, value in {**logged, **changes}.items() if value is not None}
 

@@ -1,3 +1,5 @@
+"""Pipelines by name or target, and what must not be imported along with them."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""Configurations as logged parameters, and the errors about values out of range."""
+
 from __future__ import annotations
 
 import pytest
@@ -26,7 +28,7 @@ def test_survives_being_logged_as_strings(config: PipelineConfig) -> None:
         ({"batch_size": "os.system('x')"}, "got \"os.system('x')\""),
         ({"prefetch_buffer": -1}, "prefetch_buffer must be from 0 to 4096, not -1"),
         ({"map_parallelism": 0}, "map_parallelism must be from 1 to 1024, not 0"),
-        ({"map_parallelism": "auto"}, 'are "auto" together or not at all'),
+        ({"map_parallelism": "auto"}, 'must both be "auto", or neither'),
         ({"prefetch": 3}, "prefetch: Extra inputs are not permitted (got 3)"),
     ],
 )

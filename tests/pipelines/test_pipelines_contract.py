@@ -1,4 +1,4 @@
-"""What every registered pipeline must keep; a new one is in here by being registered."""
+"""The contract of every registered pipeline; registering a new one adds it to these tests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
-# The other one makes its batches itself: tests/adapters/test_own_chains.py.
+# keras_sequence makes its batches itself: tests/adapters/test_own_chains.py covers PyDatasets.
 GENERATORS = [name for name in catalog.names() if name != "keras_sequence"]
 GENERATORS += catalog.heavy_names()
-# Examples of a batch, and a network, for those whose step would take half a minute on a CPU.
+# The batch size and network for heavy pipelines, whose step would take half a minute on a CPU.
 FEW = 2
 SMALL = {"width": 4, "blocks": (1, 1)}
 

@@ -1,4 +1,4 @@
-"""Pipelines that version 0.1 wrote down, by the names of today."""
+"""Pipelines that version 0.1 recorded, under their current names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that names a pipeline: put together, taken apart, and kept by records."""
+"""The line that names a pipeline: how it is composed, parsed and recorded."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_file_stands_for_its_module(tmp_path: Path, monkeypatch: pytest.Monkey
     ("selector", "message"),
     [
         ("row.py:rows", r"there is no file 'row\.py' in .*here$"),
-        ("../out.py:rows", r"'\.\./out\.py' lies outside of .*; run this in its folder"),
+        ("../out.py:rows", r"'\.\./out\.py' is outside .*; run this command in the file's folder"),
         ("my-rows.py:rows", r"'my-rows\.py' cannot be imported: its path has a part"),
     ],
 )

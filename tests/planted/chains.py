@@ -1,4 +1,4 @@
-"""Chains of one's own, as people bring them: functions of a configuration, and PyDatasets."""
+"""Datasets that users build themselves: functions of a configuration, and PyDatasets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def rows(length: int) -> Iterator[tuple[np.ndarray, float]]:
 
 
 def make_dataset(config: PipelineConfig) -> tf.data.Dataset:
-    """Rows in a chain of their own; ten of them, so that an epoch ends in a short batch."""
+    """Ten rows in a chain that the user built, so an epoch ends in a short batch."""
     dataset = tf.data.Dataset.from_generator(lambda: rows(10), output_signature=SPEC)
     dataset = dataset.map(lambda x, y: (x * 2, y), num_parallel_calls=config.num_parallel_calls)
     return dataset.batch(config.batch_size).prefetch(config.buffer_size)
 
 
 def deaf(config: PipelineConfig) -> tf.data.Dataset:
-    """Takes a configuration and looks away."""
+    """Planted fault: takes a configuration but ignores it, and always gives batches of 8."""
     return tf.data.Dataset.from_generator(lambda: rows(64), output_signature=SPEC).batch(8)
 
 
@@ -43,7 +43,7 @@ def make_model() -> keras.Model:
 
 
 class Waiting(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes without types
-    """Each batch waits 20 ms, as a read does; the last of an epoch is half a batch."""
+    """Waits 20 ms for each batch, as a read does. The last batch of an epoch is half a batch."""
 
     WAIT_S = 0.02
     BATCHES = 30
@@ -58,7 +58,7 @@ class Waiting(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes witho
 
 
 class WaitingLong(Waiting):
-    """An epoch that outlasts a trial: between two of them Keras stops its workers for 0.1 s."""
+    """Has epochs that outlast a trial: between epochs, Keras stops its workers for 0.1 s."""
 
     BATCHES = 1_000
 

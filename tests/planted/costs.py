@@ -1,4 +1,4 @@
-"""Pipelines whose bottleneck is known because it was put there."""
+"""Pipelines whose bottleneck is known because it is planted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.planted.pipelines import Planted
 
 
 class SleepingGenerator(Planted):
-    """Three milliseconds an element, with the processor idle."""
+    """Sleeps 3 ms per element, with the processor idle."""
 
     name = "sleeping_generator"
     batch_sizes = (8,)
@@ -26,7 +26,7 @@ class SleepingGenerator(Planted):
 
 
 class BusyGenerator(Planted):
-    """Half a millisecond of Python an element."""
+    """Computes for 0.5 ms per element in Python."""
 
     name = "busy_generator"
     batch_sizes = (32,)
@@ -40,7 +40,7 @@ class BusyGenerator(Planted):
 
 
 class BareElements(Planted):
-    """Nothing but the price of handing an element over."""
+    """Yields one ready element for ever: the only cost is handing elements to tf.data."""
 
     name = "bare_elements"
     batch_sizes = (64,)
@@ -52,7 +52,7 @@ class BareElements(Planted):
 
 
 class BlockingMap(Planted):
-    """A map that waits four milliseconds, as for a file or a server."""
+    """A map that waits 4 ms, as for a file or a server."""
 
     name = "blocking_map"
     batch_sizes = (8,)
@@ -68,14 +68,14 @@ class BlockingMap(Planted):
 
 
 class BusyMap(Planted):
-    """A map that computes for a millisecond in TensorFlow ops."""
+    """A map that computes for 1 ms in TensorFlow ops."""
 
     name = "busy_map"
     batch_sizes = (32,)
 
     def transform(self, *element: Any) -> Any:
         features, label = element
-        # Small ones one after the other: TensorFlow spreads a large one over all cores itself.
+        # Small products one after another: TensorFlow spreads a large one over all cores.
         matrix = tf.fill((48, 48), features[0])
         for _ in range(60):
             matrix = tf.sin(tf.linalg.matmul(matrix, matrix))
@@ -83,12 +83,12 @@ class BusyMap(Planted):
 
 
 class PythonMap(Planted):
-    """A map that computes for half a millisecond in Python."""
+    """A map that computes for 0.5 ms in Python."""
 
     name = "python_map"
     batch_sizes = (32,)
 
-    # Its loop would be converted to one that takes ten times as long.
+    # AutoGraph would convert the loop to one that takes ten times as long.
     @tf.autograph.experimental.do_not_convert
     def transform(self, *element: Any) -> Any:
         def work(features: Any) -> Any:
@@ -103,20 +103,20 @@ class PythonMap(Planted):
 
 
 class Wasteful(Planted):
-    """A map that computes for half a millisecond in Python, and one for batches that does not."""
+    """A map that computes for 0.5 ms in Python, and a map for batches that computes nothing."""
 
     name = "wasteful"
     batch_sizes = (32,)
 
     def transform(self, *element: Any) -> Any:
-        return PythonMap.transform(self, *element)  # it has no state
+        return PythonMap.transform(self, *element)  # it uses nothing of `self`
 
     def transform_batch(self, *batch: Any) -> Any:
         return batch
 
 
 class HeavyModel(Planted):
-    """A step of some twenty milliseconds behind a generator of nothing."""
+    """A step of about 20 ms behind a generator that costs nothing."""
 
     name = "heavy_model"
     batch_sizes: Any = (8, 16)
@@ -129,7 +129,7 @@ class HeavyModel(Planted):
 
 
 class SlowHeavy(HeavyModel):
-    """Five milliseconds an element, and a step that takes longer than one."""
+    """Sleeps 5 ms per element. The step takes longer than one element, so the buffer fills."""
 
     name = "slow_heavy"
     batch_sizes = (1,)

@@ -1,7 +1,7 @@
 """Pipelines for what `model.fit` honours: weights, dict features, mixed precision, a strategy.
 
-Importing this module gives the process two CPU devices, which is for trial processes alone: they
-import it after their device was chosen and before TensorFlow makes any.
+Importing this module gives the process two CPU devices. Only a process started for it, such as a
+trial, may import it: after its device is chosen and before TensorFlow makes any device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ two_devices()
 
 
 class Weighted(Planted):
-    """Weights of zero: with them the loss is zero, and without them it is not."""
+    """Sample weights of zero: the loss is zero with them, and not without them."""
 
     name = "weighted"
     element_spec: Any = (*Planted.element_spec, tf.TensorSpec((), tf.float32))
@@ -39,7 +39,7 @@ class Weighted(Planted):
 
 
 class DictFeatures(Planted):
-    """Features by name, each of a shape of its own."""
+    """Features by name, each with a different shape."""
 
     name = "dict_features"
     element_spec: Any = (
@@ -63,7 +63,7 @@ class DictFeatures(Planted):
 
 
 class MixedPrecision(Planted):
-    """The author sets the policy where the model is built."""
+    """Sets the policy in `build_model`, as a pipeline's author may do."""
 
     name = "mixed_precision"
 
@@ -73,7 +73,7 @@ class MixedPrecision(Planted):
 
 
 class SeveralSteps(Planted):
-    """Eight steps to an execution."""
+    """Eight steps per execution."""
 
     name = "several_steps"
 
@@ -84,9 +84,9 @@ class SeveralSteps(Planted):
 
 
 class Mirrored(Mapped):
-    """A model under a strategy of two devices, whose loss is the number of the tracing that runs.
+    """A model under a strategy of two devices, whose loss is the number of the current trace.
 
-    Each replica is traced by itself, so the mean over the first two is 1.5.
+    Each replica is traced separately, so the mean over the first two traces is 1.5.
     """
 
     name = "mirrored"

@@ -1,4 +1,4 @@
-"""Plain functions, as a person has them before they know of this project."""
+"""Plain functions, as a user has them before knowing this project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rows(seed: int = 0) -> Iterator[Any]:
 
 
 def sentences() -> Iterator[Any]:
-    """Dicts of words of different length, and a label."""
+    """Dicts with a varying number of words, and a label."""
     for length in range(1, 100):
         yield {"words": np.arange(length), "kind": "text"}, length % 2
 

@@ -17,7 +17,7 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 
 class Planted(GeneratorPipeline):
-    """Pairs of a vector of four and a number, into one dense layer. The others differ from it."""
+    """Feeds pairs of four numbers and their sum to one dense layer. The others vary it."""
 
     name = "planted"
     element_spec = (tf.TensorSpec((4,), tf.float32), tf.TensorSpec((), tf.float32))
@@ -36,7 +36,7 @@ class Planted(GeneratorPipeline):
 
 
 class Slow(Planted):
-    """Five milliseconds an element: just under 200 elements/s however much is prefetched."""
+    """Sleeps 5 ms per element: just under 200 elements/s, however much is prefetched."""
 
     name = "slow"
     batch_sizes = (4,)
@@ -48,7 +48,7 @@ class Slow(Planted):
 
 
 class Faulty(Planted):
-    """Good for fifty elements, then `fail` happens inside the generator."""
+    """Yields 50 good elements, then calls `fail` in the generator before each further one."""
 
     name = "faulty"
 
@@ -78,7 +78,7 @@ class Hanging(Faulty):
 
 
 class Hungry(Faulty):
-    """Takes 50 MiB with every element after the fiftieth."""
+    """Takes another 50 MiB with every element after the fiftieth."""
 
     name = "hungry"
 
@@ -108,7 +108,7 @@ class Exploding(Planted):
 
 
 class Finite(Planted):
-    """Ten elements, so that it starts over again and again."""
+    """Ends after ten elements, so it starts over again and again."""
 
     name = "finite"
 
@@ -125,7 +125,7 @@ class Empty(Planted):
 
 
 class Ragged(Planted):
-    """Sequences of one to seven numbers: an unknown dimension, hence padded batches."""
+    """Sequences of one to seven vectors: their unknown dimension leads to padded batches."""
 
     name = "ragged"
     element_spec = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((), tf.float32))
@@ -143,7 +143,7 @@ class Ragged(Planted):
 
 
 class SlowRagged(Ragged):
-    """Sequences of different lengths, five milliseconds each."""
+    """Sequences of different lengths, at 5 ms per sequence."""
 
     name = "slow_ragged"
 
@@ -154,7 +154,7 @@ class SlowRagged(Ragged):
 
 
 class Lists(Planted):
-    """Plain Python lists, which tf.data takes for tensors."""
+    """Yields plain Python lists, which tf.data takes for tensors."""
 
     name = "lists"
 
@@ -164,7 +164,7 @@ class Lists(Planted):
 
 
 class Orphaning(Faulty):
-    """Starts a child that would outlive it, then is killed."""
+    """Starts a child that would outlive the trial, then is killed."""
 
     name = "orphaning"
 
@@ -175,7 +175,7 @@ class Orphaning(Faulty):
 
 
 class Sharded(Planted):
-    """Each element by its number, so that a shard makes its own only."""
+    """Makes each element from its number, so a shard makes only its own elements."""
 
     name = "sharded"
 
@@ -186,7 +186,7 @@ class Sharded(Planted):
 
 
 class CopiedShards(Sharded):
-    """Takes a shard and ignores it: every process makes the whole stream."""
+    """Planted fault: takes a shard but ignores it, so every process makes the whole stream."""
 
     name = "copied_shards"
 
@@ -195,7 +195,7 @@ class CopiedShards(Sharded):
 
 
 class Unseeded(Sharded):
-    """Draws other elements in every run, whatever the seed."""
+    """Draws different elements in every run, even with the same seed."""
 
     name = "unseeded"
 
@@ -204,7 +204,7 @@ class Unseeded(Sharded):
 
 
 class Stateful(Planted):
-    """Yields how often the class was made in this process."""
+    """Yields how often the class was instantiated in this process."""
 
     name = "stateful"
     made = 0
@@ -218,7 +218,7 @@ class Stateful(Planted):
 
 
 class WithChild(Planted):
-    """Has a child that takes 100 MiB of its own, beside what it shares with its parent."""
+    """Has a child process that takes 100 MiB beside the memory that it shares with its parent."""
 
     name = "with_child"
 
@@ -235,7 +235,7 @@ class WithChild(Planted):
 
 
 class Leaving(Planted):
-    """Its module's author calls sys.exit."""
+    """Raises SystemExit when made, as a module does whose author calls sys.exit."""
 
     name = "leaving"
 
@@ -254,7 +254,7 @@ class Mapped(Planted):
 
 
 class OwnStep(Planted):
-    """A model whose own `train_step` reports a loss of its own."""
+    """A model whose own `train_step` always reports a loss of 42."""
 
     name = "own_step"
 
@@ -302,7 +302,7 @@ class Adversarial(Planted):
 
 
 class WrongModel(Planted):
-    """A model for five features; the elements have four."""
+    """A model for five features, but the elements have four."""
 
     name = "wrong_model"
 

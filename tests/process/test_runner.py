@@ -1,4 +1,4 @@
-"""Real trial processes with real faults: each costs its own trial and nothing else."""
+"""Real trial processes with real faults: each fault costs its own trial and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spec(name: str, **changes: object) -> TrialSpec:
 
 def failure(runner: TrialRunner, trial: TrialSpec) -> TrialFailure:
     result = runner.measure(trial)
-    assert isinstance(result, TrialFailure), "the planted fault did not come"
+    assert isinstance(result, TrialFailure), "the planted fault did not happen"
     return result
 
 
@@ -82,10 +82,10 @@ def test_memory_beyond_the_cap_ends_the_trial(runner: TrialRunner) -> None:
 
 
 def trial_of(parent: int) -> psutil.Process:
-    """The trial that runs below this process's fork server, once there is one."""
+    """Waits for a trial to run under this process's fork server; returns it."""
     for _ in range(200):
         for server in psutil.Process(parent).children():
-            # Generator processes of other tests have a fork server, too: not ours.
+            # Generator processes of other tests have a different fork server.
             if (
                 "prefetch_tuning.objectives.process.fork_server" in " ".join(server.cmdline())
                 and server.children()
@@ -96,7 +96,7 @@ def trial_of(parent: int) -> psutil.Process:
 
 
 def test_killing_a_trial_from_outside_costs_that_trial_only(runner: TrialRunner) -> None:
-    measured(runner, spec("Planted"))  # the server is ready
+    measured(runner, spec("Planted"))  # so that the server is ready
     killer = threading.Thread(target=lambda: trial_of(os.getpid()).kill())
     killer.start()
 
@@ -152,7 +152,7 @@ def test_a_child_that_outlives_its_trial_does_not_hide_the_trials_end(runner: Tr
 
 
 def test_each_trial_is_a_fresh_process(runner: TrialRunner) -> None:
-    # It yields how often it was made in its process; a process used twice would show.
+    # The class yields how often it was made in its process, so a process used twice would show.
     first, second = (measured(runner, spec("Stateful")) for _ in range(2))
 
     assert first.digest == second.digest
@@ -163,7 +163,7 @@ def test_a_forked_child_counts_with_what_it_took_itself(runner: TrialRunner) -> 
     alone = measured(runner, spec("Planted", stop=patient)).host_peak_mib
     together = measured(runner, spec("WithChild", stop=patient)).host_peak_mib
 
-    # 100 MiB and its share of the pages in common, but not all of TensorFlow once more.
+    # 100 MiB and its share of the common pages, but not all of TensorFlow a second time.
     assert 100 < together - alone < 400
 
 
@@ -226,7 +226,7 @@ def test_a_trial_has_a_process_group_of_its_own(runner: TrialRunner) -> None:
 
     def look() -> None:
         trial = trial_of(os.getpid())
-        time.sleep(0.2)  # it makes its group just after the fork
+        time.sleep(0.2)  # the trial makes its group just after the fork
         groups.append((trial.pid, os.getpgid(trial.pid), os.getpgid(trial.ppid())))
         trial.kill()
 

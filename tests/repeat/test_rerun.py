@@ -1,4 +1,4 @@
-"""Reruns: what is compared, what is refused, and real ones of a real trial."""
+"""Reruns of logged runs: what is compared, what is refused, and real reruns of a real trial."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_same_rate_on_the_same_host_is_inside() -> None:
 
     assert (found.ratio, found.corrected_ratio) == (1.0, 1.0)
     assert (found.same_data, found.inside, found.assumed_noise) == (True, True, False)
-    # Two single runs of 5 % noise each.
+    # Two single runs with 5 % noise each: their variances add up.
     assert found.noise == pytest.approx(1.96 * 0.05 * 2**0.5)
 
 
@@ -129,7 +129,7 @@ def test_a_rerun_counts_as_many_windows() -> None:
 def test_code_of_others_runs_only_if_it_is_named_here_or_trusted() -> None:
     theirs = then(spec=SPEC.model_copy(update={"pipeline": "their.module:Pipeline"}))
 
-    with pytest.raises(UsageError, match=r"names the code 'their\.module:Pipeline': name it again"):
+    with pytest.raises(UsageError, match=r"would import 'their\.module:Pipeline', which"):
         check_trust(theirs, None, trust=False)
     with pytest.raises(UsageError, match=r"measured 'their\.module:Pipeline', not 'simple'"):
         check_trust(theirs, "simple", trust=True)
@@ -144,7 +144,7 @@ def test_code_of_others_runs_only_if_it_is_named_here_or_trusted() -> None:
 
 
 class Logged:
-    """A folder with a study of one real trial, measured by the suite's own rules."""
+    """A folder with a study of one real trial, measured under the suite's quick stop rule."""
 
     def __init__(self, folder: Path, runner: TrialRunner) -> None:
         self.folder = folder
@@ -162,7 +162,7 @@ class Logged:
         return self.tracker.log_trial(self.parent, "#00", SPEC, outcome, state, tags, BEGAN)
 
     def tampered(self, **changes: str | None) -> str:
-        """A run like the trial's, with parameters that the suite would never write."""
+        """Logs a run like the trial's with parameters that this project never writes."""
         params = {key: str(value) for key, value in SPEC.to_params().items()}
         params |= {key: value for key, value in changes.items() if value is not None}
         experiment = self.client.get_run(self.parent).info.experiment_id
@@ -233,7 +233,7 @@ def test_a_study_stands_for_the_rounds_of_what_it_recommends(logged: Logged) -> 
     found = original(logged.tracker, parent)
 
     assert (found.examples_per_s, found.runs) == (950.0, 3)
-    # Of the rates over the host's speed beside them, which were 900, 500 and 1,900.
+    # The CV is of the rates divided by the host's speed beside them: 900, 500 and 1,900.
     assert found.cv == pytest.approx(np.std([900.0, 500.0, 1_900.0], ddof=1) / 1_100.0)
     assert (found.name, found.windows, found.spec) == ("t", 3, SPEC)
 
@@ -256,6 +256,7 @@ def test_a_trial_is_measured_again_from_mlflow_alone(logged: Logged) -> None:
 
 
 def test_other_data_has_an_exit_code_of_its_own(logged: Logged) -> None:
+    # The digest of this made-up measurement is none that the pipeline can give.
     other = logged.log(measurement(), "complete")
     done = prefetch_tune(logged.folder, "rerun", other, "--rounds", "2")
 
@@ -291,7 +292,8 @@ def test_mlflow_runs_the_project(logged: Logged) -> None:
         check=False,
     )
 
-    # mlflow has one exit code for all that went wrong; a rate outside the noise is no error here.
+    # mlflow has one exit code for everything that goes wrong, and a rate outside the noise isn't an
+    # error here. So the exit code isn't checked.
     assert "data: identical" in done.stdout, done.stderr
     children = logged.tracker.children(logged.parent)
     assert len(children) == before + 1

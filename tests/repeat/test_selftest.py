@@ -1,4 +1,4 @@
-"""The A/A test: its arithmetic on measurements that are made up, and one real run."""
+"""The A/A test: its arithmetic on made-up measurements, and one real run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.fakes import INFO, FakeRunner, measurement
 
 
 class Wandering(FakeRunner):
-    """Measures the rates of a list over and over, whatever it is asked for."""
+    """Returns the rates of a list over and over, for every spec."""
 
     def __init__(self, rates: list[float]) -> None:
         super().__init__([])
@@ -52,16 +52,16 @@ def test_every_comparison_is_a_confirmation_of_one_configuration_with_itself() -
     assert {spec.config for spec in runner.specs} == {middling(INFO)}
     assert said == found.ratios
     assert (found.false_share, found.cv, found.round_cv) == (0.0, 0.0, 0.0)
-    assert "0 of 3 comparisons with itself came out faster or slower (0.0%" in lines(found)[0]
+    assert "0 of 3 comparisons with itself were judged faster or slower (0.0%" in lines(found)[0]
 
 
 def test_a_false_verdict_is_counted() -> None:
-    """The first comparison meets a host that is slower whenever side "a" runs."""
+    """In the first of two comparisons, the host is slower whenever side "a" runs."""
 
     class Unfair(FakeRunner):
         def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
             self.specs.append(spec)
-            # Sides are told apart by nothing; the order of the seed is repeated here.
+            # A spec doesn't say which side it is, so `rates` repeats the order that the seed gives.
             return measurement(rates.pop(0))
 
     import random

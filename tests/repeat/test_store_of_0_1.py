@@ -1,7 +1,7 @@
-"""A store that version 0.1 wrote: a study of `simple`, two trials and nine rounds.
+"""Uses a store that version 0.1 wrote: a study of `simple` with two trials and nine rounds.
 
-Made at commit 6846d10, and without its artifacts, by: prefetch-tune tune simple --trials 2
---batch-size 256 --device cpu --study old --confirm-budget 1
+The store was made at commit 6846d10 by `prefetch-tune tune simple --trials 2 --batch-size 256
+--device cpu --study old --confirm-budget 1`. Its artifacts were left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ARCHIVE = Path(__file__).with_name("store-0.1.tar.xz")
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with the store's own copy."""
+    """A folder with a fresh copy of the store."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path
@@ -43,11 +43,11 @@ def drop_parameter(folder: Path, run_id: str, name: str) -> None:
 def test_what_it_measured_is_measured_again(old: Path, kind: str) -> None:
     run_id = run_of(old, kind)
     if kind == "trial":
-        drop_parameter(old, run_id, "max_queue_size")  # as if it were older still
+        drop_parameter(old, run_id, "max_queue_size")  # as if it were older than that parameter
 
     done = prefetch_tune(old, "rerun", run_id)
 
-    # The rate may lie outside of that machine's noise; the data may not differ.
+    # The rate may be outside the noise of the first machine, but the data must be identical.
     assert done.returncode in (0, 3), done.stderr
     assert "data: identical" in done.stdout
     assert "version.prefetch-tuning was 0.1.0" in done.stdout

@@ -1,4 +1,4 @@
-"""Every figure shows the numbers of its record, with units, or is not there at all."""
+"""Every figure shows the numbers of its record with units, and is left out without data."""
 
 from __future__ import annotations
 

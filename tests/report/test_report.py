@@ -1,4 +1,4 @@
-"""A report says what its record says, in words that survive HTML and Markdown."""
+"""A report says what its record says, in text that HTML and Markdown show unchanged."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_step_bound_pipeline_keeps_autotune_and_says_why() -> None:
     text = Report(report_records.step_bound()).markdown()
 
     assert ": keep AUTOTUNE." in text
-    assert "Limited by: the training step; the data is ready before it" in text
+    assert "Limited by: the training step; each batch is ready before the step needs it" in text
     assert "num_parallel_calls=tf.data.AUTOTUNE" in text
 
 
@@ -143,7 +143,8 @@ def test_a_persons_words_cannot_leave_their_place_in_html() -> None:
 
     assert "<img" not in own
     assert "alert(1)&gt;" in own
-    # Ours: plotly's configuration, plotly, a call for each of the nine figures, the copy button.
+    # The page's own scripts: plotly's configuration, plotly, one call for each of the nine figures,
+    # and the copy button.
     assert own.count("</script>") == own.count("<script") == 12
 
 

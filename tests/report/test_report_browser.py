@@ -1,4 +1,4 @@
-"""The page in a real browser: every figure is drawn, nothing is fetched, nothing overflows."""
+"""Opens the page in a real browser: all figures are drawn, nothing is fetched or overflows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from tests.support.browser import launched
 DESKTOP, PHONE = (1200, 900), (390, 844)
 FIGURES = 9
 
+# An empty figure counts as drawn: no script fills the one in the last test, so waiting for it would
+# time out.
 DRAWN = """() => Array.from(document.querySelectorAll(".plotly-graph-div")).every(
   (div) => div.children.length === 0 || div.querySelector(".main-svg"))"""
-# Each figure with the number of its shapes that have a size, and the widths that tell an overflow.
+# Counts each figure's shapes that have a size, since the others show nothing, and reads the widths
+# that reveal an overflow.
 PROBE = """() => ({
   figures: Array.from(document.querySelectorAll(".plotly-graph-div"), (div) => {
     const shapes = div.querySelectorAll(".main-svg .trace path, .main-svg .bars path");
@@ -41,7 +44,7 @@ PROBE = """() => ({
 
 @dataclass(frozen=True)
 class Seen:
-    """What a browser made of a page: the probe's answer, its console, and what it asked for."""
+    """What a browser reported about a page: the probe's answer, the console and the requests."""
 
     probe: dict[str, Any]
     console: list[str]
@@ -49,7 +52,7 @@ class Seen:
 
     @property
     def drawn(self) -> list[str]:
-        """Figures with shapes in them that stay within their own box."""
+        """The ids of the figures that have shapes and stay within their box."""
         return [f["id"] for f in self.probe["figures"] if f["shapes"] and f["fits"]]
 
     @property
@@ -65,7 +68,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 def look_at(html: str, size: tuple[int, int], browser: Browser, folder: Path) -> Seen:
-    """Opens a page in a window of `size` pixels, without a network."""
+    """Opens a page in a window of `size` pixels, without network access."""
     file = folder / "page.html"
     file.write_text(html, encoding="utf-8")
     console: list[str] = []
@@ -120,6 +123,7 @@ def test_a_page_without_any_result_is_quiet_too(browser: Browser, tmp_path: Path
 
 
 def test_the_check_sees_what_it_looks_for(browser: Browser, tmp_path: Path) -> None:
+    """The checks above can fail: here are an empty figure, an overflow, a fetch and an error."""
     page = (
         "<!doctype html><body><div class='plotly-graph-div' id='bare'></div>"
         "<div style='width: 600px'>wide</div><img src='https://example.org/x.png'>"

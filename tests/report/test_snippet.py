@@ -85,7 +85,7 @@ def generator(target: str) -> GeneratorPipeline:
 
 
 def batches(dataset: tf.data.Dataset) -> list[Any]:
-    """The first three, to the iterator's end: one that is left open can hang at exit."""
+    """The first three batches, read to the iterator's end: an open iterator can hang at exit."""
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in dataset.take(3)]
 
 
@@ -128,7 +128,8 @@ def test_what_needs_this_project_calls_it(
     code = snippet(record_of(pipeline, config))
     pasted = tmp_path / "pasted.py"
     pasted.write_text(code, encoding="utf-8")
-    # Starting processes out of a test's main module is tests/chain/test_processes.py's affair.
+    # No process is started here: tests/chain/test_processes.py covers starting them from a main
+    # module.
     made: list[PipelineConfig] = []
     monkeypatch.setattr(
         "prefetch_tuning.pipelines.chain.build.build_dataset", lambda _, config: made.append(config)

@@ -1,4 +1,4 @@
-"""The MLflow UI in a real browser, over a store that the suite wrote."""
+"""Opens the MLflow UI in a real browser, on a store that these tests wrote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 BEGAN = 1_700_000_000.0
 NAMES = ("#00 batch 64, prefetch 4, map 2", "#01 batch 64, prefetch 8, map 2")
-# The verdict, and the figures in which there is a shape of some size.
+# Reads the verdict and the ids of the figures that have a shape of some size: others show nothing.
 READ = r"""({
   verdict: (document.getElementById("verdict") || {innerText: ""}).innerText.replace(/\s+/g, " "),
   drawn: Array.from(document.querySelectorAll(".plotly-graph-div")).filter(function (figure) {
@@ -44,7 +44,7 @@ READ = r"""({
 
 
 class Ui:
-    """A store with a study of two trials and its report, and the MLflow UI over it."""
+    """A store with a study of two trials and its report, and a running MLflow UI on it."""
 
     def __init__(self, folder: Path) -> None:
         store = Store.choose(folder, None, None)

@@ -1,4 +1,4 @@
-"""The bottleneck's class: from costs that are made up, and on pipelines where it was planted."""
+"""The bottleneck's class, from made-up costs and on pipelines with a planted bottleneck."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fakes import COSTS, cost
 
 
 class Planted(dict[str, StageCosts]):
-    """The latest costs of each planted pipeline; measured when first asked for."""
+    """The latest costs of each planted pipeline, measured on first access."""
 
     def __init__(self, runner: TrialRunner) -> None:
         self._runner = runner
@@ -48,20 +48,22 @@ def costs(**changes: Any) -> StageCosts:
         ({"map": cost(400)}, "map-cpu", "map"),
         ({"map": cost(400, 20)}, "blocking", "map"),
         ({"map": cost(400), "map_is_python": True, "map_speedup": 1.1}, "map-gil", "map"),
-        # numpy lets go of the GIL while it computes.
+        # NumPy releases the GIL while it computes, so more calls do help this Python map.
         ({"map": cost(400), "map_is_python": True, "map_speedup": 1.8}, "map-cpu", "map"),
         ({"map": None}, "element-overhead", "from_generator"),
         ({"step": cost(312)}, "step-bound", "step"),
         ({"step": cost(311)}, "element-overhead", "from_generator"),
         ({"batch": cost(400)}, "element-overhead", "batch"),
-        # On a GPU: 312 up to the batch. Copy and step run beside the making of the next batch.
+        # On a GPU: 312 up to the batch. The copy and the step (50) overlap with making the next
+        # batch, so the copy limits only where the two take at least as long.
         ({"device_copy": cost(261)}, "element-overhead", "from_generator"),
         ({"device_copy": cost(262, 20)}, "device-copy", "device_copy"),
-        # All else fits beside copy and step, but the step waits for the copy.
+        # Making batches fits beside the copy and the step. But the step waits for the copy, which
+        # limits from a tenth of the step's time on.
         ({"step": cost(400), "device_copy": cost(40)}, "device-copy", "device_copy"),
         ({"step": cost(290), "device_copy": cost(30)}, "device-copy", "device_copy"),
         ({"step": cost(400), "device_copy": cost(39)}, "step-bound", "step"),
-        # 400 of a step that keeps both cores busy has no room for the copy's own thread.
+        # The step keeps both cores busy, so making batches has no room beside it.
         ({"step": cost(400, 800), "device_copy": cost(40, 0)}, "shared-cores", "from_generator"),
     ],
 )
@@ -77,14 +79,14 @@ def test_the_class_follows_from_the_costs(
 def test_every_class_has_words_and_advice() -> None:
     assert IN_WORDS.keys() == ADVICE.keys()
     assert diagnose(costs(map=cost(400, 20)), 2).in_words == (
-        "waiting in the map, with the processor idle"
+        "waiting in the map while the CPU is idle"
     )
 
 
 def test_the_copy_is_a_stage_between_batch_and_step_only_where_it_was_measured() -> None:
     assert "device_copy" not in stages(COSTS)
     assert list(stages(costs(device_copy=cost(1))))[-3:] == ["batch", "device_copy", "step"]
-    # What was logged before there was such a stage is read as without one.
+    # Costs that were logged before this stage existed are read as costs without it.
     before = COSTS.model_dump(mode="json", exclude={"device_copy"})
     assert StageCosts.model_validate(before) == COSTS
 
@@ -121,7 +123,7 @@ def test_json_calls_it_class() -> None:
 def test_a_planted_bottleneck_is_found(
     planted: Planted, name: str, bottleneck: str, stage: str
 ) -> None:
-    for _ in range(3):  # a burst of other work on the host may hide what is there
+    for _ in range(3):  # a burst of other work on the host may hide the bottleneck
         measured = planted.measure(name)
         found = diagnose(measured, usable_cores())
         if (found.bottleneck, found.stage) == (bottleneck, stage):
@@ -134,14 +136,15 @@ def test_what_was_planted_is_measured(planted: Planted) -> None:
     sleeping, blocking = planted["SleepingGenerator"], planted["BlockingMap"]
     assert blocking.map is not None
 
-    # Sleeps take a little longer than asked, never less.
+    # A sleep may take a little longer than asked, but never less.
     assert 0.003 <= sleeping.generator.wall_s < 0.009
     assert sleeping.generator.cpu_s < 0.0015
     assert sleeping.map is None
     assert 0.0035 < blocking.map.wall_s < 0.012
     assert blocking.map_is_python
     assert blocking.map_speedup > 1.3
-    # Its rate with calls in flight read up to 3.2 times as much: elements lay ready by the hundred.
+    # Its rate with calls in flight read up to 3.2 times as fast, because hundreds of elements were
+    # ready. So the speed-up is taken from the cores that the calls keep busy.
     assert planted["PythonMap"].map_speedup < 1.5
     assert sleeping.step_s.keys() == {8}
 

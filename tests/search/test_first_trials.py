@@ -1,4 +1,4 @@
-"""What is tried first, and what a trial that disagrees with its prediction teaches."""
+"""Which trials come first, and what a trial teaches that disagrees with its prediction."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> N
     assert len({kind(config, CORES) for config in found}) == len(found)
     best = max(predict(COSTS, config, CORES) for config in space.grid())
     assert predict(COSTS, found[0], CORES) > 0.95 * best
-    # Of equal ones the leanest that has calls to spare: half of them would do.
+    # Of equally fast ones, the leanest that has calls to spare is first: half of its 4 would do.
     assert int(found[0].map_parallelism) == 4
     assert {config.prefetch_buffer for config in found} <= set(LOOK_AHEAD)
 
@@ -132,12 +132,12 @@ def test_what_one_of_a_kind_teaches_holds_for_its_kind_alone() -> None:
     other = made(32, UNBOUNDED)
     assert corrected.predict(other) == pytest.approx(0.4 * predict(BLOCKING, other, CORES))
     assert corrected.predict(plain) == pytest.approx(predict(BLOCKING, plain, CORES))
-    # Nothing was seen of pools; the plain chain is the nearest.
+    # No trial has had a pool, so the plain chain is the most similar kind.
     assert corrected.predict(pool) == pytest.approx(predict(BLOCKING, pool, CORES))
 
 
 def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
-    """Threads without a bound fail their promise here, so a pool is tried next."""
+    """Unbounded threads reach a fifth of their prediction here, so a pool is tried next."""
     space = searched(diagnose(BLOCKING, CORES))
     unbounded = made(16, UNBOUNDED)
     seen = [
@@ -149,7 +149,7 @@ def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
 
     assert found is not None
     assert found.thread_pool_size not in (0, UNBOUNDED)
-    assert lessons(BLOCKING, CORES, seen) == 2  # what was wrong, and that it was the threads alone
+    assert lessons(BLOCKING, CORES, seen) == 2  # the error, then that only threads have it
     agreeing = [(config, predict(BLOCKING, config, CORES)) for config, _ in seen]
     assert lessons(BLOCKING, CORES, agreeing) == 0
 

@@ -1,4 +1,4 @@
-"""What the costs of the stages predict, against sums done by hand."""
+"""Compares predictions from the stages' costs with sums done by hand, in µs per example."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rate(buffer: int, calls: int, batch_size: int = 8, **changes: Any) -> float:
 
 
 def test_without_look_ahead_all_stages_add_up() -> None:
-    # 10 + 200 + 100 + 2 before the step of 400 for 8 examples.
+    # 10 + 200 + 100 + 2 before the step, which takes 400 for 8 examples.
     assert rate(0, 1) == pytest.approx(1e6 / (312 + 50))
 
 
@@ -39,10 +39,10 @@ def test_the_step_waits_for_its_copy_unless_that_is_copied_ahead() -> None:
         )
         return 1e6 / predict(on_gpu, config, MANY_CORES)
 
-    # 312 up to the batch, and 400 of copy before a step of 50.
+    # 312 up to the batch, then a copy of 400 before a step of 50.
     assert seconds(0, 0) == pytest.approx(312 + 400 + 50)
     assert seconds(0, 4) == pytest.approx(450 + UNCOVERED * 312 / 4)
-    # The thread that copies ahead takes the batches itself, and the step overlaps with it.
+    # The thread that copies ahead also waits for the batches, and the step overlaps with both.
     assert seconds(2, 0) == pytest.approx(312 + 400 + UNCOVERED * 50 / 2)
     both = 400 + UNCOVERED * 312 / 4
     assert seconds(2, 4) == pytest.approx(both + UNCOVERED * 50 / 2)
@@ -60,7 +60,8 @@ def test_calls_in_flight_take_the_map_off_the_generators_thread() -> None:
 
 
 def test_blocks_share_the_price_of_handing_over() -> None:
-    # 10 for an element of a block of 100: its share of a call is 2, being put there the other 8.
+    # An element in a block of 100 costs 10: 2 are its share of the call's 200, and 8 are for being
+    # put there.
     chunked = COSTS.model_copy(update={"chunk": 100, "chunked": cost(10.0)})
 
     def seconds(chunk: int, **more: Any) -> float:
@@ -71,7 +72,7 @@ def test_blocks_share_the_price_of_handing_over() -> None:
 
     assert seconds(1) == pytest.approx(10 + 200 + 100 + 2 + 50)
     assert seconds(20) == pytest.approx(10 + (10 + 8) + 100 + 2 + 50)
-    # The map on batches needs no regrouping of its own.
+    # A map on batches needs no separate regrouping, so the 2 for the batch are gone.
     assert seconds(20, vectorized_map=True) == pytest.approx(10 + (10 + 8) + 5 + 50)
 
 
@@ -84,10 +85,10 @@ def test_processes_take_the_generator_off_this_ones_thread() -> None:
 
     waiting, busy = cost(4_000.0, cpu_us=10.0), cost(4_000.0)
 
-    # A message of 8 elements costs as much as handing over one: 200.
+    # A message of 8 elements costs as much as handing over one element: 200, so 25 for each.
     assert seconds(2, waiting, 2) == pytest.approx(2_000 + 25 + 50)
     assert seconds(32, waiting, 2) == pytest.approx(200 + 100 + 2 + 50)
-    # Two cores have no more than two seconds of processor a second, whatever runs on them.
+    # Two cores give at most two seconds of processor time per second.
     assert seconds(32, busy, 2) == pytest.approx((4_000 + 225 + 100 + 2 + 50) / 2)
 
 
@@ -99,9 +100,9 @@ def test_a_map_is_never_faster_than_was_measured() -> None:
 
 
 def test_threads_let_a_map_that_waits_do_so_many_times_at_once() -> None:
-    """Seen: a map that waits 4 ms made 451 examples/s with 6 calls, 2,838 with 16 threads."""
+    """Seen: a map that waits 4 ms reached 451 examples/s with 6 calls, 2,838 with 16 threads."""
     waiting = {"map": cost(4_000.0, cpu_us=40.0), "map_speedup": 1.2}
-    # Of 4,000, 100 are spent one call after another: 4,000 / 64 + 100 is 4,000 / (64 / 2.6).
+    # 100 of the 4,000 are spent one call after another: 4,000 / 64 + 100 is 4,000 / (64 / 2.6).
     measured = {**waiting, "waiting_speedup": 64 / 2.6, "waiting_calls": 64}
 
     def seconds(calls: int, threads: int | str, **costs: Any) -> float:
@@ -121,14 +122,14 @@ def test_threads_let_a_map_that_waits_do_so_many_times_at_once() -> None:
     free = {**measured, "from_generator": cost(0.0)}
     assert seconds(8, "unbounded", **free) == pytest.approx(500 + 100 + step_s)
     assert seconds(64, "unbounded", **free) == pytest.approx(62.5 + 100 + step_s)
-    # A pool has no more threads than it has, and a call no more than one of them.
+    # As many calls run at once as there are threads in the pool or calls, whichever is less.
     assert seconds(64, 4, **free) == pytest.approx(1_000 + 100 + step_s)
     assert seconds(2, 16, **free) == pytest.approx(2_000 + 100 + step_s)
     assert seconds(16, "unbounded", **waiting) == seconds(16, 0, **waiting)
 
 
 def test_a_map_with_threads_needs_the_processor_time_that_was_measured_with_them() -> None:
-    """Seen: 677 µs of waking up, one call after the other, hid what 64 threads reach."""
+    """Seen: 677 µs of waking up, measured one call after another, hid what 64 threads reach."""
     threads = PipelineConfig(
         batch_size=8, prefetch_buffer=64, map_parallelism=64, thread_pool_size="unbounded"
     )
@@ -147,7 +148,7 @@ def test_a_map_with_threads_needs_the_processor_time_that_was_measured_with_them
 
 
 def test_a_map_in_python_shares_the_gil_with_the_generator() -> None:
-    """Seen: blocks of 4 made 4,200 examples/s where blocks of 256 made 6,500, at 32 threads."""
+    """Seen at 32 threads: blocks of 4 reached 4,200 examples/s, blocks of 256 reached 6,500."""
 
     def seconds(calls: int, **costs: Any) -> float:
         config = PipelineConfig.model_validate(
@@ -162,13 +163,13 @@ def test_a_map_in_python_shares_the_gil_with_the_generator() -> None:
 
     step_s = UNCOVERED * 50 / 64
     held = {"map": cost(300.0), "map_speedup": 1.0, "map_is_python": True}
-    # The generator's 10, 200 for handing over, and the map's 300.
+    # All of it under the GIL: the generator's 10, 200 for handing over, and the map's 300.
     assert seconds(2, **held) == pytest.approx(510 + step_s)
-    # NumPy gives it back while it computes: half of the generator's time is waited for.
+    # NumPy releases the GIL while it computes, so the map waits for only half of those 210.
     freed = {**held, "map_speedup": 2.0, "map_calls": 2}
     assert seconds(2, **freed) == pytest.approx(150 + 105 + step_s, rel=0.02)
     assert seconds(2, **{**freed, "map_is_python": False}) == pytest.approx(210 + step_s)
-    # Of a map that waits, its calls spend 100 one after another.
+    # The calls of a map that waits spend 100 one after another.
     waits = {"map": cost(4_000.0, cpu_us=700.0), "waiting_cpu_s": 100e-6, "map_is_python": True}
     waits.update(waiting_speedup=64 / 2.6, waiting_calls=64)
     assert seconds(64, **waits) == pytest.approx(310 + step_s)
@@ -206,7 +207,7 @@ def test_a_step_between_and_beyond_the_measured_sizes_lies_on_a_line() -> None:
 
 
 def loop(batch_size: int, calls: int, times: float) -> LoopCost:
-    """A loop that took `times` as long as its stages let one expect."""
+    """A loop that took `times` as long as its stages' costs predict."""
     settings = {"batch_size": batch_size, "prefetch_buffer": 4, "map_parallelism": calls}
     expected_s = stage_seconds(COSTS, PipelineConfig.model_validate(settings), MANY_CORES)
     return LoopCost(**settings, wall_s=times * expected_s)
@@ -224,7 +225,7 @@ def test_what_the_smallest_batch_takes_longer_is_the_price_of_a_batch() -> None:
 
     assert rate(4, 1, batch_size=8, loops=loops) == pytest.approx(rate(4, 1, batch_size=8))
     assert rate(4, 1, batch_size=4, loops=loops) == pytest.approx(rate(4, 1, batch_size=4) / 1.5)
-    # Two thirds of the way to the largest in batches an example: a third of the price is left.
+    # In batches per example, 6 is two thirds of the way from 4 to 8: a third of the price is left.
     between = 1 / rate(4, 1, batch_size=6, loops=loops) - 1 / rate(4, 1, batch_size=6)
     extra = 1 / rate(4, 1, batch_size=4, loops=loops) - 1 / rate(4, 1, batch_size=4)
     assert between == pytest.approx(extra / 3)

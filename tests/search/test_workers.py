@@ -1,4 +1,4 @@
-"""What the stages of a PyDataset predict for its workers, and which workers are tried first."""
+"""What a PyDataset's stage costs predict for its workers, and which workers are tried first."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COMPUTES = WAITS.model_copy(update={"generator": cost(2_500.0)})
 
 
 def us(costs: StageCosts, workers: int, *, cores: float = 64, **more: Any) -> float:
-    """Predicted microseconds of an example."""
+    """Predicted microseconds per example."""
     settings = {"prefetch_buffer": 0, "map_parallelism": 1, "max_queue_size": 64, **more}
     config = PipelineConfig.model_validate({"batch_size": SIZE, "workers": workers, **settings})
     return 1e6 / predict(costs, config, cores)
@@ -66,7 +66,7 @@ def test_workers_wait_beside_each_other_and_beside_the_step() -> None:
     assert us(WAITS, 5) == pytest.approx(500 + uncovered)
     assert us(WAITS, 5, use_multiprocessing=True) == pytest.approx(500 + uncovered)
     assert us(WAITS, 5, prefetch_buffer=4) == pytest.approx(500 + UNCOVERED * 50 / 68)
-    # With 64 workers an example would take 39: the step's 50 is what is left.
+    # 64 workers need only 39 per example, so the step's 50 limits.
     assert us(WAITS, 64) == pytest.approx(50 + UNCOVERED * 2_500 / 64 / 64)
 
 
@@ -77,12 +77,14 @@ def test_threads_share_a_gil_and_processes_the_cores() -> None:
     assert us(COMPUTES, 4, use_multiprocessing=True) == pytest.approx(625 + uncovered)
     # 2,500 + 30 + 50 of processor time on two cores.
     assert us(COMPUTES, 4, cores=2, use_multiprocessing=True) == pytest.approx(2_580 / 2)
-    # NumPy's own threads: workers do not make it slower than it is.
+    # NumPy computes in its own threads, so processor time exceeds the clock's. Workers don't make
+    # the generator slower than it is alone.
     spread = COMPUTES.model_copy(update={"generator": cost(2_500.0, cpu_us=9_000.0)})
     assert us(spread, 4) == pytest.approx(2_500 + uncovered)
 
 
 def test_a_short_queue_keeps_workers_idle() -> None:
+    # Keras has two more batches under way than the queue holds, so 5 workers are busy.
     assert us(WAITS, 32, max_queue_size=3) == pytest.approx(2_500 / 5 + UNCOVERED * 50 / 3)
 
 

@@ -1,4 +1,4 @@
-"""The copy to the device as a stage of its own; the CPU stands in for a GPU."""
+"""The copy to the device as a separate stage, with the CPU standing in for a GPU."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_stage_is_measured_where_there_is_a_device(monkeypatch: pytest.Monke
 def test_batch_sizes_that_the_device_cannot_hold_are_left_out_of_the_diagnosis(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 4 and 8 the step on 8 runs out of memory; where the smaller one does, so does it all."""
+    """The step on 8 runs out of memory, so 4 is left. If 4 does too, the measurement fails."""
     step = stages.Stages._step_of
 
     def measured(largest: int) -> StageCosts:
@@ -135,7 +135,7 @@ def test_batch_sizes_that_the_device_cannot_hold_are_left_out_of_the_diagnosis(
 
 
 def test_the_limit_takes_the_faster_way_to_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The feed is costed three times: host batches, those on one core, and copied ahead."""
+    """The feed is measured three times: host batches, the same on one core, copied ahead."""
     slow = StageCost(wall_s=2e-3, cpu_s=2e-3)
     for ahead_s in (1e-3, 3e-3):
         costs = iter([slow, slow, StageCost(wall_s=ahead_s, cpu_s=1e-3)])

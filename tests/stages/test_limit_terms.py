@@ -1,4 +1,4 @@
-"""The map's part in the limit: the least processor time of the ways in which it can run."""
+"""The map's term in the limit: the least processor time of all the ways to run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fakes import cost
 
 
 class Chains:
-    """Costs by the settings of the map; those of batches alone are 2 µs."""
+    """Costs by the map's settings; batches without a map cost 2 µs per example."""
 
     def __init__(self, sequential: StageCost, other: StageCost, in_batches: StageCost) -> None:
         self._sequential, self._other, self._in_batches = sequential, other, in_batches

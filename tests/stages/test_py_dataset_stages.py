@@ -1,4 +1,4 @@
-"""PyDatasets: what their stages cost, and what limits them."""
+"""What the stages of a PyDataset cost, and what limits it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_py_dataset_that_waits_is_found_to(runner: TrialRunner, target: str) -
     assert isinstance(costs, StageCosts), costs
     found = diagnose(costs, usable_cores())
     assert (found.bottleneck, found.stage) == ("blocking", "generator")
-    # 20 ms for 8 examples, of which a sleep takes none less and a busy host some more.
+    # 20 ms per batch of 8 examples: a sleep never takes less, and on a busy host it takes more.
     assert 0.002 < costs.generator.wall_s < 0.006
     assert costs.step_s.keys() == {SIZE}
     assert costs.measured_s > 0.3

@@ -1,3 +1,5 @@
+"""Where studies and runs are stored, and which places are refused."""
+
 from __future__ import annotations
 
 import os
@@ -26,7 +28,7 @@ def test_the_environment_names_the_tracking_server(
     store = Store.choose(tmp_path, None, None)
 
     assert store.tracking_uri == "http://127.0.0.1:5999"
-    assert store.artifacts is None  # the server decides
+    assert store.artifacts is None  # the server decides where they go
     assert Store.choose(tmp_path, None, "sqlite:///x.db").tracking_uri == "sqlite:///x.db"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -36,8 +38,8 @@ def test_the_environment_names_the_tracking_server(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("results.db", "'results.db' is no address; give one like sqlite:///results.db"),
-        ("sqlite:///no/such/results.db", "/no/such does not exist; make it first"),
+        ("results.db", "'results.db' isn't an address; give one like sqlite:///results.db"),
+        ("sqlite:///no/such/results.db", "/no/such does not exist; create it first"),
         ("sqlite:////no/such/results.db", "the folder /no/such does not exist"),
     ],
 )
@@ -58,7 +60,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not chmod: the tests may run as root, for whom every folder is writable.
+    # Not chmod: the tests may run as root, who can write to every folder.
     monkeypatch.setattr(os, "access", lambda path, mode: False)
 
     with pytest.raises(StoreError, match=f"cannot write {tmp_path}"):

@@ -21,9 +21,9 @@ def test_a_trial_tells_how_it_was_chosen_and_what_it_reached() -> None:
     text = trial_note(SPEC, measurement(), "complete", tags, {"prediction/examples_per_s": 1_234.0})
 
     assert text.split("\n\n") == [
-        "**batch 64, prefetch 4, map 2**, trial 7 chosen by the prediction: measured to its end.",
+        "**batch 64, prefetch 4, map 2**, trial 7 chosen by the prediction: measured in full.",
         "1,000 ± 50 examples/s; the step waited for data for 50 % of the time; peak memory 50 MiB.",
-        "1,234 examples/s were predicted.",
+        "The prediction was 1,234 examples/s.",
     ]
 
 
@@ -47,5 +47,5 @@ def test_rounds_and_reruns_say_whose_they_are(tags: dict[str, str], part: str) -
     text = trial_note(SPEC, measured, "complete", tags, {})
 
     assert f", {part}: measured" in text
-    assert "Without the step the chain makes 1,100 examples/s." in text
-    assert text.endswith("The rate still drifted when the time was spent.")
+    assert "Without the step, the chain makes 1,100 examples/s." in text
+    assert text.endswith("The rate was still drifting when the trial's time ran out.")

@@ -1,4 +1,4 @@
-"""Whatever is logged has a name, a unit and a meaning in the schema."""
+"""Everything that is logged is in the schema, and every metric has a unit and a meaning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.fakes import LIMIT_TERMS, measurement
 
 
 def unknown(names: Iterable[str], table: Mapping[str, Metric]) -> list[str]:
-    """Those that no name of the table stands for; its capitals stand for any one word."""
+    """Names that match none in the table, in which a word in capitals matches any one word."""
     patterns = [re.sub(r"\b[A-Z]+\b", "[^/]+", name) for name in table]
     return [name for name in names if not any(re.fullmatch(p, name) for p in patterns)]
 

@@ -69,8 +69,8 @@ def test_a_trial_is_a_finished_child_with_its_parameters_and_metrics(
     assert run.data.metrics["throughput/examples_per_s"] == 1_000.0
     assert run.data.metrics["memory/host_peak_mib"] == 50.0
     assert run.data.tags["digest.elements"] == "a" * 64
-    assert "digest.each_batch" not in run.data.tags  # hundreds of them in a run
-    # Not measured on a CPU, so not logged as a zero.
+    assert "digest.each_batch" not in run.data.tags  # a run has hundreds of them
+    # A CPU trial doesn't measure it, so it isn't logged as zero either.
     assert "memory/device_peak_mib" not in run.data.metrics
 
 
@@ -116,6 +116,7 @@ def test_a_failed_trial_has_its_reason_and_its_output(
 def test_more_windows_than_mlflow_takes_at_once(
     tracker: Tracker, client: MlflowClient, parent: str
 ) -> None:
+    # MLflow takes at most 1,000 metrics per batch.
     windows = [Window(examples=i + 1, seconds=1.0, wait_s=0.0) for i in range(1_200)]
     measured = measurement().model_copy(update={"windows": windows})
 
@@ -148,7 +149,7 @@ def test_what_nvml_said_is_logged_and_a_gpu_that_was_held_back_is_tagged(
     data = client.get_run(run_id).data
     assert data.metrics["accelerator/nvml_utilisation"] == 0.25
     assert data.metrics["accelerator/sm_clock_mhz"] == 1_410.0
-    assert "memory/device_used_mib" not in data.metrics  # the driver did not tell
+    assert "memory/device_used_mib" not in data.metrics  # the driver didn't report it
     assert data.tags["gpu_throttled"] == "hw_slowdown, hw_thermal_slowdown"
     assert "throttled" not in data.tags
 
@@ -214,7 +215,7 @@ def test_a_server_that_is_not_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nobody = "http://127.0.0.1:9"  # the discard port
+    nobody = "http://127.0.0.1:9"  # the discard port, where nobody listens
 
     with pytest.raises(StoreError, match=f"cannot use MLflow at {nobody}: ") as caught:
         Tracker(Store.choose(tmp_path, "sqlite://", nobody))

@@ -1,4 +1,4 @@
-"""Digests of the first batches, out of real processes: what they tell of shards and of seeds."""
+"""What digests of the first batches, from real processes, reveal about shards and seeds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_trial_sees_the_batches_that_are_read_and_the_first_two_as_ever(
 
 
 def test_batches_that_are_only_checked_are_start_up(runner: TrialRunner) -> None:
-    # Five milliseconds per element: twenty batches of four are at least 0.4 s before any window.
+    # At 5 ms per element, twenty batches of four take at least 0.4 s before the first window.
     found = measured(runner, spec("Slow", PLAIN, 20))
 
     assert found.startup_s > 0.4 + QUICK.startup_s
@@ -76,7 +76,7 @@ def test_batches_that_are_only_checked_are_start_up(runner: TrialRunner) -> None
 def test_reading_ends_with_its_time(runner: TrialRunner) -> None:
     found = read(runner, "Slow", 1_000, most_s=0.5)
 
-    assert 1 <= len(found) <= 26  # 20 ms for each, and one that had begun
+    assert 1 <= len(found) <= 26  # 20 ms per batch, and one that had begun
 
 
 def test_what_fails_while_it_is_read_has_its_kind(runner: TrialRunner) -> None:

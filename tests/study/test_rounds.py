@@ -1,4 +1,4 @@
-"""Who is confirmed, and in which rounds, with a fake runner and real Optuna."""
+"""Which candidates are confirmed, and in which rounds, with a fake runner and real Optuna."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_best_without_structure_takes_the_place_of_the_third() -> None:
 
 
 def test_basic_is_the_best_plain_chain_at_whatever_batch_size_it_was_measured() -> None:
-    """Seen: prefetch 55 with a sequential map, the only plain trial at that batch size."""
+    """Seen: basic was prefetch 55, sequential map: the only plain trial at that batch size."""
     chunked = complete(9_000, 8, 1)
     config = chunked.config.model_copy(update={"generator_chunk": 8})
     structured = chunked.model_copy(update={"config": config})
@@ -108,7 +108,7 @@ NOISY = [500.0, 1_500.0, 900.0, 1_300.0, 700.0]
 
 
 class RatedRunner(FakeRunner):
-    """Measures the tuned configuration at 1,000 and AUTOTUNE in turn from a list."""
+    """Measures the tuned configuration at 1,000 examples/s, and AUTOTUNE at rates from a list."""
 
     def __init__(self, autotune: list[float], failing: PipelineConfig | None = None) -> None:
         super().__init__([])
@@ -147,6 +147,7 @@ def test_nine_rounds_are_the_least_and_enough_for_a_clear_ratio(tmp_path: Path) 
     ]
     assert set(orders) == {(True, False), (False, True)}
     assert all(set(found) == set(CANDIDATES) for found in bench.study.kept.rounds)
+    # The rate without the step decides nothing, so only the first three rounds measure it.
     assert [spec.ceilings for spec in runner.specs] == [True] * 6 + [False] * 12
 
 
@@ -206,7 +207,7 @@ def test_a_round_that_was_broken_off_is_measured_again(tmp_path: Path) -> None:
 def test_a_round_in_which_autotune_or_the_leader_failed_is_made_up_for(
     tmp_path: Path, name: str
 ) -> None:
-    """Nine rounds with eight of either would leave ten times AUTOTUNE's rate without a verdict."""
+    """Nine rounds with only eight rates of either would give no verdict, even at 10x AUTOTUNE."""
 
     class FailsOnce(RatedRunner):
         def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
@@ -223,7 +224,7 @@ def test_a_round_in_which_autotune_or_the_leader_failed_is_made_up_for(
 
 
 class OtherData(RatedRunner):
-    """The batches of some configurations are others than the plain chain's."""
+    """Some configurations give other batches than the plain chain."""
 
     def __init__(self, *others: PipelineConfig) -> None:
         super().__init__([900.0])
@@ -243,7 +244,7 @@ def test_a_candidate_that_reads_other_data_is_out_at_once(tmp_path: Path) -> Non
 
     assert bench.study.kept.other_data == ["tuned-1"]
     assert len(bench.study.kept.rounds) == 1
-    assert "reads other data than the plain chain, so it is out" in confirmer.problems[0]
+    assert "reads different data from the plain chain, so it is excluded" in confirmer.problems[0]
     assert "the order in which threads run" in confirmer.problems[0]
 
 
@@ -252,12 +253,12 @@ def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
 
     assert bench.study.kept.other_data == []
     assert confirmer.problems[-1] == (
-        "mapped: the data are not checked: AUTOTUNE's differ from run to run"
+        "mapped: the data is not checked: AUTOTUNE's differs from run to run"
     )
 
 
 def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
-    """It cannot be recommended, so that the slower one that fits must stay to the end."""
+    """It cannot be recommended, so the slower one that fits must stay to the end."""
     candidates = {**CANDIDATES, "tuned-2": complete(900, 8, 1).config}
 
     class Large(RatedRunner):
@@ -276,12 +277,15 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
 
 
 HOT = GpuReadings(clock_events=["sw_power_cap", "sw_thermal_slowdown"])
-# Busy, and at the power cap, as a card is all day.
+# A busy card at its power cap: cards are like that all day, so such a round counts.
 NORMAL = GpuReadings(clock_events=["sw_power_cap"], utilisation=0.9)
 
 
 class Watched(RatedRunner):
-    """What a watch saw beside each measurement, candidates and limits alike, in their order."""
+    """Adds the GPU's readings to each measurement of a candidate or the limit.
+
+    `hot` numbers the measurements, from 0, in which the GPU was held back.
+    """
 
     def __init__(self, *hot: int) -> None:
         super().__init__([900.0])
@@ -304,7 +308,7 @@ class Watched(RatedRunner):
 def watched(
     folder: Path, runner: TrialRunner, device: str = "gpu: H100"
 ) -> tuple[Bench, Confirmer]:
-    """A confirmation on a GPU, of two candidates and the limit a round."""
+    """Runs a confirmation on a GPU: each round measures two candidates and the limit."""
     bench = Bench(folder)
     bench.study.info = INFO.model_copy(update={"device": device})
     bench.study.runner = runner
@@ -315,13 +319,13 @@ def watched(
 
 
 def test_a_round_in_which_the_gpu_was_held_back_is_measured_again(tmp_path: Path) -> None:
-    runner = Watched(1, 9, 10, 11)  # one thing in the first round, all of the fourth
+    runner = Watched(1, 9, 10, 11)  # one of the first round's three, all of the fourth's
     bench, confirmer = watched(tmp_path, runner)
 
     record = bench.study.kept
     assert runner.measured == 3 * (9 + 2)
     assert [len(found) for found in record.rounds] == [2] * 9
-    # Nothing of those rounds is known to the study any more, and their runs say why.
+    # The study no longer knows anything of those two rounds, and their runs say why.
     away = [f"run-{number}" for number in (1, 2, 3, 10, 11, 12)]
     assert sorted(bench.tracker.throttled) == sorted(away)
     assert set(map(tuple, bench.tracker.throttled.values())) == {("sw_thermal_slowdown",)}
@@ -332,7 +336,7 @@ def test_a_round_in_which_the_gpu_was_held_back_is_measured_again(tmp_path: Path
 
 @pytest.mark.parametrize("first", range(3))
 def test_whatever_of_a_round_it_was_counts(tmp_path: Path, first: int) -> None:
-    """Each of the two candidates and the limit, whatever their order."""
+    """One throttled measurement is enough, whether it is of a candidate or of the limit."""
     runner = Watched(first)
     bench, _ = watched(tmp_path, runner)
 
@@ -349,7 +353,7 @@ def test_a_gpu_that_is_always_held_back_is_confirmed_on_what_there_is(tmp_path: 
     assert len(bench.study.kept.rounds) == 9
     assert confirmer.problems == [
         "mapped: the GPU was held back (sw_thermal_slowdown) in 12 rounds: 3 were measured again, "
-        "9 count"
+        "9 kept"
     ]
 
 

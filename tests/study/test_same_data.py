@@ -1,4 +1,4 @@
-"""Whatever the structure of the chain, the batches are the plain chain's, bit for bit."""
+"""Every structure of the chain gives the plain chain's batches, bit for bit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DTYPES = (tf.int64, tf.float32, tf.uint8, tf.bool, tf.string)
 
 
 class Drawn(GeneratorPipeline):
-    """A generator of random elements of a drawn structure, finite or not."""
+    """Yields random elements of a drawn structure, `length` of them or without end."""
 
     name = "drawn"
     batch_sizes = (4,)
@@ -47,7 +47,7 @@ class Drawn(GeneratorPipeline):
 
 
 class DrawnMapped(Drawn):
-    """The same with a map that touches every component and takes batches, too."""
+    """The same with a map that changes every component and also works on batches."""
 
     def transform(self, *element: Any) -> Any:
         mapped = tf.nest.map_structure(_twice, element)
@@ -115,7 +115,7 @@ def test_any_structure_gives_the_plain_chains_batches(
 ) -> None:
     pipeline = (DrawnMapped if mapped else Drawn)(element_spec, length)
     if any(spec.shape.rank and spec.shape[0] is None for spec in tf.nest.flatten(element_spec)):
-        # Never offered there: the map would see the padding.
+        # Never offered for an unknown dimension: the map would see the padding.
         config = config.model_copy(update={"vectorized_map": False})
 
     plain = batches(pipeline, PipelineConfig.no_prefetch(config.batch_size))
@@ -173,4 +173,4 @@ def test_a_map_that_looks_at_its_neighbours_is_not_offered_batches() -> None:
 
     reason = reasons_against(pipeline, elements)["vectorized_map"]
 
-    assert reason == "the map gives other data on a batch than on its elements"
+    assert reason == "the map gives different data on a batch than on its elements"

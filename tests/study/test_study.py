@@ -40,7 +40,7 @@ SETTINGS = StudySettings(
 
 
 class Bench:
-    """A study on a database of its own; made again on the same database, it is a resumed one."""
+    """A study on the database in a folder; a second one on the same folder resumes it."""
 
     def __init__(self, folder: Path, *answers: Measurement | TrialFailure | BaseException) -> None:
         self.store = Store.choose(folder, None, None)
@@ -118,7 +118,7 @@ def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
 
     resumed = bench.open()
     Search(resumed).enqueue_predicted()
-    assert bench.study.kept.cut_off == []  # it waits for its turn
+    assert bench.study.kept.cut_off == []  # it waits in the queue, so it isn't enqueued twice
     Search(resumed).enqueue_predicted()
     while any(t.state is TrialState.WAITING for t in resumed.optuna_study.trials):
         Search(resumed).run_trial()
@@ -149,13 +149,13 @@ def test_a_resumed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert second.study.run_id == "parent"
     assert second.study.kept.counts == TrialCounts(complete=2, failed=1)
     assert second.runner.specs[0].best_examples_per_s == 800.0
-    # Not the first suggestion over again.
+    # A resumed study doesn't begin with the first suggestion again.
     assert second.runner.specs[0].config != first.runner.specs[0].config
 
 
 def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path: Path) -> None:
     first = Bench(tmp_path)
-    first.study.optuna_study.ask()  # and then the process is gone
+    first.study.optuna_study.ask()  # then the process is killed, before it tells a result
 
     second = Bench(tmp_path)
 
@@ -291,7 +291,7 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
     plain = [spec for spec in bench.runner.specs if not spec.config.structure]
     structured = [spec for spec in bench.runner.specs if spec.config.structure]
     assert len(plain) >= 2
-    # Rates fall from trial to trial, so that each kind's first one stays its best.
+    # Rates fall from trial to trial, so each kind's first trial stays its best.
     first = bench.runner.specs.index(plain[0])
     assert [spec.best_examples_per_s for spec in plain] == [None] + [1_000.0 * (9 - first)] * (
         len(plain) - 1
@@ -300,7 +300,7 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
 
 
 class Searching(Tuning):
-    """A tuning without its own measuring: only the search is run."""
+    """A tuning that runs only the search."""
 
     def search(self, study: PipelineStudy) -> None:
         self._search(study, Search(study))
@@ -310,7 +310,10 @@ class Searching(Tuning):
 def test_the_default_time_holds_all_predicted_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_budget_s: float | None, trials: int
 ) -> None:
-    """Each of four takes 13 s: time that was asked for ends the search, the default's does not."""
+    """A time that the user set ends the search; the default one waits for predicted trials.
+
+    Each of the four predicted trials takes 13 s here.
+    """
     bench = Bench(tmp_path, *[measurement(1_000.0)] * 4)
     settings = SETTINGS.model_copy(update={"time_budget_s": time_budget_s, "trials": None})
     study = bench.open(settings)

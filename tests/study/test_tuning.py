@@ -1,4 +1,4 @@
-"""A whole tuning in this process on a real pipeline: diagnosis, search, confirmation, report."""
+"""Tunes a real pipeline in this process: diagnosis, search, confirmation and report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
     assert result.diagnosis is not None
     assert result.diagnosis.bottleneck == "step-bound"
     assert result.speedup is not None
-    # One interval in twenty or so misses 1 by chance, then by little.
+    # About one interval in twenty misses 1 by chance, and then by little.
     assert result.speedup.ci.low < 1.1
     if result.speedup.verdict == "no significant difference":
         assert result.recommended is not None
@@ -81,7 +81,7 @@ def test_a_step_bound_pipeline_gets_a_short_search_and_is_told(tuned: Tuned) -> 
     assert tuned.record.result.trials.total == STEP_BOUND_TRIALS
     log = tuned.console.export_text(clear=False)
     assert "heavy_model: limited by the training step" in log
-    assert f"heavy_model: a short search of {STEP_BOUND_TRIALS} trials will do" in log
+    assert f"heavy_model: a short search of {STEP_BOUND_TRIALS} trials is enough" in log
 
 
 def test_the_record_says_what_was_predicted(tuned: Tuned) -> None:
@@ -101,8 +101,8 @@ def test_every_round_of_every_candidate_is_a_run(tuned: Tuned) -> None:
     confirmed = tuned.record.result.confirmation
 
     assert len(confirmed) >= 4
-    # A candidate that was left out comes back if the one that beat it falls behind: not every one
-    # has the first rounds.
+    # A beaten candidate comes back if the one that beat it falls behind, so a candidate's rounds
+    # aren't always the first ones.
     found = Counter(run.data.tags["candidate"] for run in runs)
     assert found == {c.candidate: c.rounds for c in confirmed}
     assert len({(run.data.tags["candidate"], run.data.tags["round"]) for run in runs}) == len(runs)
@@ -177,7 +177,7 @@ def test_more_rounds_join_those_that_there_are(tuned: Tuned, runner: TrialRunner
     before = {c.candidate: c.rounds for c in tuned.record.result.confirmation}
     after = {c.candidate: c.rounds for c in record.result.confirmation}
     assert after["autotune"] == before["autotune"] + 1
-    # Who was beaten has left.
+    # A beaten candidate gets no further round.
     assert all(after[name] - before[name] in (0, 1) for name in before)
     assert len(tuned.runs("study")) == 1
 

@@ -1,4 +1,4 @@
-"""A stand-in for the module `pynvml`, with one GPU or a few and whatever a driver may refuse."""
+"""A stand-in for the module `pynvml`, with one or more GPUs and functions that can be refused."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ MIB = 2**20
 
 
 class NotSupported(Exception):
-    """As `pynvml.NVMLError_NotSupported`."""
+    """Stands in for `pynvml.NVMLError_NotSupported`."""
 
 
 class FakeNvml:
-    """Answers as an H100 does; `refused` names functions that the driver does not support.
+    """Answers as an H100 does; `refused` names functions that the driver doesn't support.
 
-    `masks`, `used_mib`, `percents` and `clocks_mhz` are read one after the other, and the last of
-    each for ever; `on_look` is called with the number of each question for the clock events.
+    `masks`, `used_mib`, `percents` and `clocks_mhz` have one value per call; the last one repeats.
+    `on_look` is called with the number of each call that asks for the clock events.
     """
 
     def __init__(self, uuids: tuple[str, ...] = ("GPU-aaaa-1",), refused: tuple[str, ...] = ()):

@@ -1,4 +1,4 @@
-"""A clock that only moves when told, and feeds whose every wait is known."""
+"""Fakes with known times and answers: a clock, feeds, measurements, costs, a runner, a tracker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from prefetch_tuning.pipelines.config import STRUCTURE
 
 
 class FakeClock:
-    """Seconds since its making."""
+    """Seconds since it was made; the time moves only when `now` is set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,8 +36,8 @@ class FakeClock:
 class FakeFeed:
     """A producer and a consumer with known times.
 
-    `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`; `steps` is how
-    many steps one `advance` runs.
+    `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`. `steps` is the
+    number of steps that one `advance` runs.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ INFO = PipelineInfo(
 
 
 def cost(wall_us: float, cpu_us: float | None = None) -> StageCost:
-    """A stage's cost per example in microseconds; busy all the time if only one is given."""
+    """A stage's cost per example, from µs; without `cpu_us`, it computes all of its time."""
     return StageCost(wall_s=1e-6 * wall_us, cpu_s=1e-6 * (wall_us if cpu_us is None else cpu_us))
 
 
-# Dominated by the hand-over, with a map that profits from calls in flight.
+# Handing elements over takes most of the time, and the map gains from calls in flight.
 COSTS = StageCosts(
     generator=cost(10.0),
     from_generator=cost(200.0),
@@ -150,7 +150,7 @@ LIMIT_TERMS = LimitTerms(
 
 
 class FakeRunner(TrialRunner):
-    """Answers each trial from a list, without a process; remembers the specs."""
+    """Answers each trial from a list without starting a process, and keeps the specs."""
 
     def __init__(self, answers: list[Measurement | TrialFailure | BaseException]) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class FakeRunner(TrialRunner):
 
 
 class FakeTracker(Tracker):
-    """Keeps what would be logged as (name, state) pairs."""
+    """Keeps (name, state) pairs of what would be logged."""
 
     def __init__(self) -> None:
         self.logged: list[tuple[str, str]] = []

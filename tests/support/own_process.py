@@ -1,7 +1,7 @@
-"""Checks of the step that need settings TensorFlow reads once, so each has a process of its own.
+"""Checks of the step with settings that TensorFlow reads only once, so each has its own process.
 
-`python -m tests.support.own_process mirrored` or `... compiled FOLDER`, where XLA_FLAGS says
-`--xla_dump_to=FOLDER`. Each prints a line of JSON that `test_step.py` looks at.
+Run as `python -m tests.support.own_process mirrored`, or as `... compiled FOLDER` with
+`--xla_dump_to=FOLDER` in XLA_FLAGS. Each prints a line of JSON that `test_step.py` checks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def batch(size: int, value: float = 0.5) -> Any:
 
 
 def batches(*sizes: int) -> tf.data.Dataset:
-    """A batch of each size, with other numbers in each."""
+    """One batch per size, each with different numbers."""
 
     def generate() -> Iterator[Any]:
         for number, size in enumerate(sizes):
@@ -37,7 +37,7 @@ def batches(*sizes: int) -> tf.data.Dataset:
 
 
 def model(traces: list[int], **compiled: Any) -> keras.Model:
-    """One layer; `traces` grows whenever its step is traced."""
+    """A model of one layer; `traces` grows by one whenever its step is traced."""
 
     class Model(keras.Model):  # type: ignore[misc]  # keras has no types
         def train_step(self, data: Any) -> Any:
@@ -57,14 +57,14 @@ def counts(feed: TrainingFeed, traces: list[int]) -> list[int]:
 
 
 def looks_for_the_end(feed: TrainingFeed) -> bool:
-    """Whether the graph that takes a batch asks each time if there is one."""
+    """Whether the graph that takes a batch checks each time if there is one."""
     assert feed._takes is not None
     graph = feed._takes.get_concrete_function(feed._iterator).graph
     return any(operation.type == "OptionalHasValue" for operation in graph.get_operations())
 
 
 def mirrored() -> dict[str, Any]:
-    """The step on two CPU devices, by the number of steps to an execution."""
+    """The step on two CPU devices, for each number of steps per execution."""
     from tests.planted.fit import DEVICES
 
     strategy = tf.distribute.MirroredStrategy(DEVICES)
@@ -108,7 +108,7 @@ def spread_once(strategy: Any) -> keras.Model:
 
 
 def last_loss(scope: Any = None) -> float:
-    """After four steps, with or without a strategy."""
+    """The loss after four steps, with or without a strategy."""
     with scope or tf.distribute.get_strategy().scope():
         trained = model([])
     feed = TrainingFeed(trained, batches(8, 8, 8, 8))
@@ -119,7 +119,7 @@ def last_loss(scope: Any = None) -> float:
 
 
 def compiled(folder: Path) -> dict[str, Any]:
-    """What XLA compiled by then, which dumps each module as files of one name."""
+    """Counts the modules that XLA compiles: it dumps each as files whose names begin alike."""
 
     def modules() -> int:
         return len({path.name.split(".")[0] for path in folder.glob("module_*")})
@@ -142,7 +142,7 @@ def compiled(folder: Path) -> dict[str, Any]:
             "compiled": compiled_by_then,
             "compiled later": modules() - before - compiled_by_then,
         }
-        feed.advance()  # of another length
+        feed.advance()  # batches of 5 examples instead of 8
         found[str(steps)]["compiled for another shape"] = modules() - before - compiled_by_then
     return found
 

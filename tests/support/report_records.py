@@ -1,4 +1,4 @@
-"""Made-up records of studies to report on: one with everything, and those where much is missing."""
+"""Made-up study records to report on: one with everything, and others where much is missing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FAILURES = {
 
 
 def full() -> StudyRecord:
-    """24 trials of every state, and a confirmation that a tuned configuration won."""
+    """24 trials with every state among them, and a confirmation that a tuned configuration won."""
     return _record(INFO, _trials(), _confirmation(1.0), _costs(map_s=170e-6, step_s=95e-6))
 
 
@@ -75,13 +75,13 @@ def nothing() -> StudyRecord:
 
 
 def unconfirmed() -> StudyRecord:
-    """A search that was not followed by a confirmation."""
+    """A search without a confirmation."""
     empty = Confirmation(candidates=[], speedup=None, recommended=None)
     return _record(INFO, _trials(), empty, None)
 
 
 def hostile(text: str) -> StudyRecord:
-    """The full one with `text` wherever a person's own words can be."""
+    """The full record with `text` wherever a user's own words can be."""
     record = full()
     info = record.info.model_copy(update={"name": text, "target": text, "element": text})
     failure = TrialFailure(kind="generator", detail=text)
@@ -99,7 +99,7 @@ def hostile(text: str) -> StudyRecord:
 
 
 def measured(config: PipelineConfig, rate: float, peak_mib: float) -> MeasuredConfig:
-    """A trial's summary with an interval of five per cent either way."""
+    """A trial's summary with an interval of 5 % either way."""
     return MeasuredConfig(
         config=config,
         examples_per_s=rate,
@@ -194,7 +194,7 @@ def _trial(number: int, config: PipelineConfig, rng: random.Random) -> TrialRow:
 
 
 def _confirmation(gain: float) -> Confirmation:
-    """Nine rounds in which the tuned candidates reach `gain` times what they do at best."""
+    """Nine rounds in which the tuned candidates' rates are multiplied by `gain`."""
     rng = random.Random(11)
     rates = {
         "trial-17": 3_710 * gain,

@@ -1,4 +1,4 @@
-"""Verdicts from rounds that are made up, so that the truth is known."""
+"""Verdicts from made-up rounds, so the truth is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIGS = {
     "autotune": PipelineConfig.autotune(8),
     "no_prefetch": PipelineConfig.no_prefetch(8),
 }
-# What the host did to each round: rounds differ by far more than candidates.
+# The host's speed in each round. Rounds differ far more than candidates do.
 HOST = (1.0, 0.7, 1.3, 0.9, 1.1, 0.8, 1.2, 0.75, 1.05)
 
 
@@ -61,15 +61,15 @@ def test_a_difference_within_each_round_is_found_through_the_hosts_noise() -> No
     assert (found.speedup.candidate, found.speedup.baseline) == ("tuned-1", "autotune")
     assert found.recommended is not None
     assert found.recommended.candidate == "tuned-1"
-    assert found.recommended.reason == "the fastest confirmed"
+    assert found.recommended.reason == "the fastest confirmed configuration"
 
 
-# What chance did to one of two equally fast candidates: neither is proven faster.
+# Chance's factor for one of two equally fast candidates in each round: neither is proven faster.
 NOISE = (1.0, 0.97, 0.99, 1.0, 1.01, 0.96, 0.98, 0.96, 1.0)
 
 
 def equally_fast(peaks: dict[str, float] | None = None, **first_batch_s: float) -> list[Round]:
-    """tuned-1 is a little faster by its medians; the rounds do not tell the two apart."""
+    """tuned-1 has a slightly higher median, but the rounds don't tell the two apart."""
     peaks = peaks or {}
     rates = {"tuned-1": 1_210.0, "tuned-2": 1_210.0, "autotune": 1_000.0}
     return [
@@ -137,7 +137,7 @@ def test_the_lower_end_decides_between_a_steady_and_a_wild_one() -> None:
     ]
 
     result = decide(found)
-    assert result.candidates[0].candidate == "tuned-1"  # by its median
+    assert result.candidates[0].candidate == "tuned-1"  # it leads by its median
     assert recommended(result) == "tuned-2"
 
 
@@ -149,7 +149,7 @@ def test_memory_is_not_bought_with_a_proven_loss_of_speed() -> None:
 
 
 def test_a_baseline_that_fails_is_not_recommended() -> None:
-    """Seen: AUTOTUNE in 7 of 9 rounds and ten times slower was recommended."""
+    """Seen: AUTOTUNE was recommended though it was ten times slower and in only 7 of 9 rounds."""
     found = rounds({"tuned-1": 10_000.0, "autotune": 1_000.0})
     for index in (2, 5):
         found[index] = {"tuned-1": found[index]["tuned-1"]}
@@ -157,8 +157,8 @@ def test_a_baseline_that_fails_is_not_recommended() -> None:
     result = decide(found)
     assert recommended(result) == "tuned-1"
     assert result.recommended is not None
-    assert (
-        result.recommended.reason == "AUTOTUNE gave no rate in 2 of 9 rounds; the fastest confirmed"
+    assert result.recommended.reason == (
+        "AUTOTUNE gave no rate in 2 of 9 rounds; the fastest confirmed configuration"
     )
     assert result.speedup is not None
     assert (result.speedup.verdict, result.baseline_failures) == ("too few rounds", 2)
@@ -256,7 +256,7 @@ def test_without_the_baseline_there_is_no_speedup() -> None:
 
     assert found.speedup is None
     assert found.recommended is not None
-    assert found.recommended.reason == "AUTOTUNE failed; the fastest confirmed"
+    assert found.recommended.reason == "AUTOTUNE failed; the fastest confirmed configuration"
 
 
 def test_too_few_rounds_recommend_nothing() -> None:
@@ -292,7 +292,7 @@ def test_the_same_rounds_give_the_same_interval() -> None:
 def test_equal_configurations_are_called_different_in_one_of_twenty_at_most(
     drift: float, spread: float, slow_share: float, count: int
 ) -> None:
-    """Hosts that wander, that are just noisy, and that have slow spells; 200 comparisons each."""
+    """Hosts that are noisy, that wander, and that have slow spells; 200 comparisons each."""
     rng = np.random.default_rng(7)
     false = 0
     for _ in range(200):
@@ -302,12 +302,12 @@ def test_equal_configurations_are_called_different_in_one_of_twenty_at_most(
         sides *= np.where(slow, rng.uniform(0.5, 0.9, (2, count)), 1.0)
         false += ratio_to(sides[0], sides[1]).verdict != "no significant difference"
 
-    # Two standard deviations of a count with the expected share of one in twenty.
+    # The expected one in twenty, and two standard deviations of that count.
     assert false <= 10 + 2 * (200 * 0.05 * 0.95) ** 0.5
 
 
 def test_the_best_of_three_equal_ones_is_not_proven_faster() -> None:
-    """Picking the best before comparing it must not make luck a verdict."""
+    """Picking the best one before comparing it must not turn luck into a verdict."""
     rng = np.random.default_rng(8)
     false = 0
     for _ in range(100):
@@ -322,7 +322,7 @@ def test_the_best_of_three_equal_ones_is_not_proven_faster() -> None:
 
 
 def test_one_that_left_before_the_host_slowed_down_is_not_preferred() -> None:
-    """Its own median is higher; in every round that both were in it was slower."""
+    """Its own median is higher, but it was slower in every round that measured both."""
     fast = rounds({"tuned-1": 1_000.0, "tuned-2": 950.0, "autotune": 300.0})
     slow = rounds({"tuned-1": 500.0, "autotune": 150.0}, host=HOST * 2)
 

@@ -1,4 +1,4 @@
-"""Who needs no more rounds, and when there are enough, from rounds that are made up."""
+"""Which candidates need no more rounds, and when there are enough, by made-up rounds."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_one_good_round_keeps_a_candidate() -> None:
 
 def test_autotune_never_leaves_and_the_leader_is_no_baseline() -> None:
     assert beaten(NAMES, made({"tuned-1": 1_000.0, "autotune": 10.0})) == set()
-    # What is slower than AUTOTUNE may still be the best that was tuned.
+    # A candidate that is slower than AUTOTUNE may still be the best tuned one.
     assert beaten(NAMES, made({"tuned-1": 500.0, "autotune": 1_000.0})) == set()
     assert beaten(NAMES, []) == set()
 
 
 def test_a_ratio_far_from_one_needs_no_narrow_interval() -> None:
-    """The host's noise is between the two sides here, so the interval is wide."""
+    """The host's noise differs between the two sides of a round, so the interval is wide."""
     wide = [
         {"tuned-1": measured(3_000 * HOST[-1 - i]), "autotune": measured(1_000 * factor)}
         for i, factor in enumerate(HOST)
@@ -109,7 +109,7 @@ def test_rounds_without_autotune_do_not_count_for_the_ratio_to_it() -> None:
 def test_an_equal_candidate_is_hardly_ever_sent_away(
     drift: float, spread: float, slow_share: float
 ) -> None:
-    """Hosts that wander, that are just noisy, and that have slow spells; 200 confirmations each."""
+    """Hosts that are noisy, that wander, and that have slow spells; 200 confirmations each."""
     rng = np.random.default_rng(9)
     sent = 0
     for _ in range(200):
@@ -119,7 +119,7 @@ def test_an_equal_candidate_is_hardly_ever_sent_away(
         sides *= np.where(slow, rng.uniform(0.5, 0.9, (2, 9)), 1.0)
         sent += _left(sides)
 
-    # Two standard deviations of a count with an expected share of one in twenty.
+    # The expected one in twenty, and two standard deviations of that count.
     assert sent <= 10 + 2 * (200 * 0.05 * 0.95) ** 0.5
 
 
@@ -135,7 +135,7 @@ HOSTS = [(0.0, 0.08, 0.0), (0.05, 0.06, 0.1), (0.0, 0.03, 0.2)]
 def test_of_equal_candidates_none_is_recommended_over_autotune(
     drift: float, spread: float, slow_share: float
 ) -> None:
-    """Whole confirmations in which nobody is faster, with those leaving who are beaten."""
+    """Whole confirmations in which no candidate is faster, and beaten ones leave."""
     rng = np.random.default_rng(10)
     false = 0
     for _ in range(CONFIRMATIONS):
@@ -144,7 +144,7 @@ def test_of_equal_candidates_none_is_recommended_over_autotune(
         assert result.recommended is not None
         false += result.recommended.candidate != "autotune"
 
-    # Two standard deviations of a count with an expected share of one in twenty.
+    # The expected one in twenty, and two standard deviations of that count.
     assert false <= 0.05 * CONFIRMATIONS + 2 * (CONFIRMATIONS * 0.05 * 0.95) ** 0.5
 
 
@@ -154,7 +154,7 @@ CONFIRMATIONS = 100
 def _equal_rounds(
     rng: np.random.Generator, drift: float, spread: float, slow_share: float
 ) -> list[Round]:
-    """Nine rounds of equal candidates, who leave as they do in a confirmation."""
+    """Nine rounds of equally fast candidates, which leave as they do in a confirmation."""
     found: list[Round] = []
     host = 1_000.0
     for _ in range(9):
@@ -169,7 +169,7 @@ def _equal_rounds(
 
 
 def test_the_leader_is_the_faster_one_of_the_rounds_that_both_were_in() -> None:
-    """A candidate that left before the host slowed down has the higher median of its own."""
+    """A candidate that left before the host slowed down has a higher median over its rounds."""
     fast = made({"tuned-1": 1_000.0, "structure_autotune": 950.0}, 3)
     slow = made({"tuned-1": 500.0}, 9)
 

@@ -1,4 +1,4 @@
-"""The limit of a pipeline, from terms that are made up: the same whatever is judged against it."""
+"""A pipeline's limit, from made-up terms. It is the same for every candidate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def terms(factor: float = 1.0, **changes: Any) -> LimitTerms:
     ("changes", "splittable", "binding", "limit"),
     [
         ({}, False, "generator", 1_000.0),
-        # Two processes make twice as much, and two cores have 2 s for 1.5 ms an example.
+        # Two processes make twice as much. Then two cores limit, with 1.5 ms per example.
         ({}, True, "cpu", 2 / 1.5e-3),
         ({"step_examples_per_s": 800.0}, True, "step", 800.0),
         ({"generator_examples_per_s": None, "generator_cpu_s": 0.0}, False, "step", 4_000.0),
@@ -67,7 +67,7 @@ def test_what_the_host_did_to_a_round_it_did_to_its_limit() -> None:
 
 
 def test_a_candidate_that_wastes_the_processor_does_not_look_better() -> None:
-    """Seen: cores over the candidate's own CPU seconds put one that burnt them at its limit."""
+    """Seen: a limit from the candidate's own CPU seconds put one that wasted them at its limit."""
     rounds = LimitRounds([terms(factor) for factor in HOST], 2.0, splittable=False)
     wasteful = rounds.fraction([400.0 * factor for factor in HOST])
 
@@ -91,7 +91,7 @@ def test_a_generator_that_waits_can_be_split_into_many_processes() -> None:
     assert processes_for(waiting, 2.0, splittable=True) == 20
     idle = [terms(generator_cpu_s=1e-6)]
     assert processes_for(idle, 2.0, splittable=True) == MOST_PROCESSES
-    # 6 of 10 ms on a core: four of them on two cores, 3.3 of which the cores have room for.
+    # Each computes for 6 of 10 ms. Two cores have room for 3.3 such processes, so four fill them.
     some = [terms(generator_examples_per_s=100.0, generator_cpu_s=6e-3)]
     assert processes_for(some, 2.0, splittable=True) == 4
     assert processes_for([terms()], 2.0, splittable=True) == 2
@@ -103,4 +103,4 @@ def test_it_says_what_sets_it() -> None:
     found = LimitRounds([terms()], 2.0, splittable=False).limit
 
     assert found is not None
-    assert found.in_words == "the bare generator, which makes no more with one worker"
+    assert found.in_words == "the bare generator, which can't yield more with 1 worker"

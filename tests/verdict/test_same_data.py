@@ -1,4 +1,4 @@
-"""Which digests tell other data, and how many batches must be compared to see them."""
+"""Which digests count as other data, and how many batches must be compared to see them."""
 
 from __future__ import annotations
 
