@@ -1,14 +1,14 @@
-# Everything runs in .venv, which `make setup` makes from the hashed lock; a second call does nothing.
+# Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
 .PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test test-all \
 	coverage lint ui lock clean
 SHELL := /bin/bash
 
-# The first Python here that the project supports. PYTHON=... on the command line overrides it.
+# The first supported Python on this machine. PYTHON=... on the command line overrides it.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
-# CUDA's libraries are worth their 2 GB only where there is a GPU to use them.
+# The CUDA libraries take 2 GB, which is only worth it if there is a GPU to use them.
 FLAVOUR ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),cuda,cpu)
 LOCK := requirements/$(FLAVOUR).lock
 STAMP := .venv/.installed-$(FLAVOUR)
@@ -24,7 +24,7 @@ PORT ?= 5000
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-setup: $(STAMP)  ## make .venv with the locked dependencies and the project
+setup: $(STAMP)  ## create .venv with the locked dependencies and the project
 
 $(STAMP): $(LOCK) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make setup PYTHON=/path/to/python3"; exit 2; }
@@ -37,29 +37,29 @@ $(STAMP): $(LOCK) pyproject.toml
 tune: setup  ## tune the pipelines: PIPELINE="simple image" TRIALS=30 ARGS="--memory-limit 2GiB"
 	@$(BIN)/prefetch-tune tune $(or $(PIPELINE),simple noisy image) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
 
-results: setup  ## tune every built-in pipeline and write docs/results.md, about an hour; ARGS="--of NAME" goes on
+results: setup  ## tune every built-in pipeline and write docs/results.md, about an hour; ARGS="--of NAME" resumes
 	@$(BIN)/python benchmarks/results.py $(ARGS)
 
-gpu-check: setup  ## check what only a GPU can show and write docs/gpu-check.md: ARGS="--only windows"
+gpu-check: setup  ## check what only a GPU can show and write docs/gpu-check.md; ARGS="--only windows" for one check
 	@$(BIN)/python -m benchmarks.gpu_check --out docs $(ARGS)
 
-results-gpu: setup  ## tune pipelines with a heavy step on a GPU and write docs/results-gpu.md
+results-gpu: setup  ## tune pipelines with a heavy training step on a GPU and write docs/results-gpu.md
 	@$(BIN)/python benchmarks/results_gpu.py $(ARGS)
 
-rerun: setup  ## measure a logged run again and compare: RUN=<run id> ARGS="--rounds 5"
+rerun: setup  ## measure a logged run again and compare the two: RUN=<run id> ARGS="--rounds 5"
 	@test -n "$(RUN)" || { echo "error: which run? make rerun RUN=<run id>, as the MLflow UI shows it"; exit 2; }
 	@$(BIN)/prefetch-tune rerun $(RUN) $(ARGS)
 
-selftest: setup  ## compare a configuration with itself, to see what this host can tell apart
+selftest: setup  ## compare a configuration with itself, to see which differences this host can detect
 	@$(BIN)/prefetch-tune selftest $(PIPELINE) $(ARGS)
 
-audit: setup  ## hold claims against what was planted, at most 15 minutes: ARGS=--write
+audit: setup  ## check the project's claims against known costs, at most 15 minutes; ARGS=--write updates the docs
 	@$(BIN)/python -m benchmarks.audit $(ARGS)
 
-audit-full: setup  ## the same with whole studies, over an hour; goes on where it was cut off
+audit-full: setup  ## the same with whole studies, over an hour; resumes where it was interrupted
 	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
 
-test: setup  ## run the tests, in some minutes: TESTS=tests/loop/test_steady_state.py for some
+test: setup  ## run the tests, a few minutes; TESTS=tests/loop/test_steady_state.py for one file
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
@@ -67,17 +67,17 @@ else
 	@$(BIN)/python -m pytest -m "timing and not slow"
 endif
 
-test-all: setup  ## run every test, also those that take long and rarely break
+test-all: setup  ## run all tests, including those that are slow and rarely fail
 	@$(BIN)/python -m pytest -m "not timing" --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m pytest -m timing
 
-coverage: setup  ## run every test and say what none of them reached, subprocesses included
+coverage: setup  ## run all tests and list what they don't cover, including subprocesses
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-lint: setup  ## check style, types and layers
+lint: setup  ## check style, types, layers, spelling and dependencies
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -85,16 +85,16 @@ lint: setup  ## check style, types and layers
 	@$(BIN)/codespell
 	@$(BIN)/deptry .
 
-ui: setup  ## open the results at http://127.0.0.1:5000 (PORT=... for another)
+ui: setup  ## open the results at http://127.0.0.1:5000; PORT=... for another port
 	@mkdir -p mlruns
 	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --default-artifact-root "$(CURDIR)/mlruns/artifacts"
 
-lock:  ## resolve the dependencies anew (needs uv)
+lock:  ## resolve the dependencies again (needs uv)
 	@for flavour in cpu cuda; do \
 		uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --python-version 3.11 --group dev \
 			$$([ $$flavour = cuda ] && echo --extra cuda) pyproject.toml -o requirements/$$flavour.lock; done
 
-clean:  ## remove .venv and caches; results in mlruns/ stay
+clean:  ## remove .venv and caches, but keep the results in mlruns/
 	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
-"""Finds the tf.data settings that feed a model fastest from a Python generator, by experiment.
+"""Finds, by experiment, the tf.data settings that feed a model fastest from a Python generator.
 
-What users import stands here, whatever file it lies in. A name is imported when it is asked for:
-`import prefetch_tuning` costs neither TensorFlow nor Optuna nor MLflow.
+Users import every public name from here, whichever file defines it. A name's module is imported
+when the name is accessed, so `import prefetch_tuning` loads neither TensorFlow nor Optuna nor
+MLflow.
 """
 
 from __future__ import annotations
