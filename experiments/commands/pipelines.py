@@ -9,7 +9,7 @@ from rich.console import Console
 
 from prefetch_tuning.experiments.commands.arguments import Commands, add_command, add_pipelines
 from prefetch_tuning.experiments.errors import EXIT_OK
-from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
@@ -31,14 +31,18 @@ def print_pipelines(
     console: Console, infos: Sequence[PipelineInfo], heavy: Sequence[str] = ()
 ) -> None:
     """Prints a table of pipelines, and the names of the heavy ones, which are not inspected."""
-    table = console_table("Pipelines")
-    for heading in ("name", "element", "batch sizes", "searched", "what it is"):
-        table.add_column(heading)
-    for info in infos:
-        axes = ["batch_size", "prefetch_buffer", *info.axes]
-        sizes = " ".join(str(size) for size in info.batch_sizes)
-        table.add_row(info.name, info.element, sizes, "\n".join(axes), info.summary)
-    console.print(table)
+    rows = [
+        (
+            info.name,
+            info.summary,
+            info.element,
+            " ".join(str(size) for size in info.batch_sizes),
+            ", ".join(["batch_size", "prefetch_buffer", *info.axes]),
+        )
+        for info in infos
+    ]
+    headings = ("name", "summary", "element", "batch sizes", "searched")
+    print_rows(console, "Pipelines", headings, rows)
     if heavy:
         console.print(
             f"Also built in, with a step heavy enough for a GPU: {', '.join(heavy)}. They run only "

@@ -32,7 +32,7 @@ def selftest_and_report(
     info = runner.inspect(request.target, request.seed, request.device)
     store.create()
     tracker = Tracker(store)
-    steps = ConsoleSteps(notes, f"{info.name} against itself", 0, request.comparisons)
+    steps = ConsoleSteps(notes, f"{info.name} against itself", "comparison", 0, request.comparisons)
     with steps.shown():
         found = self_test(
             request, info, runner, lambda r: steps.advance(f"ratio {r.ratio:.3f}, {r.verdict}")

@@ -16,7 +16,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     store_of,
 )
 from prefetch_tuning.experiments.errors import EXIT_OK
-from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
@@ -40,17 +40,16 @@ def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
     """Prints one line per study."""
     from prefetch_tuning.experiments.storage.results import TrialCounts
 
-    table = console_table("Studies")
-    for heading in ("study", "pipeline", "trials", "verdict", "recommended", "begun"):
-        table.add_column(heading)
-    for run in studies:
+    def cells(run: LoggedRun) -> list[str]:
         trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
-        table.add_row(
+        return [
             run.name,
             run.tags.get(Tag.PIPELINE, "?"),
             f"{trials:.0f}",
             run.tags.get(Tag.VERDICT, "none"),
             run.tags.get(Tag.RECOMMENDED_CONFIG, "-"),
             datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
-        )
-    console.print(table)
+        ]
+
+    headings = ("study", "pipeline", "trials", "verdict", "recommended", "begun")
+    print_rows(console, "Studies", headings, [cells(run) for run in studies])

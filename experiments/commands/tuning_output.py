@@ -1,8 +1,8 @@
-"""Runs a tuning for `tune` and `confirm`, prints what it found, and returns the exit code."""
+"""Runs `tune` and `confirm`, prints the results, and returns the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
@@ -15,26 +15,29 @@ from prefetch_tuning.experiments.errors import (
     EXIT_NO_RESULT,
     EXIT_OK,
     StoreError,
+    StudyError,
     first_line,
 )
+from prefetch_tuning.experiments.report.document import SNIPPET
 from prefetch_tuning.experiments.report.terminal import print_results
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import write_json
+from prefetch_tuning.experiments.storage.results import StudyRecord, write_json
+from prefetch_tuning.experiments.storage.runs import RunReader
 from prefetch_tuning.experiments.storage.tracking import ui_command
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
-# The checkout itself, where `make ui` is shorter.
+# In the checkout itself, `make ui` is the shorter command.
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def tune_and_report(
     request: TuneRequest, store: Store, runner: TrialRunner, json_file: Path | None, began: float
 ) -> int:
-    """Runs a request and prints what it found; returns the exit code.
+    """Runs a request and prints the results; returns the exit code.
 
-    0: every pipeline has a result; 1: one has none; 130: interrupted, what was measured is kept.
+    0: every pipeline has a result; 1: one has none; 130: interrupted, but measurements are kept.
     """
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     tuning = Tuning(store, runner, ConsoleProgress(notes))
@@ -44,7 +47,7 @@ def tune_and_report(
         selector = tuning.selectors[result.pipeline]
         trials = f" --trials {request.trials}" if request.trials else ""
         notes.print(
-            f"To go on with it, give the same options and its name: prefetch-tune tune {selector}"
+            f"To resume, give the same options and the study's name: prefetch-tune tune {selector}"
             f"{trials} --study {result.study}"
         )
     return code
@@ -53,7 +56,7 @@ def tune_and_report(
 def confirm_and_report(
     study: str, more: int, store: Store, runner: TrialRunner, json_file: Path | None, began: float
 ) -> int:
-    """Adds rounds to a study and prints what they change; the same exit codes."""
+    """Adds rounds to a study and prints the new results; the exit codes are the same."""
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     tuning = Tuning(store, runner, ConsoleProgress(notes))
     return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
@@ -75,25 +78,38 @@ def _run(
         reason = first_line(error)
         raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from error
     finally:
-        # Also before an error goes on: what was measured until then is not its fault.
-        _report(tuning, json_file, notes)
+        # Also if an error is raised: what was measured before it is still valid.
+        _report(tuning, store, json_file, notes)
     if interrupted:
         return EXIT_INTERRUPTED
     _print_where(store, notes)
     return EXIT_OK if all(record.result.best for record in tuning.records) else EXIT_NO_RESULT
 
 
-def _report(tuning: Tuning, json_file: Path | None, notes: Console) -> None:
+def _report(tuning: Tuning, store: Store, json_file: Path | None, notes: Console) -> None:
     if tuning.records:
-        print_results(Console(), tuning.records)
+        print_results(Console(), tuning.records, _code(tuning.records, store))
         if json_file is not None:
             write_json([record.result for record in tuning.records], json_file)
     for problem in tuning.problems:
         notes.print(f"warning: {problem}", style="yellow", markup=False)
 
 
+def _code(records: Sequence[StudyRecord], store: Store) -> dict[str, str]:
+    """Where the code to paste is, by study; empty if MLflow does not answer."""
+    try:
+        reader = RunReader(store)
+        return {
+            record.result.study: reader.place_of(record.result.mlflow_run_id, SNIPPET)
+            for record in records
+            if record.result.best is not None
+        }
+    except (StoreError, StudyError):
+        return {}  # the results are printed all the same
+
+
 def _print_where(store: Store, notes: Console) -> None:
-    """How to open what was written."""
+    """Prints how to open the results."""
     if store.artifacts is None:
         notes.print(f"Every trial and the reports are in MLflow at {store.tracking_uri}")
         return

@@ -1,4 +1,4 @@
-"""From what a study keeps to what it found: the result, and all that a report is made of."""
+"""Concludes from a study's stored data: its result, and the record that a report needs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from prefetch_tuning.experiments.verdict.measurements import is_baseline
 
 
 def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyResult:
-    """The result as the record has it now.
+    """The result according to what is stored now.
 
     Args:
-        kept: of a study that has begun, searched or not.
-        measured_s: seconds of measuring in this run.
-        wall_s: seconds of this run in all.
+        kept: the attributes of a study that has begun; its search may not have.
+        measured_s: seconds that this run spent on measuring.
+        wall_s: seconds that this run took.
     """
     settings, info = kept.settings, kept.info
     confirmation = conclude(
@@ -61,7 +61,7 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
 
 
 def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
-    """All that a report needs, the importance of the axes included."""
+    """Everything that a report needs, including the importance of the axes."""
     kept = StudyAttributes(study)
     offered = kept.offered or _offered_now(kept)
     return StudyRecord(
@@ -78,7 +78,7 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
 
 
 def _offered_now(kept: StudyAttributes) -> Offered:
-    """For a study that did not keep it, or has not begun to search."""
+    """The axes for a study that has not stored them, or whose search has not begun."""
     found = offer(kept.info, kept.settings, kept.diagnosis, kept.cores)
     return Offered(searched=found.space.described, left_out=found.left_out)
 
@@ -90,7 +90,7 @@ def _fraction(confirmation: Confirmation) -> Fraction | None:
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
-    # Of a single trial Optuna says, with a warning, that every axis mattered as much.
+    # With a single trial Optuna warns and calls all axes equally important.
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
         return {}
     try:
@@ -100,13 +100,13 @@ def _importance(study: optuna.Study) -> dict[str, float]:
 
 
 def kept_record(study: str, store: Store) -> StudyRecord:
-    """Everything that is kept of a study.
+    """Everything that is stored about a study.
 
     Raises:
-        StudyError: there is no such study, or something else made it.
+        StudyError: there is no such study, or another program created it.
     """
     found = load_study(study, store)
     kept = StudyAttributes(found)
     if not kept.is_ours:
-        raise StudyError(f"study {study!r} was not made by prefetch-tune; there is no report")
+        raise StudyError(f"study {study!r} was not created by prefetch-tune, so there is no report")
     return study_record(found, result_of(kept, *kept.spent))

@@ -1,4 +1,4 @@
-"""A study's report: one self-contained HTML page, the same in Markdown, and the code to paste."""
+"""Renders a study's report: a self-contained HTML page, the same in Markdown, code to paste."""
 
 from __future__ import annotations
 
@@ -18,53 +18,56 @@ from prefetch_tuning.experiments.report.tables import environment_table
 from prefetch_tuning.experiments.report.text import choice, findings, tone, verdict
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
+# The file with the code to paste.
+SNIPPET = "snippet.py"
+
 
 class Report:
-    """What a study found, for every place where it is read; its figures are drawn once."""
+    """A study's report in all its formats; its figures are drawn only once."""
 
     def __init__(self, record: StudyRecord) -> None:
         self.record = record
 
     @cached_property
     def sections(self) -> list[Section]:
-        """What the page and the Markdown consist of, in order."""
+        """The sections of the page and of the Markdown, in order."""
         return sections(self.record)
 
     @cached_property
     def snippet(self) -> str:
-        """The code to paste; empty if there is no configuration."""
+        """The code to paste; empty if no configuration was measured."""
         return snippet(self.record)
 
     def html(self) -> str:
-        """One page that asks the network for nothing: plotly and the data are in it, once."""
+        """One page that needs no network: it contains plotly and the data, once."""
         drawn = {
             section.id: [
                 _div(chart, section.id, index) for index, chart in enumerate(section.figures)
             ]
             for section in self.sections
         }
-        # In a script element nothing is escaped; only its end tag would end it.
+        # Nothing is escaped inside a script element, which only its end tag can close.
         plotly = Markup(get_plotlyjs().replace("</script", "<\\/script"))  # noqa: S704
         return self._render("report.html.j2", figures=drawn, plotly=plotly)
 
     def markdown(self) -> str:
-        """The same findings as text and tables: a file on GitHub, or in a mail."""
+        """The same findings as text and tables, for a repository or a mail."""
         return self._render("report.md.j2")
 
     def note(self) -> str:
-        """The verdict and the code alone: what the MLflow UI shows beside the study."""
+        """The verdict, the findings and the code, which the MLflow UI shows with the study."""
         return self._render("note.md.j2")
 
     def files(self) -> dict[str, str]:
-        """The text of each file: the page, the Markdown and, if there is any, the code."""
+        """File names and their texts: the page, the Markdown and, if there is any, the code."""
         texts = {"report.html": self.html(), "report.md": self.markdown()}
-        return texts | ({"snippet.py": self.snippet} if self.snippet else {})
+        return texts | ({SNIPPET: self.snippet} if self.snippet else {})
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes the files into `folder`, each whole or not at all: a reader never sees half.
+        """Writes the files into `folder`. Each is replaced at once, so no reader sees half of one.
 
         Raises:
-            UsageError: the folder cannot be made or written to.
+            UsageError: the folder cannot be created or written to.
         """
         texts = self.files()
         try:
@@ -97,7 +100,7 @@ class Report:
 
 
 def _div(chart: Figure, section: str, index: int) -> Markup:
-    """A figure's element and the call that draws it; plotly escapes `<` in its JSON itself."""
+    """A figure's element and the script that draws it; plotly escapes `<` in its JSON."""
     made: str = chart.to_html(
         full_html=False,
         include_plotlyjs=False,

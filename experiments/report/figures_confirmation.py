@@ -1,4 +1,4 @@
-"""The figure of the confirmation: every candidate with its interval, and the limit."""
+"""Draws the confirmation: every candidate with its interval, and the limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def confirmation(record: StudyRecord) -> list[go.Figure]:
-    """Median rate of each candidate with its interval, and the limit that stands for all."""
+    """The median rate of each candidate with its interval, and the common limit."""
     found = record.result.confirmation
     if not found:
         return []
@@ -44,7 +44,7 @@ def confirmation(record: StudyRecord) -> list[go.Figure]:
             "categoryorder": "array",
             "categoryarray": names[::-1],
         },
-        legend={"itemsizing": "constant"},  # the tick of the limit is taller than a line of text
+        legend={"itemsizing": "constant"},  # the limit's tick is taller than a line of text
     )
     groups: dict[str, list[Confirmed]] = {"recommended": [], "tuned": [], "baseline": []}
     for candidate in found:
@@ -86,7 +86,7 @@ def _limit(limit: Limit, found: list[Confirmed]) -> go.Scatter:
 
 
 def _name(config: PipelineConfig, record: StudyRecord, *, with_size: bool) -> str:
-    """One setting a line, since a phone has no room for all in one."""
+    """One setting per line, because a phone has no room for all on one."""
     size, *rest = settings(config, record.info).split(", ")
     return "<br>".join(label(line) for line in (*rest, *([size] if with_size else [])))
 

@@ -1,4 +1,4 @@
-"""Figures of what came out: memory, stage costs, and each batch size."""
+"""Draws the results: throughput and memory, stage costs, and each batch size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from prefetch_tuning.experiments.storage.results import StudyRecord
 
 STAGES: dict[StageName, str] = {
     "generator": "generator",
-    "from_generator": "hand-over to tf.data",
+    "from_generator": "handing over to tf.data",
     "map": "map",
     "batch": "batch",
     "device_copy": SHOWN["device_copy"],
@@ -44,7 +44,7 @@ STAGES: dict[StageName, str] = {
 
 
 def throughput_and_memory(record: StudyRecord) -> list[go.Figure]:
-    """Rate against peak host memory, with the front that no configuration beats in both."""
+    """Rate over peak host memory, with the Pareto front of both."""
     measured = points(record)
     if not measured:
         return []
@@ -82,7 +82,7 @@ def throughput_and_memory(record: StudyRecord) -> list[go.Figure]:
 
 
 def stage_costs(record: StudyRecord) -> list[go.Figure]:
-    """Wall and CPU time of each stage per example; the stage that limits in bold."""
+    """Wall and CPU time per example of each stage; the bottleneck in bold."""
     diagnosis = record.result.diagnosis
     if diagnosis is None:
         return []
@@ -110,7 +110,7 @@ def stage_costs(record: StudyRecord) -> list[go.Figure]:
 
 
 def batch_sizes(record: StudyRecord) -> list[go.Figure]:
-    """The best rate at each batch size; paler where a single trial is all there is."""
+    """The best rate at each batch size; paler if it comes from a single trial."""
     best = best_by_batch_size(record)
     if not best:
         return []

@@ -1,4 +1,4 @@
-"""Figures of the search: each axis, the trials in order, and which axis mattered."""
+"""Draws the search: each axis, the trials in order, and how much each axis mattered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AXES = {
     "workers": "workers",
     "max_queue_size": "max_queue_size, batches",
 }
-# State to its name in the legend and its look, in the order of the legend.
+# Each state with its name in the legend and its look, in the order of the legend.
 STATES: dict[State, tuple[str, Look]] = {
     "complete": ("complete", TUNED),
     "pruned": ("pruned", Look(GREY, "circle-open")),
@@ -48,14 +48,14 @@ STATES: dict[State, tuple[str, Look]] = {
 
 
 def axes(record: StudyRecord) -> list[go.Figure]:
-    """Rate over each searched axis that varies, a small figure each, all to one scale."""
+    """Rate over each searched axis that varies: one small figure each, all to the same scale."""
     measured = [(t, t.measured) for t in record.trials if t.measured]
     if not any(trial.state == "complete" for trial, _ in measured):
         return []
     top = 1.08 * max(reached.examples_per_s for _, reached in measured)
     charts = []
     for name in AXES:
-        # Zero has no place on a log scale, and is no point of the search.
+        # Zero has no place on a log scale, and the search does not try it.
         drawn = [(t, m) for t, m in measured if int(getattr(t.config, name)) > 0]
         if len({getattr(t.config, name) for t, _ in drawn}) > 1:
             charts.append(_axis(name, top, drawn, record))
@@ -63,7 +63,7 @@ def axes(record: StudyRecord) -> list[go.Figure]:
 
 
 def trials(record: StudyRecord) -> list[go.Figure]:
-    """Rate of each trial in order, the best so far, the predictions and the limit."""
+    """The rate of each trial in order, the best so far, the predictions and the limit."""
     if not any(t.measured for t in record.trials):
         return []
     xaxis = {"title": {"text": "trial number"}, "tickformat": ",", "zeroline": False, "nticks": 10}
@@ -81,7 +81,7 @@ def trials(record: StudyRecord) -> list[go.Figure]:
 
 
 def importance(record: StudyRecord) -> list[go.Figure]:
-    """Share of the variation that each axis explains."""
+    """The share of the variation that each axis explains."""
     ranked = sorted(record.importance.items(), key=lambda item: -item[1])
     if not ranked:
         return []
@@ -115,7 +115,7 @@ def _axis(
 
 
 def _log2_axis(name: str, values: list[int]) -> dict[str, object]:
-    """A log axis with ticks at powers of two and some room at both ends."""
+    """A log axis with ticks at powers of two and some space at both ends."""
     low, high = math.log2(min(values)), math.log2(max(values))
     ticks = [2**power for power in range(math.floor(low), math.ceil(high) + 1)]
     room = 0.12 * (high - low)
@@ -176,7 +176,7 @@ def _predictions(record: StudyRecord) -> go.Scatter | None:
 
 
 def _warm_start(record: StudyRecord) -> go.Scatter | None:
-    """A ring around each trial that the prediction chose."""
+    """Rings around the trials that the prediction chose."""
     warm = [t for t in record.trials if t.warm_start]
     if not warm:
         return None
@@ -186,7 +186,7 @@ def _warm_start(record: StudyRecord) -> go.Scatter | None:
 
 
 def _height(trial: TrialRow) -> float:
-    """A trial that measured nothing stands on the axis."""
+    """The trial's rate; 0, on the axis, if it has no measurement."""
     return trial.measured.examples_per_s if trial.measured else 0.0
 
 

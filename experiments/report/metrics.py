@@ -1,4 +1,4 @@
-"""What a study found, as the metrics of its parent run."""
+"""Turns a study's findings into metrics of its parent run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefetch_tuning.objectives.stage_costs import StageCosts
 
 
 def result_metrics(record: StudyRecord) -> dict[str, float]:
-    """What the parent run shows: of the recommended configuration, else of the search's best."""
+    """The parent run's metrics, of the recommended configuration or else of the best trial."""
     result = record.result
     metrics = {f"trials/{key}": float(n) for key, n in result.trials.model_dump().items()}
     metrics |= {"study/measured_s": result.measured_s, "study/wall_s": result.wall_s}
@@ -71,7 +71,7 @@ def _of_the_confirmation(result: StudyResult) -> dict[str, float]:
 
 
 def diagnosis_metrics(costs: StageCosts) -> dict[str, float]:
-    """The stages' costs as metrics, in microseconds per example and milliseconds per step."""
+    """The stages' costs, in microseconds per example and milliseconds per step."""
     metrics = {"diagnosis/map_speedup": costs.map_speedup} if costs.map else {}
     for name, cost in stages(costs).items():
         metrics[f"diagnosis/{name}/wall_us"] = 1e6 * cost.wall_s

@@ -1,4 +1,4 @@
-"""Every configuration that a study measured, as a point of rate and memory. Pure."""
+"""Collects every measured configuration of a study as a point of rate and memory. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 @dataclass(frozen=True)
 class Point:
-    """A configuration and what it reached, confirmed over rounds or in a single trial.
+    """A configuration with its rate and memory, from the confirmation or from a single trial.
 
     Attributes:
-        reached: the rate, with its interval, and the memory.
-        source: where the number comes from, in words.
+        reached: the rate with its interval, and the memory.
+        source: where the numbers come from, in words.
+        confirmed: the numbers come from the confirmation.
         tuned: False for a baseline.
-        complete: False where the trial was stopped early.
-        fits: False where it is over the memory limit.
+        complete: False if the trial was stopped early.
+        fits: False if it is over the memory limit.
     """
 
     reached: Reached
@@ -32,7 +33,7 @@ class Point:
 
 
 def points(record: StudyRecord) -> list[Point]:
-    """Every configuration that was measured to its end, once: confirmed rather than by a trial."""
+    """Each completely measured configuration once; the confirmation replaces its trial."""
     confirmed = [_of_rounds(c) for c in record.result.confirmation]
     known = {point.reached.config for point in confirmed}
     trials = [
@@ -44,7 +45,7 @@ def points(record: StudyRecord) -> list[Point]:
 
 
 def pareto(measured: Iterable[Point]) -> list[Point]:
-    """Those that no other beats in both memory and rate, by rising memory."""
+    """The points that no other beats in both memory and rate, by rising memory."""
     front: list[Point] = []
     fitting = [point for point in measured if point.fits]
     for point in sorted(
@@ -56,10 +57,10 @@ def pareto(measured: Iterable[Point]) -> list[Point]:
 
 
 def best_by_batch_size(record: StudyRecord) -> list[Point]:
-    """The fastest tuned configuration of each batch size; a confirmed one goes before a trial.
+    """The fastest tuned configuration of each batch size; confirmed ones come before trials.
 
-    A trial that was stopped early, as clearly worse than one at another batch size, still counts
-    where there is nothing better.
+    A trial that was stopped early, because one at another batch size was clearly faster, counts
+    only if its batch size has nothing else.
     """
     best: dict[int, Point] = {}
     pruned = [_of_trial(t, t.measured) for t in record.trials if t.measured and t.state == "pruned"]

@@ -1,4 +1,4 @@
-"""Writes what a study found to its parent run in MLflow: numbers, words and the report."""
+"""Writes a study's findings to its parent run in MLflow: metrics, tags and the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.storage.runs import CONFIG_FILE
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
 
-# MLflow takes 8,000 characters a tag.
+# MLflow allows 8,000 characters per tag.
 NOTE_CHARACTERS = 7_900
 
 
@@ -25,14 +25,14 @@ def close_study(
     *,
     interrupted: bool,
 ) -> StudyRecord:
-    """Concludes from what the study keeps, logs it to the parent run and ends that.
+    """Concludes from the stored data, logs the findings to the parent run and ends that run.
 
     Args:
-        study: one that has begun.
-        run_id: of its parent run.
-        tracker: where that is.
-        spent: seconds of measuring and in all, of this run.
-        interrupted: by Ctrl-C or an error, before the study was done.
+        study: a study that has begun.
+        run_id: run id of its parent run.
+        tracker: the MLflow server that has it.
+        spent: seconds of measuring, and seconds of wall time, of this run.
+        interrupted: Ctrl-C or an error ended the study early.
     """
     kept = StudyAttributes(study)
     kept.spent = spent
@@ -61,7 +61,7 @@ def close_study(
 
 
 def result_tags(result: StudyResult) -> dict[str, str]:
-    """What one filters studies by."""
+    """Tags for filtering studies."""
     tags: dict[str, str] = {}
     if result.best is not None:
         tags[Tag.BEST_CONFIG] = str(result.best.config)

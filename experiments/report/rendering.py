@@ -1,4 +1,4 @@
-"""The report's templates: where they are, and how words are made safe in each kind of document."""
+"""Loads the report's templates, and escapes text for each kind of document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 
 def environment() -> Environment:
-    """Escapes everything in HTML; a name that a template misspells is an error, not a gap."""
+    """The templates' environment: it escapes HTML, and raises for a misspelt name."""
     made = Environment(
         loader=PackageLoader("prefetch_tuning.experiments.report", "templates"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
@@ -22,16 +22,16 @@ def environment() -> Environment:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks, so that a person's words cannot leave a comment."""
+    """Removes line breaks, so text from a user cannot leave a comment."""
     return " ".join(text.split())
 
 
 def unbroken(text: str) -> str:
-    """A number and its unit, or what it sets, stay on one line of a narrow page."""
+    """Keeps a number and its unit, or its setting, on one line of a narrow page."""
     text = re.sub(r"(?<=\d) (?=%|MiB|µs|s\b|examples/s)", "\u00a0", text)
     return re.sub(r"\b(batch|prefetch|map) (?=\d)", "\\1\u00a0", text)
 
 
 def markdown(text: str) -> str:
-    """Plain words in Markdown: nothing in them is markup, HTML, or the end of a line or cell."""
+    """Escapes text for Markdown, so it cannot be markup or HTML, or end a line or a cell."""
     return re.sub(r"([\\`*_{}\[\]<>|~#])", r"\\\1", one_line(text)).replace("&", "&amp;")

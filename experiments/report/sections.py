@@ -1,4 +1,4 @@
-"""What a report consists of, section by section: heading, how to read it, figures and rows."""
+"""Builds the sections of a report: heading, how to read it, figures and table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Section:
     """One part of the report.
 
     Attributes:
-        id: of the HTML element; stable, so that a link to it holds.
-        caption: how to read the figure; for HTML only.
-        facts: what is to be said in words beside it.
-        empty: the sentence that stands there if there is nothing to show.
-        table: its numbers; `folded` away under the figure in HTML.
-        in_markdown: False where the table would be too long for a note.
+        id: id of the HTML element; it stays the same, so links to it keep working.
+        caption: how to read the figure; only in HTML.
+        facts: text beside the figure.
+        empty: the sentence to show if there is nothing else.
+        table: the numbers; if `folded`, HTML shows them only on request.
+        in_markdown: False if the table is too long for Markdown.
     """
 
     id: str
@@ -43,13 +43,13 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing to draw, and no row that is not a mere copy of what is drawn."""
+        """Whether it has no figure, and no table beside one that repeats a figure."""
         rows = self.table.rows if self.table and not self.folded else ()
         return not self.figures and not rows
 
 
 def sections(record: StudyRecord) -> list[Section]:
-    """All of them, in the order of a reader's questions."""
+    """All sections, in the order in which a reader asks."""
     return [*_results(record), *_search(record)]
 
 
@@ -57,9 +57,9 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "confirmation",
         "Confirmation",
-        "Median of the rounds with its 95 % interval; further right is faster. The upright ticks "
-        "are the limit of this pipeline on this machine, the same for every candidate.",
-        "There was no confirmation: no candidate was held against AUTOTUNE.",
+        "Each point is the median of the rounds with its 95 % interval. Further right is faster. "
+        "The vertical ticks are the limit of this pipeline on this machine, the same for all.",
+        "There was no confirmation, so no candidate was compared with AUTOTUNE.",
         figures_confirmation.confirmation(record),
         tables.confirmation_table(record),
         folded=False,
@@ -68,9 +68,9 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "memory",
         "Throughput against memory",
-        "Up is faster, left is leaner. Nothing lies above and to the left of the dotted front; a "
-        "pale point is a single trial, and may be there by luck.",
-        "No configuration was measured to its end.",
+        "Higher is faster, further left uses less memory. No configuration is above and to the "
+        "left of the dotted front. A pale point is a single trial, which may be there by luck.",
+        "No configuration was measured completely.",
         figures_result.throughput_and_memory(record),
         tables.pareto_table(record),
         facts=memory_price(record.result),
@@ -78,8 +78,8 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "stages",
         "Cost of each stage",
-        "Each stage by itself, one example at a time. CPU time is that of all threads; far below "
-        "wall time, the stage waits. The limiting stage is in bold.",
+        "Each stage was measured alone, one example at a time. CPU time is the sum of all threads. "
+        "A stage whose CPU time is far below its wall time waits. The bottleneck is in bold.",
         "The costs of the stages were not measured.",
         figures_result.stage_costs(record),
         tables.stages_table(record),
@@ -88,9 +88,9 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "batch-sizes",
         "Best configuration for each batch size",
-        "A larger batch changes the training, not only its speed: compare within one batch size. "
-        "Pale bars are single trials, unconfirmed; green is recommended.",
-        "No tuned configuration was measured to its end.",
+        "A larger batch changes the training, not only its speed, so compare within one batch "
+        "size. Pale bars are single unconfirmed trials. The recommended one is green.",
+        "No tuned configuration was measured completely.",
         figures_result.batch_sizes(record),
         tables.batch_sizes_table(record),
         folded=False,
@@ -101,8 +101,8 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "axes",
         "Throughput over each searched axis",
-        "One point a trial; the settings of the other axes spread them. Filled: complete. Open: "
-        "pruned. Triangle: over the memory limit. Green star: recommended.",
+        "One point per trial. Trials differ in the other axes, too, so the points scatter. Filled: "
+        "complete. Open: pruned. Triangle: over the memory limit. Green star: recommended.",
         "Too few trials completed, or no axis varied.",
         figures_search.axes(record),
         tables.axes_table(record),
@@ -112,9 +112,9 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "trials",
         "Trials in order",
-        "One point a trial; those that gave no rate stand on the axis. Short dashes are the "
-        "predicted rates, rings the trials chosen by them, and the line is the limit.",
-        "No trial gave a measurement.",
+        "One point per trial; trials without a rate are on the axis. Short dashes are predicted "
+        "rates. Rings mark the trials that the prediction chose. The dashed line is the limit.",
+        "No trial has a measurement.",
         figures_search.trials(record),
         tables.trials_table(record),
         facts=f"{counts(record.result)}.",
@@ -123,15 +123,15 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "importance",
         "What mattered",
-        "How much of the difference between trials each axis explains.",
+        "The share of the variation between trials that each axis explains.",
         "Too few trials completed to tell which axis mattered.",
         figures_search.importance(record),
         tables.importance_table(record),
     )
     yield Section(
         "failures",
-        "What failed or was stopped",
-        "Trials that gave no full measurement, and why.",
+        "Failed and stopped trials",
+        "Trials without a full measurement, and the reason.",
         "Every trial completed within the limits.",
         table=tables.failures_table(record),
         folded=False,
@@ -143,9 +143,9 @@ def _rounds(record: StudyRecord) -> str:
         return ""
     rounds = max(c.rounds for c in record.result.confirmation)
     return (
-        f"{rounds} rounds, each with every candidate once, in random order and in fresh processes; "
-        "candidates are compared with AUTOTUNE within each round, and leave once they are beaten. "
-        "CV is the noise from round to round, MiB the peak host memory."
+        f"{rounds} rounds. Each round measures every candidate once, in random order and in fresh "
+        "processes, and compares it with AUTOTUNE. Clearly beaten candidates leave early. CV is "
+        "the variation from round to round. MiB is the peak host memory."
     )
 
 
@@ -157,7 +157,7 @@ def _scaling(record: StudyRecord) -> str:
     words = f"The step was measured at batch size {costs.batch_size:,}."
     if costs.map is not None:
         words += (
-            f" With {costs.map_calls} calls in flight the map runs {costs.map_speedup:.1f} times "
-            "as fast."
+            f" With {costs.map_calls} calls in flight the map is {costs.map_speedup:.1f} times as "
+            "fast."
         )
     return words

@@ -1,4 +1,4 @@
-"""The recommended pipeline as code to paste: plain tf.data, nothing of this project."""
+"""Writes the recommended pipeline as code to paste: plain tf.data without this project."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 def snippet(record: StudyRecord) -> str:
     """Python source with a function that builds the recommended dataset around a generator.
 
-    It is the chain of `pipelines/chain/build.py`, settings and options included, and needs
-    TensorFlow only; where the chain takes more than fits on a screen (processes, blocks of nested
-    or padded elements) it is the call of this project that builds it. Without a confirmation it is
-    the best trial's; empty if there is no configuration at all.
+    The code is the chain of `pipelines/chain/build.py` with its settings and options, and needs
+    only TensorFlow. A chain that would not fit on a screen (processes, blocks of nested or padded
+    elements) is built by a call of this project instead. Without a confirmation the code is for the
+    best trial. It is empty if no configuration was measured.
     """
     result = record.result
     chosen = result.recommended or result.best
@@ -43,13 +43,13 @@ def snippet(record: StudyRecord) -> str:
 
 
 def _why_not_plain(config: PipelineConfig, info: PipelineInfo) -> str | None:
-    """What the plain chain cannot show; None where it can."""
+    """Why plain tf.data code would not do; None if it does."""
     if info.kind == "batches":
-        return "Its chain is its own; these are the settings for it."
+        return "The pipeline builds its own chain; these are the settings for it."
     if config.generator_workers:
-        return "It runs the generator in processes, which is this project's code."
+        return "It runs the generator in several processes, which needs this project's code."
     if config.generator_chunk > 1 and (info.padded or not info.flat):
-        return "It takes apart blocks of elements that are no plain tuples of one size."
+        return "It splits blocks of elements that are nested or differ in size."
     return None
 
 
@@ -62,5 +62,5 @@ def _batching(config: PipelineConfig, info: PipelineInfo) -> str:
             f"    dataset = dataset.padded_batch({size})"
         )
     if config.generator_chunk > 1 and (config.vectorized_map or not info.has_transform):
-        return f"    # From blocks to batches.\n    dataset = dataset.rebatch({size})"
+        return f"    # Regroups blocks into batches.\n    dataset = dataset.rebatch({size})"
     return f"    dataset = dataset.batch({size})"

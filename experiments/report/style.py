@@ -1,4 +1,4 @@
-"""How every figure of a report looks: fixed colours and symbols, one template, hover words."""
+"""Defines the look of all figures: colours and symbols, one template, hover texts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from prefetch_tuning.objectives.measurement import Interval
 
-# The Okabe-Ito palette (Okabe and Ito 2008, Color Universal Design) and two that keep apart from
-# it, for colour-blind readers; each meaning also has a symbol of its own.
+# The Okabe-Ito palette (Okabe and Ito 2008, Color Universal Design) and two colours that differ
+# from it, for colour-blind readers. Each meaning also has its own symbol.
 BLUE, PALE_BLUE, ORANGE, GREEN = "#0072B2", "#8FC1E3", "#E69F00", "#009E73"
 PURPLE, GREY, INK, GRID = "#7B5EA7", "#8A94A0", "#1F2933", "#E4E8ED"
 LIMIT = "#B03A6F"
@@ -23,13 +23,13 @@ RATE = "examples/s"
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    # Zooming is a choice, so that a finger that scrolls the page does not catch on a figure.
+    # Zooming is opt-in, so a finger that scrolls the page does not catch on a figure.
     "modeBarButtons": [["zoom2d", "resetScale2d", "toImage"]],
 }
 
 
 class Look(NamedTuple):
-    """What a group of points looks like; plotly's names of symbols, sizes in pixels."""
+    """The look of a group of points: plotly's symbol names, sizes in pixels."""
 
     colour: str
     symbol: str
@@ -44,7 +44,7 @@ OVER_LIMIT = Look(GREY, "triangle-down")
 
 
 def template() -> go.layout.Template:
-    """Dark text on white, few lines, the legend above the plot where it never covers a point."""
+    """Dark text on white with few lines; the legend is above the plot and covers no point."""
     axis = {
         "gridcolor": GRID,
         "linecolor": GRID,
@@ -71,21 +71,21 @@ def template() -> go.layout.Template:
 
 
 def figure(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style; `height` in pixels, the width is the page's."""
+    """An empty figure in the report's style, as wide as the page; `height` in pixels."""
     return go.Figure(layout={"template": template(), "height": height, **layout})
 
 
 def rate_axis(title: str = RATE, **more: Any) -> dict[str, Any]:
-    """An axis of rates; few ticks, since a phone has no room for many numbers."""
+    """An axis for rates, with few ticks because a phone has no room for many numbers."""
     return {"title": {"text": title}, "tickformat": ",", "nticks": 6, **more}
 
 
 def dots(
     name: str, look: Look, x: Sequence[Any], y: Sequence[Any], texts: Sequence[str], **more: Any
 ) -> go.Scatter:
-    """Points of one kind; `texts` come from `hover`."""
+    """Points of one group; `texts` are made by `hover`."""
     marker = {"color": look.colour, "symbol": look.symbol, "size": look.size}
-    # Points that lie on each other stay countable.
+    # A white rim keeps overlapping points apart.
     marker |= {"line": {"color": "white", "width": 1}} if "open" not in look.symbol else {}
     return go.Scatter(
         x=x,
@@ -102,7 +102,7 @@ def dots(
 def bars(
     name: str, colour: str, values: dict[str, float], texts: Iterable[str], **more: Any
 ) -> go.Bar:
-    """Horizontal bars by category, each with its number at its end."""
+    """Horizontal bars by category, each with its number at the end."""
     shown = list(texts)
     return go.Bar(
         x=list(values.values()),
@@ -119,17 +119,17 @@ def bars(
 
 
 def label(text: str) -> str:
-    """Words of a person as plotly text, which would take `<b>` and links for its own."""
+    """Escapes text from a user, in which plotly would interpret tags like `<b>` and links."""
     return html.escape(" ".join(text.split()), quote=False)
 
 
 def hover(*lines: str) -> str:
-    """The lines that show over a point, each escaped."""
+    """The text that appears over a point, one escaped line each."""
     return "<br>".join(label(line) for line in lines if line)
 
 
 def whiskers(values: Sequence[float], intervals: Sequence[Interval]) -> dict[str, Any]:
-    """Error bars to the ends of the intervals; none where there is no interval."""
+    """Error bars to the ends of the intervals, or none without an interval."""
     ends = [
         (ci.high - value, value - ci.low) if math.isfinite(ci.high) else (0.0, 0.0)
         for value, ci in zip(values, intervals, strict=True)

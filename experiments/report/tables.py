@@ -1,4 +1,4 @@
-"""The tables of a report: rows of words, the same for HTML and Markdown."""
+"""Builds the tables of a report as rows of text, the same for HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto, points
-from prefetch_tuning.experiments.report.text import between, changes, counts, rate, settings, share
+from prefetch_tuning.experiments.report.text import between, counts, rate, settings, share, times
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
@@ -15,10 +15,10 @@ from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, rows of words, and a letter for each column.
+    """A table: its headings, the alignment of its columns, and its rows of text.
 
     Attributes:
-        align: `l` left, `r` right, `w` left and wrapped where a page is narrow.
+        align: one letter per column: `l` left, `r` right, `w` left and wrapped on a narrow page.
     """
 
     headings: Sequence[str]
@@ -27,8 +27,8 @@ class Table:
 
 
 def confirmation_table(record: StudyRecord) -> Table:
-    """Candidates against AUTOTUNE, fastest first."""
-    headings = ["configuration", "examples/s", "95 % interval", "against AUTOTUNE", "verdict"]
+    """Each candidate of the confirmation with its ratio to AUTOTUNE, fastest first."""
+    headings = ["configuration", "examples/s", "95 % interval", "over AUTOTUNE", "verdict"]
     headings += ["rounds", "CV", "MiB", "of limit"]
     most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
@@ -48,7 +48,7 @@ def confirmation_table(record: StudyRecord) -> Table:
 
 
 def pareto_table(record: StudyRecord) -> Table:
-    """What more memory buys."""
+    """The configurations on the Pareto front of memory and rate, by rising memory."""
     rows = [
         (
             f"{point.reached.host_peak_mib:,.0f}",
@@ -62,7 +62,7 @@ def pareto_table(record: StudyRecord) -> Table:
 
 
 def stages_table(record: StudyRecord) -> Table:
-    """Cost of each stage in microseconds per example."""
+    """The cost of each stage, in microseconds per example."""
     diagnosis = record.result.diagnosis
     rows = [
         (SHOWN.get(name, name), f"{cost.wall_s * 1e6:,.1f}", f"{cost.cpu_s * 1e6:,.1f}")
@@ -90,17 +90,17 @@ def batch_sizes_table(record: StudyRecord) -> Table:
 
 
 def axes_table(record: StudyRecord) -> Table:
-    """The structural axes that were not searched, and why."""
-    return Table(("not searched", "because"), "lw", list(record.left_out.items()))
+    """The structural axes that were not searched, each with its reason."""
+    return Table(("not searched", "reason"), "lw", list(record.left_out.items()))
 
 
 def trials_table(record: StudyRecord) -> Table:
-    """Every trial that ended on its own."""
+    """Every trial that was not interrupted."""
     rows = [
         (
             str(trial.number),
             settings(trial.config, record.info),
-            trial.state + (" (predicted start)" if trial.warm_start else ""),
+            trial.state + (" (warm start)" if trial.warm_start else ""),
             rate(trial.measured.examples_per_s) if trial.measured else "",
             between(trial.measured.ci) if trial.measured else "",
             rate(trial.predicted_examples_per_s) if trial.predicted_examples_per_s else "",
@@ -113,14 +113,14 @@ def trials_table(record: StudyRecord) -> Table:
 
 
 def importance_table(record: StudyRecord) -> Table:
-    """Share of the variation that each axis explains, largest first."""
+    """The share of the variation between trials that each axis explains, largest first."""
     ranked = sorted(record.importance.items(), key=lambda item: -item[1])
     rows = [(axis, share(explained)) for axis, explained in ranked]
     return Table(("axis", "share of the variation"), "lr", rows)
 
 
 def failures_table(record: StudyRecord) -> Table:
-    """What gave no full measurement and why; real failures before early stops."""
+    """The trials without a full measurement and the reason; failures before early stops."""
     order = ("failed", "interrupted", "infeasible", "pruned")
     ended = sorted(
         (trial for trial in record.trials if trial.state in order),
@@ -134,15 +134,15 @@ def failures_table(record: StudyRecord) -> Table:
 
 
 def environment_table(record: StudyRecord) -> Table:
-    """Where and with what it was measured."""
-    return Table(("what", "value"), "lw", list(_environment(record)))
+    """The machine, the versions and the study that the results come from."""
+    return Table(("item", "value"), "lw", list(_environment(record)))
 
 
 def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
     result, info = record.result, record.info
     yield "pipeline", f"{info.name} ({info.target})"
     yield "element", info.element
-    yield "training step", info.stand_in or "of the Keras model"
+    yield "training step", info.stand_in or "of your Keras model"
     yield "study", result.study
     yield "seed", str(record.seed)
     yield "host", record.host
@@ -152,29 +152,27 @@ def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
     yield "trials", counts(result)
     rounds = max((c.rounds for c in result.confirmation), default=0)
     yield "confirmation", f"{rounds} rounds" if rounds else "none"
-    yield "time", f"{result.measured_s:,.0f} s of training steps in {result.wall_s:,.0f} s in all"
+    yield "time", f"{result.wall_s:,.0f} s, of which {result.measured_s:,.0f} s measuring"
 
 
 def _against_autotune(found: Confirmed, rounds: int) -> tuple[str, str]:
-    """The ratio and what it says; `rounds` is how many there were."""
+    """The ratio and its verdict; `rounds` is the number of rounds of the confirmation."""
     if not found.same_data:
         return "", "other data"
     if found.ratio is None:
         return "", ""
     if not math.isfinite(found.ratio.ci.high):
-        return f"{changes(found.ratio.ratio - 1.0)[0]} (no interval)", ""
-    ratio, ci = found.ratio.ratio, found.ratio.ci
-    by, low, high = changes(ratio - 1.0, ci.low - 1.0, ci.high - 1.0)
+        return f"{times(found.ratio)} (no interval)", ""
     said = "left early" if found.rounds < rounds else found.ratio.verdict
-    return f"{by} ({low} to {high})", said
+    return times(found.ratio), said
 
 
 def _why(trial: TrialRow, measured: MeasuredConfig | None) -> tuple[str, str]:
     if trial.failure is not None:
         return trial.failure.kind, trial.failure.detail
     if trial.state == "infeasible" and measured is not None:
-        return "memory limit", f"peak of {measured.host_peak_mib:,.0f} MiB is over the limit"
+        return "memory limit", f"its peak of {measured.host_peak_mib:,.0f} MiB is over the limit"
     if trial.state == "pruned":
         reached = f"{rate(measured.examples_per_s)} examples/s is " if measured else ""
-        return "stopped early", f"{reached}clearly worse than the best so far"
+        return "stopped early", f"{reached}clearly slower than the best so far"
     return "", ""

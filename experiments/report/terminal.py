@@ -1,67 +1,70 @@
-"""What the terminal shows of a study: its results, its candidates, and a diagnosis."""
+"""Prints studies on the terminal: their results, their candidates, and a diagnosis."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.bar import Bar
 from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
 
-from prefetch_tuning.experiments.report.console_table import console_table
+from prefetch_tuning.experiments.report.console_table import (
+    console_table,
+    print_fields,
+    print_rows,
+)
+from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.experiments.report.tables import confirmation_table
-from prefetch_tuning.experiments.report.text import counts, gain_words, of_the_limit, verdict
+from prefetch_tuning.experiments.report.text import (
+    between,
+    counts,
+    gain_words,
+    memory,
+    of_the_limit,
+    rate,
+    settings,
+    share,
+    times,
+    verdict,
+)
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
-from prefetch_tuning.objectives.measurement import Interval
 
 BAR_WIDTH = 30
-HEADINGS = (
-    "pipeline",
-    "batch",
-    "prefetch",
-    "map",
-    "examples/s",
-    "AUTOTUNE",
-    "ratio",
-    "limit",
-    "MiB",
-)
+HEADINGS = ("pipeline", "over AUTOTUNE", "examples/s", "AUTOTUNE", "of limit", "MiB")
 
 
-def print_results(console: Console, records: Sequence[StudyRecord]) -> None:
-    """Prints one row a pipeline, then the verdicts in words."""
-    table = console_table("Recommended for each pipeline, in examples/s with their 95 % interval")
-    table.add_column(HEADINGS[0])
-    for heading in HEADINGS[1:]:
-        table.add_column(heading, justify="right")
+def print_results(
+    console: Console, records: Sequence[StudyRecord], code: Mapping[str, str] | None = None
+) -> None:
+    """Prints a line per pipeline if there are several, and then what each study found.
+
+    `code` says where the code to paste is, by study. With a single study it is also printed.
+    """
+    if len(records) > 1:
+        rows = [row(record.result) for record in records]
+        print_rows(console, "Results", HEADINGS, rows, "lrrrrr")
     for record in records:
-        table.add_row(*row(record.result))
-    console.print(table)
-    for record in records:
-        console.print(verdict(record), highlight=False, markup=False)
-        for line in _details(record):
-            console.print(Padding(escape(line), (0, 0, 0, 2)), highlight=False)
+        console.print(verdict(record), style="bold", highlight=False, markup=False)
+        print_fields(console, _fields(record))
+        place = (code or {}).get(record.result.study)
+        if place is not None:
+            # Never wrapped, even if it is longer than a line, so it can be copied.
+            console.print(f"  code  {place}", markup=False, highlight=False, soft_wrap=True)
+        console.print()
+    if code is not None and len(records) == 1 and (text := snippet(records[0])):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_candidates(console: Console, record: StudyRecord) -> None:
-    """Prints every candidate of a study's confirmation, as its report does."""
+    """Prints the candidates of a study's confirmation, as in its report."""
     found = confirmation_table(record)
-    if not found.rows:
-        return
-    table = console_table("Confirmation")
-    for heading, side in zip(found.headings, found.align, strict=True):
-        table.add_column(heading, justify="right" if side == "r" else "left")
-    for row in found.rows:
-        table.add_row(*row)
-    console.print(table)
+    if found.rows:
+        print_rows(console, "Confirmation", found.headings, found.rows, found.align)
 
 
 def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> None:
-    """Prints a bar a stage, and one sentence on what to do."""
+    """Prints the cost of each stage as a bar, and what to do about the bottleneck."""
     costs = stages(diagnosis.costs)
     longest = max(cost.wall_s for cost in costs.values())
     table = console_table(f"{pipeline}: limited by {diagnosis.in_words}")
@@ -79,46 +82,45 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
 
 
 def row(result: StudyResult) -> list[str]:
-    """The cells under `HEADINGS`."""
+    """The cells under `HEADINGS`; "-" where there is nothing to show."""
     chosen = result.recommended or result.best
     if chosen is None:
-        return [result.pipeline, "-", "-", "-", "no result", "-", "-", "-", "-"]
+        return [result.pipeline, "no result", "-", "-", "-", "-"]
     autotune = result.baselines.get(AUTOTUNE)
-    speedup = result.speedup
     return [
         result.pipeline,
-        str(chosen.config.batch_size),
-        str(chosen.config.prefetch_buffer),
-        str(chosen.config.map_parallelism),
-        _rate(chosen.examples_per_s, chosen.ci),
-        _rate(autotune.examples_per_s, autotune.ci) if autotune else "-",
-        f"{speedup.ratio:.2f}" if speedup else "-",
-        f"{result.fraction.share:.0%}" if result.fraction else "-",
+        times(result.speedup) if result.speedup else "unconfirmed",
+        rate(chosen.examples_per_s),
+        rate(autotune.examples_per_s) if autotune else "-",
+        share(result.fraction.share) if result.fraction else "-",
         f"{chosen.host_peak_mib:,.0f}",
     ]
 
 
-def _rate(examples_per_s: float, ci: Interval) -> str:
-    half_width = (ci.high - ci.low) / 2
-    around = f" ±{half_width:,.0f}" if math.isfinite(half_width) else ""
-    return f"{examples_per_s:,.0f}{around}"
-
-
-def _details(record: StudyRecord) -> list[str]:
-    """How near the limit it came, what was no real step, and what was spent on finding out."""
+def _fields(record: StudyRecord) -> list[tuple[str, str]]:
+    """Terms and texts: the settings first, then the reasons, then the study to look up."""
     result = record.result
-    share = result.measured_s / result.wall_s if result.wall_s else 0.0
-    spent = (
-        f"{counts(result)}; on {result.device}, measuring {share:.0%} of {result.wall_s:.0f} s; "
-        f"study {result.study}"
-    )
+    fields: list[tuple[str, str]] = []
     chosen = result.recommended or result.best
-    extras = chosen.config.extras if chosen else []
-    lines = [f"with {', '.join(extras)}"] if extras else []
-    if result.gain:
-        lines.append(f"gained by {gain_words(result.gain)}")
-    if result.limit and result.fraction:
-        lines.append(f"at {of_the_limit(result.limit, result.fraction)}")
+    if chosen is not None:
+        fields.append(
+            ("use" if result.recommended else "best", settings(chosen.config, record.info))
+        )
+        reached = f"{rate(chosen.examples_per_s)} examples/s ({between(chosen.ci)})"
+        fields.append(
+            ("rate", f"{reached}; {memory(chosen.host_peak_mib, chosen.device_peak_mib)}")
+        )
+    if result.recommended is not None:
+        fields.append(("why", result.recommended.reason))
+    if result.gain is not None:
+        fields.append(("gain", gain_words(result.gain)))
+    if result.limit is not None and result.fraction is not None:
+        fields.append(("limit", of_the_limit(result.limit, result.fraction)))
     if record.info.stand_in is not None:
-        lines.append(f"with {record.info.stand_in}: your model's step will change this")
-    return [*lines, spent]
+        fields.append(("step", f"{record.info.stand_in}; your model's step will change the result"))
+    measuring = share(result.measured_s / result.wall_s if result.wall_s else 0.0)
+    fields.append(("study", result.study))
+    fields.append(
+        ("", f"{counts(result)}; on {result.device}; {result.wall_s:.0f} s, {measuring} measuring")
+    )
+    return fields

@@ -1,4 +1,4 @@
-"""What a report says in words: the verdict, the recommendation and the numbers. Pure strings."""
+"""Puts a study's findings into words: verdict, recommendation, numbers. Pure: returns strings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def rate(examples_per_s: float) -> str:
-    """Examples/s without their unit; a slow pipeline keeps the digit that tells it apart."""
+    """A rate without its unit; below 100 it keeps one decimal, which tells slow pipelines apart."""
     return f"{examples_per_s:,.0f}" if examples_per_s >= 100.0 else f"{examples_per_s:,.1f}"
 
 
 def between(ci: Interval) -> str:
-    """An interval of rates, without its unit; of a single round there is none."""
+    """An interval of rates, without its unit; a single round has none."""
     return f"{rate(ci.low)} to {rate(ci.high)}" if math.isfinite(ci.high) else "no interval"
 
 
@@ -31,20 +31,20 @@ def memory(host_mib: float, device_mib: float | None) -> str:
 
 
 def memory_price(result: StudyResult) -> str:
-    """What the recommended configuration's memory is against AUTOTUNE's, and what it bought."""
+    """Compares the recommended configuration's memory with AUTOTUNE's, and what it gained."""
     chosen, autotune = result.recommended, result.baselines.get(AUTOTUNE)
     if chosen is None or autotune is None or chosen.candidate == AUTOTUNE:
         return ""
-    times = chosen.host_peak_mib / max(autotune.host_peak_mib, 1.0)
+    more = chosen.host_peak_mib / max(autotune.host_peak_mib, 1.0)
     faster = chosen.examples_per_s / autotune.examples_per_s
     return (
-        f"{chosen.host_peak_mib:,.0f} MiB, {times:.1f} times AUTOTUNE's peak memory for "
-        f"{faster:.1f} times its rate."
+        f"The recommended configuration uses {chosen.host_peak_mib:,.0f} MiB: {factor(more)} "
+        f"AUTOTUNE's peak memory, for {factor(faster)} its throughput."
     )
 
 
 def settings(config: PipelineConfig, info: PipelineInfo) -> str:
-    """A configuration as it is written in the chain; the map is left out where there is none."""
+    """A configuration in words, in the order of the chain; without the map if there is none."""
     if config.is_autotune:
         return ", ".join([f"batch {config.batch_size}, AUTOTUNE", *config.extras])
     words = [f"batch {config.batch_size}"]
@@ -56,23 +56,23 @@ def settings(config: PipelineConfig, info: PipelineInfo) -> str:
 
 
 def verdict(record: StudyRecord) -> str:
-    """The one sentence to remember, with its uncertainty."""
+    """The verdict in one sentence, with its uncertainty."""
     result = record.result
     if result.speedup is not None:
         return f"{record.info.name}: {_compared(result.speedup, result)}."
     if result.recommended is not None:
         use = settings(result.recommended.config, record.info)
-        return f"{record.info.name}: use {use}: {result.recommended.reason}."
+        return f"{record.info.name}: use {use} ({result.recommended.reason})."
     if result.best is None:
         return f"{record.info.name}: no result; none of {result.trials.total} trials completed."
     return (
-        f"{record.info.name}: unconfirmed. The best is the luckiest of {result.trials.complete} "
-        "noisy trials and was not held against AUTOTUNE."
+        f"{record.info.name}: unconfirmed. The best of {result.trials.complete} noisy trials is "
+        "partly luck, and it was not compared with AUTOTUNE."
     )
 
 
 def tone(result: StudyResult) -> str:
-    """How sure the verdict is: the colour of its box."""
+    """How certain the verdict is: the class that colours its box."""
     if result.recommended is None:
         return "bad" if result.best is None else "unsure"
     won = result.speedup is not None and result.speedup.verdict == "faster"
@@ -80,15 +80,15 @@ def tone(result: StudyResult) -> str:
 
 
 def choice(record: StudyRecord) -> list[tuple[str, str]]:
-    """The configuration to use as (what, words); empty if there is none."""
+    """The configuration to use, as pairs of a term and its text; empty if there is none."""
     result = record.result
     chosen = result.recommended or result.best
     if chosen is None:
         return []
-    reason = f"fastest of {result.trials.complete} complete trials, not confirmed"
+    reason = f"the fastest of {result.trials.complete} complete trials, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason
-    interval = "no interval from a single round"
+    interval = "a single round has no interval"
     if math.isfinite(chosen.ci.high):
         interval = f"95 % interval {between(chosen.ci)}"
     return [
@@ -100,21 +100,21 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
 
 
 def findings(result: StudyResult) -> list[tuple[str, str]]:
-    """What holds the pipeline back and how near it came to the limit, as (what, words)."""
+    """The bottleneck, the gain and the limit, as pairs of a term and its text."""
     found = []
     if result.diagnosis is not None:
         found.append(("Limited by", result.diagnosis.in_words))
         found.append(("What to do", result.diagnosis.advice))
     chosen = result.recommended
     if result.gain is not None:
-        found.append(("Gained by", gain_words(result.gain)))
+        found.append(("Gain", gain_words(result.gain)))
     if result.limit is not None and result.fraction is not None:
-        found.append(("Reached", of_the_limit(result.limit, result.fraction)))
+        found.append(("Limit", of_the_limit(result.limit, result.fraction)))
     measured = next(
         (c for c in result.confirmation if chosen and c.candidate == chosen.candidate), None
     )
     if measured is not None and result.limit is not None:
-        found.append(("A batch takes", batch_time(result.limit, measured)))
+        found.append(("Time per batch", batch_time(result.limit, measured)))
     if result.data_checked is not None:
         found.append(("Data", _data_words(result)))
     return found
@@ -123,77 +123,91 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
 def _data_words(result: StudyResult) -> str:
     if not result.data_checked:
         return (
-            "not compared: two runs of the plain chain, one of them with AUTOTUNE, differ already, "
-            "or could not be read"
+            "not compared, because two runs of the plain chain already gave different batches, or "
+            "could not be read"
         )
     if result.other_data:
-        return f"out for other data than the plain chain's: {', '.join(result.other_data)}"
+        return f"these candidates gave other data and are out: {', '.join(result.other_data)}"
     most = f" (up to {result.data_batches})" if result.data_batches else ""
     return (
-        f"every candidate's first batches{most} are the plain chain's, bit for bit, in every round"
+        f"identical: in every round, each candidate's first batches{most} equal the plain chain's, "
+        "bit for bit"
     )
 
 
 def gain_words(gain: Gain) -> str:
-    """What a gain over AUTOTUNE consists of: structure so much, settings so much."""
+    """The two parts of a gain over AUTOTUNE: the structure, then fixed settings on it."""
     return (
-        f"the structure: {times(gain.structure)} with AUTOTUNE on it; by fixed settings instead of "
-        f"AUTOTUNE on that structure: {times(gain.settings)}"
+        f"{times(gain.structure)} from the structure, with AUTOTUNE on it; "
+        f"{times(gain.settings)} from fixed settings instead of AUTOTUNE on that structure"
     )
 
 
-def times(ratio: Ratio) -> str:
-    """A ratio with its interval, as in "1.32x (1.20x to 1.41x)"."""
-    digits = 0 if ratio.ratio >= 20 else 1 if ratio.ratio >= 5 else 2
-    words = f"{ratio.ratio:.{digits}f}x"
+def times(ratio: Ratio, than: str = "") -> str:
+    """A ratio with its interval, like "1.32x (1.20x to 1.41x)"; `than` follows the first "x"."""
+    digits = _digits(ratio.ratio)
+    words = factor(ratio.ratio) + (f" {than}" if than else "")
     if not math.isfinite(ratio.ci.high):
         return words
     return f"{words} ({ratio.ci.low:.{digits}f}x to {ratio.ci.high:.{digits}f}x)"
 
 
+def factor(ratio: float) -> str:
+    """A ratio without its interval: "1.32x", "8.4x" or "84x"."""
+    return f"{ratio:.{_digits(ratio)}f}x"
+
+
+def _digits(ratio: float) -> int:
+    return 0 if ratio >= 20 else 1 if ratio >= 5 else 2
+
+
 def of_the_limit(limit: Limit, fraction: Fraction) -> str:
-    """How near a configuration came to what the machine allows, and what sets that."""
-    between_shares = ""
-    if math.isfinite(fraction.ci.high):
-        between_shares = f" ({share(fraction.ci.low)} to {share(fraction.ci.high)})"
+    """The share of the limit that a configuration reached, the limit, and what sets it."""
     words = (
-        f"{share(fraction.share)}{between_shares} of the limit, {rate(limit.examples_per_s)} "
-        f"examples/s, set by {limit.in_words}"
+        f"{share_of_limit(fraction)} of {rate(limit.examples_per_s)} examples/s, which is set by "
+        f"{limit.in_words}"
     )
     if fraction.ci.low > 1.0:
-        words += "; more than all cannot be, so one of the two was measured wrong"
+        words += ". More than 100 % is impossible, so the rate or the limit was measured wrong"
     return words
 
 
+def share_of_limit(fraction: Fraction) -> str:
+    """A share of the limit with its interval."""
+    if not math.isfinite(fraction.ci.high):
+        return share(fraction.share)
+    return f"{share(fraction.share)} ({share(fraction.ci.low)} to {share(fraction.ci.high)})"
+
+
 def batch_time(limit: Limit, found: Confirmed) -> str:
-    """What a batch's time in the loop consists of, beside what each half takes alone."""
+    """How long a batch takes in the loop, and how long making it and its step take alone."""
     size = found.config.batch_size
     whole_s = size / found.examples_per_s
     waited_s = found.wait_fraction * whole_s
     ready_s = size / limit.terms.step
-    making = (
-        f"making one takes {span(size / found.producer_only)}, and " if found.producer_only else ""
-    )
+    making = ""
+    if found.producer_only:
+        making = f"making a batch takes {span(size / found.producer_only)} and "
     busy = found.cpu_s_per_example * found.examples_per_s
     return (
-        f"{span(whole_s)}: the step waits {span(waited_s)} for it and takes "
-        f"{span(whole_s - waited_s)}, with {busy:.1f} of {limit.cores:g} cores busy. Alone, "
-        f"{making}the step on one that lies ready {span(ready_s)}, with {limit.step_cores:.1f} "
-        "cores busy"
+        f"{span(whole_s)}, of which the step waits {span(waited_s)} for data and runs "
+        f"{span(whole_s - waited_s)}; {busy:.1f} of {limit.cores:g} cores are busy. "
+        f"Alone, {making}a step on a ready batch takes {span(ready_s)} and keeps "
+        f"{limit.step_cores:.1f} cores busy"
     )
 
 
 def span(seconds: float) -> str:
-    """A short time with its unit."""
+    """A short time in ms."""
     return f"{1e3 * seconds:.1f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.2f} ms"
 
 
 def counts(result: StudyResult) -> str:
-    """How the trials ended."""
+    """The number of trials, by how they ended."""
     ended = result.trials
     parts = [f"{ended.complete} complete", f"{ended.pruned} pruned", f"{ended.failed} failed"]
     if ended.infeasible:
-        parts.append(f"{ended.infeasible} short of memory")
+        parts.append(f"{ended.infeasible} over the memory limit")
     return f"{ended.total} trials: {', '.join(parts)}"
 
 
@@ -202,39 +216,35 @@ def share(of_one: float, digits: int = 0) -> str:
     return f"{100.0 * of_one:,.{digits}f} %"
 
 
-def changes(*shares: float) -> list[str]:
-    """Signed percentages, with a decimal if the smallest of them would be lost without."""
-    digits = 1 if min(abs(change) for change in shares) < 0.02 else 0
-    return [f"{100.0 * change:+,.{digits}f} %" for change in shares]
-
-
 def _compared(speedup: Speedup, result: StudyResult) -> str:
     size = _batch_size(speedup.candidate, result.confirmation)
     at = "" if size is None else f" at batch size {size:,}"
+    found = times(speedup)
     advice = _advice(result)
     if not math.isfinite(speedup.ci.high):
-        return f"a single round says nothing about AUTOTUNE{at} (ratio {speedup.ratio:.2f}){advice}"
+        return f"{found} AUTOTUNE{at}, but a single round proves nothing{advice}"
     if speedup.verdict == "too few rounds":
         return (
-            f"AUTOTUNE gave no rate in {result.baseline_failures} rounds{at}, and "
-            f"{speedup.ratio:.2f} is the ratio to it in the others{advice}"
+            f"AUTOTUNE failed in {result.baseline_failures} rounds{at}; in the others the ratio "
+            f"to it was {found}{advice}"
         )
-    if speedup.verdict == "no significant difference":
-        interval = f"95 % interval {speedup.ci.low:.2f} to {speedup.ci.high:.2f}"
-        return (
-            f"no significant difference from AUTOTUNE{at} "
-            f"(ratio {speedup.ratio:.2f}, {interval}){advice}"
-        )
-    by, low, high = changes(speedup.ratio - 1.0, speedup.ci.low - 1.0, speedup.ci.high - 1.0)
-    words = f"{speedup.verdict} than AUTOTUNE by {by[1:]} (95 % interval {low} to {high}){at}"
-    return words if speedup.verdict == "faster" else words + advice
+    if speedup.verdict == "faster":
+        return f"{times(speedup, 'AUTOTUNE')}{at}"
+    if speedup.verdict == "slower":
+        return f"slower than AUTOTUNE{at}: {found}{advice}"
+    return f"no significant difference from AUTOTUNE{at}: {found}{advice}"
 
 
 def _advice(result: StudyResult) -> str:
     chosen = result.recommended
     if chosen is None:
         return ""
-    return ": keep AUTOTUNE" if chosen.candidate == AUTOTUNE else f": {chosen.reason}"
+    return ". Keep AUTOTUNE" if chosen.candidate == AUTOTUNE else f". {sentence(chosen.reason)}"
+
+
+def sentence(words: str) -> str:
+    """The words with a capital at their beginning; the rest stays as it is."""
+    return words[:1].upper() + words[1:]
 
 
 def _batch_size(candidate: str, confirmation: list[Confirmed]) -> int | None:

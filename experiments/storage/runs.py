@@ -13,6 +13,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store
@@ -33,6 +34,7 @@ class LoggedRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    artifact_uri: str = ""
 
     @classmethod
     def of(cls, run: Run) -> LoggedRun:
@@ -45,6 +47,7 @@ class LoggedRun:
             params=dict(data.params),
             metrics=dict(data.metrics),
             tags=dict(data.tags),
+            artifact_uri=str(run.info.artifact_uri),
         )
 
 
@@ -94,6 +97,15 @@ class RunReader:
                 return Path(found).read_text(encoding="utf-8")
         except (MlflowException, OSError):
             raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
+
+    def place_of(self, run_id: str, path: str) -> str:
+        """Where an artifact of a run can be found: a local path, if it is one, or words."""
+        folder = local_file_uri_to_path(self.read(run_id).artifact_uri)
+        local = Path(folder) / path
+        if not local.is_file():
+            return f"artifact {path} of run {run_id}"
+        here = Path.cwd()
+        return str(local.relative_to(here) if local.is_relative_to(here) else local)
 
     def studies(self, pipeline: str | None = None) -> list[LoggedRun]:
         """Parent runs of one pipeline, or of all pipelines; the latest first."""

@@ -16,13 +16,12 @@ class Steps(Protocol):
     def shown(self) -> AbstractContextManager[None]:
         """Shows the progress while the `with` block runs."""
 
-    def advance(self, text: str, line: str | None = None, most_s: float | None = None) -> None:
+    def advance(self, text: str, line: str | None = None) -> None:
         """Marks one more step as done.
 
         Args:
             text: overall progress, in a few words.
             line: result of this step, for displays that print a line per step; default `text`.
-            most_s: seconds that are left of a time budget.
         """
 
     def warn(self, text: str) -> None:
@@ -32,8 +31,13 @@ class Steps(Protocol):
 class Progress(Protocol):
     """Shows a tuning run."""
 
-    def steps(self, title: str, done: int, total: int) -> Steps:
-        """Starts `total` steps, of which `done` are already done."""
+    def steps(
+        self, title: str, unit: str, done: int, total: int, budget_s: float | None = None
+    ) -> Steps:
+        """Starts `total` steps, each a `unit`, of which `done` are already done.
+
+        With a time budget, `total` is the most that there can be.
+        """
 
     def say(self, text: str) -> None:
         """Shows one line."""
@@ -42,14 +46,8 @@ class Progress(Protocol):
         """Shows what limits a pipeline, before its search begins."""
 
 
-def show_trial(
-    steps: Steps,
-    pipeline: str,
-    outcome: Outcome,
-    best: MeasuredConfig | None,
-    budget_s: float | None,
-) -> None:
-    """Shows a finished trial; `budget_s` is what is left of the time budget, if there is one."""
+def show_trial(steps: Steps, pipeline: str, outcome: Outcome, best: MeasuredConfig | None) -> None:
+    """Shows a finished trial and the best rate so far."""
     best_text = f"best {best.examples_per_s:,.0f} examples/s" if best else "no result yet"
     line = f"{outcome.config}: {outcome.state}"
     if outcome.failure is not None:
@@ -60,4 +58,4 @@ def show_trial(
         state = "" if outcome.state == "complete" else f" ({outcome.state})"
         rate = f"{outcome.measured.examples_per_s:,.0f} examples/s"
         line = f"{outcome.config}: {rate}{state}; {best_text}"
-    steps.advance(best_text, line, budget_s)
+    steps.advance(best_text, line)

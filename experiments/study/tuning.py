@@ -155,6 +155,7 @@ class Tuning:
             return
         if diagnosis is None:
             settings = study.settings
+            self._progress.say(f"{info.name}: measuring the cost of each stage, some ten seconds")
             costs = self._runner.measure_stages(info.target, settings.seed, settings.device)
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
@@ -175,16 +176,15 @@ class Tuning:
         if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
             trials = STEP_BOUND_TRIALS
             self._progress.say(f"{study.info.name}: a short search of {trials} trials is enough")
-        steps = self._progress.steps(study.info.name, len(kept.finished), trials)
+        title, done = f"{study.info.name}: searching", len(kept.finished)
+        steps = self._progress.steps(title, "trial", done, trials, budget_s)
         with steps.shown():
             while len(kept.finished) < trials:
-                left_s = None
-                if budget_s is not None:
-                    left_s = budget_s - (time.monotonic() - begin)
-                    if left_s <= 0 and not (by_default and search.has_predicted):
-                        break
+                spent = budget_s is not None and time.monotonic() - begin >= budget_s
+                if spent and not (by_default and search.has_predicted):
+                    break
                 outcome = search.run_trial()
-                show_trial(steps, study.info.name, outcome, kept.best, left_s)
+                show_trial(steps, study.info.name, outcome, kept.best)
                 reason = all_failed(kept.finished)
                 if reason is not None:
                     self.problems.append(f"{study.info.name}: every trial failed, {reason}")
@@ -203,7 +203,7 @@ class Tuning:
         done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)
-        steps = self._progress.steps(f"{study.info.name} confirming", done, total)
+        steps = self._progress.steps(f"{study.info.name}: confirming", "round", done, total)
         try:
             with steps.shown():
                 confirmer.run(steps, more)

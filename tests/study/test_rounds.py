@@ -133,7 +133,7 @@ def confirm(
     bench.study.runner = runner
     bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
-    confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), more)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), more)
     return bench, confirmer
 
 
@@ -167,7 +167,7 @@ def test_more_rounds_can_be_asked_for(tmp_path: Path) -> None:
     bench, _ = confirm(tmp_path, RatedRunner([900.0]), more=4)
     assert len(bench.study.kept.rounds) == 4
 
-    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), 3)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), 3)
     assert len(bench.study.kept.rounds) == 7
 
 
@@ -271,7 +271,7 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.study.runner = Large([])
     bench.study.kept.nominate(candidates)
-    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), None)
 
     assert sum("tuned-2" in found for found in bench.study.kept.rounds) == 9
 
@@ -314,7 +314,7 @@ def watched(
     bench.study.runner = runner
     bench.study.kept.nominate(CANDIDATES)
     confirmer = Confirmer(bench.study)
-    confirmer.run(ConsoleSteps(Console(quiet=True), "s", 0, 9), None)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), None)
     return bench, confirmer
 
 
