@@ -1,4 +1,6 @@
-"""Tunes every built-in pipeline and writes docs/results.md with its plot: `make results`.
+"""Tunes every built-in pipeline; writes docs/results.md with its plot, and README's table.
+
+`make results` runs it.
 
 .venv/bin/python benchmarks/results.py            measures for about an hour
 .venv/bin/python benchmarks/results.py --of NAME  resumes a run and writes its document
@@ -17,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, header_of
-from benchmarks.result_parts.document import document
+from benchmarks.markers import DocumentError, rewrite
+from benchmarks.result_parts.document import document, short_table
 from benchmarks.result_parts.plot import plot
 from benchmarks.result_parts.run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
@@ -26,7 +29,8 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 FOLDER = Path("mlruns/results")
 
 
@@ -48,6 +52,12 @@ def main(given: Sequence[str] | None = None) -> int:
     plot([outcome.record for outcome in outcomes], DOCS / "results.svg")
     (DOCS / "results.md").write_text("\n".join(document(name, outcomes)) + "\n", encoding="utf-8")
     print(f"wrote {DOCS / 'results.md'}; to write it again: {resume}")
+    if [outcome.name for outcome in outcomes] == catalog.names():
+        try:
+            rewrite(ROOT / "README.md", "results", list(short_table(outcomes)))
+        except DocumentError as error:
+            say(f"error: {error}")
+            return EXIT_MISUSE
     return EXIT_OK
 
 

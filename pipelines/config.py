@@ -153,11 +153,12 @@ class PipelineConfig(BaseModel):
     @property
     def extras(self) -> list[str]:
         """The settings beyond the basic three that differ from their defaults, in words."""
+        found = {name: getattr(self, name) for name in SAID}
         fields = type(self).model_fields
         return [
-            say.format(getattr(self, name))
-            for name, say in SAID.items()
-            if getattr(self, name) != fields[name].default
+            (SAID_OF_ONE if value == 1 else SAID).get(name, SAID[name]).format(value)
+            for name, value in found.items()
+            if value != fields[name].default
         ]
 
 
@@ -182,6 +183,7 @@ SAID = {
     "use_multiprocessing": "in processes",
     "max_queue_size": "queue {}",
 }
+SAID_OF_ONE = {"generator_workers": "{} process"}
 
 
 def _check_range(name: str, value: int | str, low: int, high: int) -> None:

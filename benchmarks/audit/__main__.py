@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.audit.document import DocumentError, counted, rewrite, table
+from benchmarks.audit.document import counted, table
 from benchmarks.audit.ground import AuditBench
 from benchmarks.audit.judging import Line
 from benchmarks.audit.parts import PARTS, Part, run_parts
 from benchmarks.audit.truths import load_truths
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError
+from benchmarks.markers import DocumentError, rewrite
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
 from prefetch_tuning.experiments.host.environment import host_description, host_fingerprint
 from prefetch_tuning.objectives.process.runner import TrialRunner

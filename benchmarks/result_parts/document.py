@@ -73,6 +73,20 @@ def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"- **{outcome.name}**: {reasons}"
 
 
+def short_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """README's table: the bottleneck of each pipeline and the ratio in fresh rounds."""
+    yield "| pipeline | limited by | over AUTOTUNE |"
+    yield "|---|---|---:|"
+    for outcome in outcomes:
+        yield row(outcome.name, bottleneck(outcome), fresh_ratio(outcome))
+
+
+def bottleneck(outcome: Outcome) -> str:
+    """The class of the bottleneck, if there is a diagnosis."""
+    diagnosis = outcome.record.result.diagnosis
+    return diagnosis.bottleneck if diagnosis else "not diagnosed"
+
+
 def heading(name: str, first: StudyRecord) -> Iterator[str]:
     """The title, the machine and versions, and what the numbers mean."""
     versions = ", ".join(f"{package} {number}" for package, number in first.versions.items())
@@ -114,17 +128,24 @@ def gain_row(outcome: Outcome) -> str:
 def fresh_row(outcome: Outcome) -> str:
     """A row with the recommendation's ratio to AUTOTUNE in the rounds after the choice."""
     if outcome.keeps_autotune:
-        return row(outcome.name, "1x: AUTOTUNE is recommended", NONE, NONE)
-    fresh = times(outcome.ratio) if outcome.ratio else "not measured"
-    return row(outcome.name, fresh, str(outcome.whole_rounds), ratio_cell(outcome.chosen))
+        return row(outcome.name, fresh_ratio(outcome), NONE, NONE)
+    rounds = str(outcome.whole_rounds)
+    return row(outcome.name, fresh_ratio(outcome), rounds, ratio_cell(outcome.chosen))
+
+
+def fresh_ratio(outcome: Outcome) -> str:
+    """The recommendation's ratio to AUTOTUNE in the rounds after the choice."""
+    if outcome.keeps_autotune:
+        return "1x: AUTOTUNE is recommended"
+    return times(outcome.ratio) if outcome.ratio else "not measured"
 
 
 def settings_row(outcome: Outcome) -> str:
     """A row with the bottleneck, the recommended settings and the peak memory."""
-    autotune, diagnosis = found(outcome.record, AUTOTUNE), outcome.record.result.diagnosis
+    autotune = found(outcome.record, AUTOTUNE)
     return row(
         outcome.name,
-        diagnosis.bottleneck if diagnosis else "not diagnosed",
+        bottleneck(outcome),
         won_by(outcome),
         f"{autotune.host_peak_mib:,.0f}" if autotune else NONE,
         f"{outcome.chosen.host_peak_mib:,.0f}" if outcome.chosen else NONE,
@@ -159,7 +180,7 @@ def limit_words(outcome: Outcome) -> str:
     if limit.terms.generator is not None:
         made = rate(limit.terms.generator)
     words = (
-        f"{reached}. Terms: step {rate(limit.terms.step)}, generator {made}, processor "
+        f"{reached}. Terms: step {rate(limit.terms.step)}, generator {made}, CPU "
         f"{rate(limit.terms.cpu)}."
     )
     if chosen is not None and fraction is not None and fraction.share < LEAST_SHARE:

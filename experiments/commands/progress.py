@@ -98,7 +98,7 @@ class ConsoleSteps:
         self._total = max(self._total, self._done)
         if self._bar is not None:
             left_s = self._time_left_s()
-            # Predicted trials may follow after the time budget, and nobody knows how long they take.
+            # Predicted trials may follow after the time budget; how long they take is unknown.
             left = f", about {left_s:.0f} s left" if left_s else ""
             note = f"{self._unit} {self._done}, {text}{left}"
             self._bar.update(self._task, completed=self._share(), note=note)

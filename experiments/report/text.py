@@ -164,8 +164,8 @@ def _digits(ratio: float) -> int:
 def of_the_limit(limit: Limit, fraction: Fraction) -> str:
     """The share of the limit that a configuration reached, the limit, and what sets it."""
     words = (
-        f"{share_of_limit(fraction)} of {rate(limit.examples_per_s)} examples/s, which is set by "
-        f"{limit.in_words}"
+        f"{share_of_limit(fraction)} of the limit of {rate(limit.examples_per_s)} examples/s, set "
+        f"by {limit.in_words}"
     )
     if fraction.ci.low > 1.0:
         words += ". More than 100 % is impossible, so the rate or the limit was measured wrong"

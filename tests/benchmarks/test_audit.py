@@ -21,13 +21,14 @@ from benchmarks.audit.claims.limits import (
 )
 from benchmarks.audit.claims.searches import GUESSES, first_trials
 from benchmarks.audit.claims.studies import fractions_line, repeats_line
-from benchmarks.audit.document import DocumentError, between_markers, rewrite, table
+from benchmarks.audit.document import table
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import UNKNOWN, Estimate, Line, State, judge
 from benchmarks.audit.parts import Part, part, run_parts
 from benchmarks.audit.truths import PlantedTruth, collected, load_truths
 from benchmarks.bench import BRIEF
 from benchmarks.journal import Journal, JournalError
+from benchmarks.markers import DocumentError, between_markers, rewrite
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.verdict.ratio import ratio_to

@@ -92,6 +92,13 @@ def test_fresh_rounds_stand_beside_those_that_chose() -> None:
     assert f"| {ROUNDS} | 1.0" in row
 
 
+def test_the_readme_has_a_row_per_pipeline_with_its_fresh_ratio() -> None:
+    rows = list(short_table([Outcome(report_records.full(), rounds(1.25))]))
+    assert len(rows) == 3
+    assert rows[2].startswith("| image | ")
+    assert "| 1.25x (1.2" in rows[2]
+
+
 def test_autotune_that_is_recommended_needs_no_ratio() -> None:
     outcome = Outcome(report_records.step_bound(), [])
     assert outcome.times == 1.0
@@ -103,7 +110,7 @@ def test_the_limit_is_said_with_its_terms() -> None:
     words = limit_words(Outcome(report_records.full(), rounds(1.1)))
     assert "of the limit" in words
     assert "Terms: step 9,100, generator " in words
-    assert "processor" in words
+    assert ", CPU " in words
 
 
 @pytest.mark.parametrize(

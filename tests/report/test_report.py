@@ -15,7 +15,7 @@ from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.tables import confirmation_table
 from prefetch_tuning.experiments.report.text import (
     between,
-    changes,
+    factor,
     findings,
     gain_words,
     of_the_limit,
@@ -60,26 +60,24 @@ def with_speedup(ratio: float, low: float, high: float) -> StudyRecord:
     [
         (
             (1.07, 1.03, 1.11),
-            "faster than AUTOTUNE by 7 % (95 % interval +3 % to +11 %) at batch size 128.",
+            "1.07x AUTOTUNE (1.03x to 1.11x) at batch size 128.",
         ),
         (
-            (1.012, 1.004, 1.02),
-            "faster than AUTOTUNE by 1.2 % (95 % interval +0.4 % to +2.0 %) at batch size 128.",
+            (84.3, 61.9, 91.2),
+            "84x AUTOTUNE (62x to 91x) at batch size 128.",
         ),
         (
             (1.01, 0.97, 1.05),
-            "no significant difference from AUTOTUNE at batch size 128 "
-            "(ratio 1.01, 95 % interval 0.97 to 1.05): keep AUTOTUNE.",
+            "no significant difference from AUTOTUNE at batch size 128: 1.01x (0.97x to 1.05x). "
+            "Keep AUTOTUNE.",
         ),
         (
             (0.95, 0.91, 0.97),
-            "slower than AUTOTUNE by 5 % (95 % interval -9 % to -3 %) at batch size 128: "
-            "keep AUTOTUNE.",
+            "slower than AUTOTUNE at batch size 128: 0.95x (0.91x to 0.97x). Keep AUTOTUNE.",
         ),
         (
             (1.3, 0.0, float("inf")),
-            "a single round says nothing about AUTOTUNE at batch size 128 (ratio 1.30): "
-            "keep AUTOTUNE.",
+            "1.30x AUTOTUNE at batch size 128, but a single round proves nothing. Keep AUTOTUNE.",
         ),
     ],
 )
@@ -90,8 +88,8 @@ def test_the_verdict_has_its_uncertainty(numbers: tuple[float, float, float], sa
 def test_without_a_confirmation_the_best_is_called_lucky() -> None:
     text = Report(report_records.unconfirmed()).markdown()
 
-    assert "unconfirmed. The best is the luckiest of 15 noisy trials" in text
-    assert "fastest of 15 complete trials, not confirmed" in text
+    assert "unconfirmed. The best of 15 noisy trials is partly luck" in text
+    assert "the fastest of 15 complete trials, not confirmed" in text
     assert tone(report_records.unconfirmed().result) == "unsure"
 
 
@@ -100,7 +98,7 @@ def test_a_recommendation_without_a_comparison_gives_its_reason() -> None:
     result = record.result.model_copy(update={"speedup": None})
 
     assert verdict(record.model_copy(update={"result": result})) == (
-        "image: use batch 128, prefetch 3, map 3: as fast as the fastest, with 73% of its memory."
+        "image: use batch 128, prefetch 3, map 3 (as fast as the fastest, with 73% of its memory)."
     )
 
 
@@ -111,7 +109,7 @@ def test_without_a_result_the_report_says_so_everywhere() -> None:
     for document in (page, text):
         assert "lost: no result; none of 3 trials completed." in document
         assert "The costs of the stages were not measured." in document
-        assert "there is nothing to paste" in document
+        assert "there is no code" in document
         assert "ended by signal 11 (SIGSEGV)" in document
     assert "plotly-graph-div" not in page
 
@@ -119,7 +117,7 @@ def test_without_a_result_the_report_says_so_everywhere() -> None:
 def test_a_step_bound_pipeline_keeps_autotune_and_says_why() -> None:
     text = Report(report_records.step_bound()).markdown()
 
-    assert ": keep AUTOTUNE." in text
+    assert ". Keep AUTOTUNE." in text
     assert "Limited by: the training step; each batch is ready before the step needs it" in text
     assert "num_parallel_calls=tf.data.AUTOTUNE" in text
 
@@ -150,7 +148,7 @@ def test_a_persons_words_cannot_leave_their_place_in_html() -> None:
 
 def test_a_persons_words_cannot_leave_their_cell_in_markdown() -> None:
     text = Report(report_records.hostile(HOSTILE)).markdown().split("## Code")[0]
-    failures = text.split("## What failed")[1]
+    failures = text.split("## Failed and stopped")[1]
     rows = [line for line in failures.splitlines() if line.startswith("|")]
 
     assert len(rows) == 2 + 9
@@ -169,8 +167,7 @@ def test_a_map_that_is_not_there_is_not_spoken_of() -> None:
 def test_numbers_keep_the_digits_that_tell_them_apart() -> None:
     assert (rate(12_345.6), rate(12.34)) == ("12,346", "12.3")
     assert between(Interval(low=0.0, high=float("inf"))) == "no interval"
-    assert changes(0.3, 0.1) == ["+30 %", "+10 %"]
-    assert changes(0.3, -0.004) == ["+30.0 %", "-0.4 %"]
+    assert [factor(ratio) for ratio in (1.316, 8.44, 84.4)] == ["1.32x", "8.4x", "84x"]
 
 
 def test_files_are_written_and_no_others(tmp_path: Path) -> None:
@@ -220,27 +217,31 @@ def test_the_gain_says_what_is_structure_and_what_is_settings() -> None:
     gain = Gain(structure=speedup(70.2, 62.0, 78.9), settings=speedup(1.034, 0.98, 1.07))
 
     assert gain_words(gain) == (
-        "the structure: 70x (62x to 79x) with AUTOTUNE on it; by fixed settings instead of "
-        "AUTOTUNE on that structure: 1.03x (0.98x to 1.07x)"
+        "70x (62x to 79x) from the structure, with AUTOTUNE on it; 1.03x (0.98x to 1.07x) from "
+        "fixed settings instead of AUTOTUNE on that structure"
     )
     result = report_records.full().result.model_copy(update={"gain": gain})
-    assert ("Gained by", gain_words(gain)) in findings(result)
+    assert ("Gain", gain_words(gain)) in findings(result)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "every candidate's first batches are the plain chain's, bit for bit, in every round"),
+        (
+            {},
+            "identical: in every round, each candidate's first batches equal the plain chain's, "
+            "bit for bit",
+        ),
         (
             {"data_batches": 47},
-            "every candidate's first batches (up to 47) are the plain chain's, bit for bit, in "
-            "every round",
+            "identical: in every round, each candidate's first batches (up to 47) equal the plain "
+            "chain's, bit for bit",
         ),
-        ({"other_data": ["tuned-1"]}, "out for other data than the plain chain's: tuned-1"),
+        ({"other_data": ["tuned-1"]}, "these candidates gave other data and are out: tuned-1"),
         (
             {"data_checked": False},
-            "not compared: two runs of the plain chain, one of them with AUTOTUNE, differ "
-            "already, or could not be read",
+            "not compared, because two runs of the plain chain already gave different batches, "
+            "or could not be read",
         ),
     ],
 )
@@ -258,7 +259,7 @@ def test_more_than_the_whole_limit_is_called_wrong() -> None:
     beyond = Fraction(share=1.2, ci=Interval(low=1.05, high=1.3))
 
     assert of_the_limit(result.limit, beyond).endswith(
-        "; more than all cannot be, so one of the two was measured wrong"
+        ". More than 100 % is impossible, so the rate or the limit was measured wrong"
     )
 
 
