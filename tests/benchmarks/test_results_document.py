@@ -11,7 +11,14 @@ import pytest
 from benchmarks.bench import Rates
 from benchmarks.result_parts.aims import aims
 from benchmarks.result_parts.before import Before, before, smaller, smaller_rows
-from benchmarks.result_parts.document import document, fresh_row, gain_row, limit_words, rates_row
+from benchmarks.result_parts.document import (
+    document,
+    fresh_row,
+    gain_row,
+    limit_words,
+    rates_row,
+    short_table,
+)
 from benchmarks.result_parts.plot import plot
 from benchmarks.result_parts.run import RECOMMENDED, ROUNDS, Outcome, found, pair_of
 from prefetch_tuning.experiments.storage.results import StudyRecord
