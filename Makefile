@@ -1,7 +1,7 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
 .PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test test-all \
-	coverage lint ui lock clean
+	coverage lint docs ui dashboard lock clean
 SHELL := /bin/bash
 
 # The first supported Python on this machine. PYTHON=... on the command line overrides it.
@@ -84,10 +84,18 @@ lint: setup  ## check style, types, layers, spelling and dependencies
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 	@$(BIN)/deptry .
+	@$(BIN)/pre-commit run words --all-files
 
-ui: setup  ## open the results at http://127.0.0.1:5000; PORT=... for another port
-	@mkdir -p mlruns
-	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --default-artifact-root "$(CURDIR)/mlruns/artifacts"
+ui: setup  ## open the MLflow UI on the results at http://127.0.0.1:5000; PORT=... for another port
+	@$(BIN)/prefetch-tune ui --port $(PORT)
+
+dashboard: setup  ## open Optuna's dashboard on the same studies at http://127.0.0.1:8080; PORT=... for another port
+	@test -f mlruns/optuna.db || { echo "error: there is no mlruns/optuna.db; run make tune first"; exit 2; }
+	@$(BIN)/optuna-dashboard --host 127.0.0.1 --port $(if $(filter command,$(firstword $(origin PORT))),$(PORT),8080) "sqlite:///$(CURDIR)/mlruns/optuna.db"
+
+docs: setup  ## build the documentation as a site in build/site, strictly
+	@$(BIN)/python docs/reference.py --check
+	@$(BIN)/mkdocs build --strict --quiet
 
 lock:  ## resolve the dependencies again (needs uv)
 	@for flavour in cpu cuda; do \

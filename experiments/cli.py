@@ -22,6 +22,7 @@ from prefetch_tuning.experiments.commands import (
     show,
     studies,
     tune,
+    ui,
 )
 from prefetch_tuning.experiments.commands.arguments import Parser
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
@@ -29,7 +30,7 @@ from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.source import PipelineError
 
 # `--help` lists them in this order.
-COMMANDS = (tune, diagnose, confirm, report, rerun, studies, show, selftest, new, pipelines)
+COMMANDS = (tune, diagnose, confirm, report, ui, rerun, studies, show, selftest, new, pipelines)
 
 
 def run() -> NoReturn:

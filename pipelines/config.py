@@ -21,6 +21,12 @@ MAX_GENERATOR_CHUNK = 1_024
 MAX_PROCESSES = 256
 MAX_THREADS = 1_024
 MAX_QUEUE = 4_096
+# Bounds of the settings that may also be a word, as in "auto".
+BOUNDS = {
+    "prefetch_buffer": (0, MAX_PREFETCH_BUFFER),
+    "map_parallelism": (1, MAX_MAP_PARALLELISM),
+    "thread_pool_size": (0, MAX_THREADS),
+}
 
 
 class ConfigError(ValueError):
@@ -68,9 +74,8 @@ class PipelineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        _check_range("prefetch_buffer", self.prefetch_buffer, 0, MAX_PREFETCH_BUFFER)
-        _check_range("map_parallelism", self.map_parallelism, 1, MAX_MAP_PARALLELISM)
-        _check_range("thread_pool_size", self.thread_pool_size, 0, MAX_THREADS)
+        for name, (low, high) in BOUNDS.items():
+            _check_range(name, getattr(self, name), low, high)
         # A chain half on AUTOTUNE is neither what users write today nor a pinned configuration.
         if (self.prefetch_buffer == AUTO) != (self.map_parallelism == AUTO):
             raise ValueError('prefetch_buffer and map_parallelism must both be "auto", or neither')

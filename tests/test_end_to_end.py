@@ -62,7 +62,7 @@ def of_kind(found: list[Run], kind: str) -> list[Run]:
 
 
 def trials(folder: Path, study: str) -> int:
-    """How many trials a study has begun; 0 until the study exists.
+    """The number of trials that the study has begun; 0 until the study exists.
 
     It is read without Optuna, which would create its tables in a database that it finds empty.
     """
@@ -160,7 +160,7 @@ def test_the_terminal_shows_a_table_and_no_noise(tuned: Path) -> None:
 
     assert "AUTOTUNE" in out
     assert max(len(line) for line in out.splitlines()) <= 80
-    assert "-m mlflow ui --backend-store-uri" in err
+    assert "read the reports in MLflow: " in err
     for noise in ("oneDNN", "cuda", "alembic", "Creating initial", "Warning", "absl"):
         assert noise not in out + err
 

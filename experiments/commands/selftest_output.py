@@ -64,17 +64,22 @@ def lines(found: SelfTest) -> list[str]:
     ]
 
 
+def selftest_metrics(found: SelfTest) -> dict[str, float]:
+    """The metrics of a self-test under the names of the schema, without the series of ratios."""
+    return {
+        "selftest/false_share": found.false_share,
+        "selftest/cv": found.cv,
+        "selftest/round_cv": found.round_cv,
+        "selftest/half_width": found.half_width,
+    }
+
+
 def _log(found: SelfTest, tracker: Tracker) -> None:
     tracker.log_selftest(
         f"{found.pipeline}, {len(found.ratios)} comparisons",
         environment_tags(Path.cwd()),
         {"pipeline": found.pipeline, **found.config.to_params(), "rounds": found.rounds},
-        {
-            "selftest/false_share": found.false_share,
-            "selftest/cv": found.cv,
-            "selftest/round_cv": found.round_cv,
-            "selftest/half_width": found.half_width,
-        },
+        selftest_metrics(found),
         [ratio.ratio for ratio in found.ratios],
         found.model_dump_json(indent=2),
     )

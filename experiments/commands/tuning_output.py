@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, write_json
 from prefetch_tuning.experiments.storage.runs import RunReader
-from prefetch_tuning.experiments.storage.tracking import ui_command
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
@@ -113,7 +113,6 @@ def _print_where(store: Store, notes: Console) -> None:
     if store.artifacts is None:
         notes.print(f"Every trial and the reports are in MLflow at {store.tracking_uri}")
         return
-    shortcut = "make ui, or\n  " if Path.cwd() == PROJECT else "\n  "
-    notes.print(
-        f"Every trial and the reports are in MLflow: {shortcut}{ui_command(store.tracking_uri)}"
-    )
+    program = sys.argv[0] if Path(sys.argv[0]).name == "prefetch-tune" else "prefetch-tune"
+    command = "make ui" if Path.cwd() == PROJECT else f"{program} ui"
+    notes.print(f"To compare every trial and read the reports in MLflow: {command}")

@@ -15,6 +15,16 @@ import psutil
 from prefetch_tuning.objectives.machine.cores import usable_cores
 
 PACKAGES = ("tensorflow", "keras", "numpy", "optuna", "mlflow", "prefetch-tuning")
+ENVIRONMENT_TAGS = {
+    "host": "the host's cores, processor and memory",
+    "host.fingerprint": "hash of the processor, the cores, the memory and the system",
+    "version.NAME": f"version of python, {', '.join(PACKAGES)}",
+    "git.commit": "commit of the checkout around the current directory",
+    "git.dirty": "`true` if that checkout has changes that are not committed",
+    "mlflow.source.name": "prefetch-tune",
+    "mlflow.source.type": "LOCAL",
+    "mlflow.user": "name of the user on the host",
+}
 
 
 def environment_tags(directory: Path) -> dict[str, str]:

@@ -38,13 +38,14 @@ def close_study(
     kept.spent = spent
     result = result_of(kept, *spent)
     record = study_record(study, result)
+    config = result.recommended.config if result.recommended is not None else None
     tags = {Tag.STATE: "interrupted" if interrupted else "complete"}
     report = Report(record)
     tags[Tag.NOTE] = report.note()[:NOTE_CHARACTERS]
     texts = report.files()
-    if result.recommended is not None:
-        texts[CONFIG_FILE] = result.recommended.config.model_dump_json(indent=2)
-    tracker.finish_study(
+    if config is not None:
+        texts[CONFIG_FILE] = config.model_dump_json(indent=2)
+    kept.run_id = tracker.finish_study(
         run_id,
         interrupted=interrupted,
         params={
@@ -52,12 +53,16 @@ def close_study(
             "device": kept.settings.device,
             "seed": record.seed,
             "space": "; ".join(record.searched),
+            **(config.to_params() if config is not None else {}),
         },
         metrics=result_metrics(record),
         tags=tags | result_tags(result),
         texts=texts,
     )
-    return record
+    if kept.run_id == result.mlflow_run_id:
+        return record
+    moved = result.model_copy(update={"mlflow_run_id": kept.run_id})
+    return record.model_copy(update={"result": moved})
 
 
 def result_tags(result: StudyResult) -> dict[str, str]:

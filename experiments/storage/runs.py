@@ -35,6 +35,7 @@ class LoggedRun:
     metrics: dict[str, float]
     tags: dict[str, str]
     artifact_uri: str = ""
+    experiment_id: str = ""
 
     @classmethod
     def of(cls, run: Run) -> LoggedRun:
@@ -48,6 +49,7 @@ class LoggedRun:
             metrics=dict(data.metrics),
             tags=dict(data.tags),
             artifact_uri=str(run.info.artifact_uri),
+            experiment_id=str(run.info.experiment_id),
         )
 
 

@@ -1,7 +1,7 @@
 """Names everything that is logged to MLflow: kinds of runs, tags, and metrics with their units.
 
 Parameters are the fields of `TrialSpec` and `PipelineConfig`. `attributes.py` alone names the
-attributes in Optuna's storage.
+attributes in Optuna's storage. `docs/reference.py` makes pages of these tables.
 """
 
 from __future__ import annotations
@@ -15,55 +15,106 @@ from prefetch_tuning.objectives.measurement import LimitTerms, Measurement
 class Kind(StrEnum):
     """The kinds of runs: the values of the tag `kind`."""
 
-    STUDY = "study"  # the parent run of a study
-    TRIAL = "trial"  # one trial of the search
-    CONFIRMATION = "confirmation"  # one candidate in one round of the confirmation
-    LIMIT = "limit"  # the limit's terms in one round of the confirmation
-    RERUN = "rerun"  # a logged run that was measured again
-    SELFTEST = "selftest"  # a configuration compared with itself
+    STUDY = "study"
+    TRIAL = "trial"
+    CONFIRMATION = "confirmation"
+    LIMIT = "limit"
+    RERUN = "rerun"
+    SELFTEST = "selftest"
+
+
+KINDS = {
+    Kind.STUDY: "the parent run of a study",
+    Kind.TRIAL: "one trial of the search",
+    Kind.CONFIRMATION: "one candidate in one round of the confirmation",
+    Kind.LIMIT: "the limit's terms in one round of the confirmation",
+    Kind.RERUN: "a logged run that was measured again",
+    Kind.SELFTEST: "a configuration compared with itself",
+}
 
 
 class Tag(StrEnum):
     """The tags of runs, except those of the environment, which `host/environment.py` names."""
 
     # MLflow's own tags.
-    PARENT = "mlflow.parentRunId"  # run id of the parent run; MLflow groups child runs under it
-    NOTE = "mlflow.note.content"  # Markdown that the MLflow UI shows with the run
-    # Of every run of a study. A self-test has only KIND and VERSION of these.
-    KIND = "kind"  # what the run is: a value of `Kind`
-    # How the run ended: complete, pruned, infeasible, failed or interrupted.
+    PARENT = "mlflow.parentRunId"
+    NOTE = "mlflow.note.content"
+    # Of every run of a study.
+    KIND = "kind"
     STATE = "state"
-    STUDY = "study"  # name of the study
-    PIPELINE = "pipeline"  # name of the pipeline
-    SOURCE_DIGEST = "pipeline.source_digest"  # SHA-256 of the source of the pipeline's module
-    DEVICE = "device"  # description of the device that runs the training steps
-    SEED = "seed"  # seed of the generator, the model and the sampler
-    # Version of this package. Other packages and Python have a tag `version.NAME` each.
+    STUDY = "study"
+    PIPELINE = "pipeline"
+    SOURCE_DIGEST = "pipeline.source_digest"
+    DEVICE = "device"
+    SEED = "seed"
     VERSION = "version.prefetch-tuning"
-    # Of trials, rounds and reruns.
-    TRIAL_NUMBER = "trial_number"  # number of the trial in its study, from 0
-    WARM_START = "warm_start"  # "true" if the prediction chose the trial, not the sampler
-    CANDIDATE = "candidate"  # name of the candidate in the confirmation
-    ROUND = "round"  # number of the round, or of the repeat of a rerun, from 0
-    BASELINE = "baseline"  # name of the candidate if it is a baseline: autotune or no_prefetch
-    RERUN_OF = "rerun_of"  # run id of the run that was measured again
-    FAILURE_KIND = "failure.kind"  # such as generator, timeout, out_of_memory or device_oom
-    FAILURE_DETAIL = "failure.detail"  # the exception or the signal
-    ELEMENTS_DIGEST = "digest.elements"  # SHA-256 of the generator's first elements
-    BATCHES_DIGEST = "digest.batches"  # SHA-256 of the first two batches
-    GPU_THROTTLED = "gpu_throttled"  # NVML's reasons why the GPU was held back during the run
-    THROTTLED = "throttled"  # the same reasons for a whole round, which was then measured again
+    # Of child runs.
+    TRIAL_NUMBER = "trial_number"
+    WARM_START = "warm_start"
+    CANDIDATE = "candidate"
+    ROUND = "round"
+    BASELINE = "baseline"
+    RERUN_OF = "rerun_of"
+    FAILURE_KIND = "failure.kind"
+    FAILURE_DETAIL = "failure.detail"
+    ELEMENTS_DIGEST = "digest.elements"
+    BATCHES_DIGEST = "digest.batches"
+    GPU_THROTTLED = "gpu_throttled"
+    THROTTLED = "throttled"
     # Of a study's parent run.
-    # The recommended configuration against AUTOTUNE: faster, slower, no significant difference, or
-    # too few rounds. If AUTOTUNE is recommended, the best other candidate takes its place.
     VERDICT = "verdict"
-    BEST_CONFIG = "best.config"  # the configuration of the search's best trial
-    BEST_RUN = "best.run_id"  # run id of that trial
-    RECOMMENDED = "recommended.candidate"  # name of the recommended candidate
-    RECOMMENDED_CONFIG = "recommended.config"  # its configuration
-    DIAGNOSIS_CLASS = "diagnosis.class"  # the kind of bottleneck, such as map-cpu or step-bound
-    DIAGNOSIS_STAGE = "diagnosis.stage"  # the stage that contains the bottleneck
-    BINDING = "limit.binding"  # the term that sets the limit: step, generator or cpu
+    BEST_CONFIG = "best.config"
+    BEST_RUN = "best.run_id"
+    RECOMMENDED = "recommended.candidate"
+    RECOMMENDED_CONFIG = "recommended.config"
+    DIAGNOSIS_CLASS = "diagnosis.class"
+    DIAGNOSIS_STAGE = "diagnosis.stage"
+    BINDING = "limit.binding"
+
+
+# Tags of every run of a study. A self-test has only KIND and VERSION of these.
+RUN_TAGS = {
+    Tag.KIND: "what the run is: one of the kinds of runs",
+    Tag.STATE: "how the run ended: complete, pruned, infeasible, failed or interrupted",
+    Tag.STUDY: "name of the study",
+    Tag.PIPELINE: "name of the pipeline",
+    Tag.SOURCE_DIGEST: "SHA-256 of the source of the pipeline's module",
+    Tag.DEVICE: "description of the device that runs the training steps",
+    Tag.SEED: "seed of the generator, the model and the sampler",
+    Tag.VERSION: "version of this package",
+    Tag.NOTE: "Markdown that the MLflow UI shows with the run",
+}
+# Tags of trials, rounds and reruns.
+CHILD_TAGS = {
+    Tag.PARENT: "run id of the parent run; MLflow groups child runs under it",
+    Tag.TRIAL_NUMBER: "number of the trial in its study, from 0",
+    Tag.WARM_START: "`true` if the prediction chose the trial, not the sampler",
+    Tag.CANDIDATE: "name of the candidate in the confirmation",
+    Tag.ROUND: "number of the round, or of the repeat of a rerun, from 0",
+    Tag.BASELINE: "name of the candidate if it is a baseline: autotune or no_prefetch",
+    Tag.RERUN_OF: "run id of the run that was measured again",
+    Tag.FAILURE_KIND: "such as generator, timeout, out_of_memory or device_oom",
+    Tag.FAILURE_DETAIL: "the exception or the signal",
+    Tag.ELEMENTS_DIGEST: "SHA-256 of the generator's first elements",
+    Tag.BATCHES_DIGEST: "SHA-256 of the first two batches",
+    Tag.GPU_THROTTLED: "NVML's reasons why the GPU was held back during the run",
+    Tag.THROTTLED: "the same reasons for a whole round, which was then measured again",
+}
+# Tags of a study's parent run.
+STUDY_TAGS = {
+    Tag.VERDICT: (
+        "the recommended configuration against AUTOTUNE: faster, slower, no significant "
+        "difference, or too few rounds; if AUTOTUNE is recommended, the best other candidate takes "
+        "its place"
+    ),
+    Tag.BEST_CONFIG: "the configuration of the search's best trial",
+    Tag.BEST_RUN: "run id of that trial",
+    Tag.RECOMMENDED: "name of the recommended candidate",
+    Tag.RECOMMENDED_CONFIG: "the configuration of the recommended candidate",
+    Tag.DIAGNOSIS_CLASS: "the kind of bottleneck, such as map-cpu or step-bound",
+    Tag.DIAGNOSIS_STAGE: "the stage that contains the bottleneck",
+    Tag.BINDING: "the term that sets the limit: step, generator or cpu",
+}
 
 
 class Metric(NamedTuple):
@@ -200,6 +251,26 @@ STUDY_METRICS = {
     ),
     "prediction/median_error": Metric(
         "share", "median size of the prediction's error over the trials that it chose"
+    ),
+}
+# Metrics of a self-test.
+SELFTEST_METRICS = {
+    "selftest/false_share": Metric(
+        "0 to 1", "share of the comparisons that were judged faster or slower"
+    ),
+    "selftest/cv": Metric(
+        "share", "coefficient of variation of all runs: standard deviation over mean"
+    ),
+    "selftest/round_cv": Metric(
+        "share", "median of the same within a round, the noise between consecutive runs"
+    ),
+    "selftest/half_width": Metric(
+        "share",
+        "median half width of the ratios' 95 % confidence intervals; smaller differences cannot be "
+        "told apart on this host",
+    ),
+    "selftest/ratio": Metric(
+        "ratio", "ratio of the configuration to itself in each comparison, as a series"
     ),
 }
 

@@ -5,17 +5,25 @@ MLflow's active run is thread-local, and its fluent calls take several ms each.
 
 from __future__ import annotations
 
-import shlex
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.notes import trial_note
+from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, limit_metrics, trial_metrics
+from prefetch_tuning.experiments.storage.views import (
+    VIEW_TAG,
+    View,
+    studies_view,
+    surplus,
+    trials_view,
+)
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 
@@ -23,6 +31,8 @@ from prefetch_tuning.objectives.spec import TrialSpec
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # MLflow takes at most 1,000 metrics per call.
 BATCH = 1_000
+# MLflow takes at most 36 characters as the digest of a dataset.
+DIGEST_CHARACTERS = 36
 # MLflow's status for each state of a run. Only a trial that failed is FAILED.
 STATUS = {
     "complete": "FINISHED",
@@ -36,13 +46,19 @@ STATUS = {
 class Tracker(RunReader):
     """Writes studies, trials and confirmation rounds as MLflow runs, and reads them."""
 
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        # The parent runs whose dataset is written.
+        self._with_data: set[str] = set()
+
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Creates a study's parent run and returns its run id."""
         with self.one_line():
-            run = self._client.create_run(
-                self._experiment_id(experiment), run_name=name, tags={**tags, Tag.KIND: Kind.STUDY}
-            )
-        return str(run.info.run_id)
+            found = self._experiment_id(experiment)
+            run = self._client.create_run(found, run_name=name, tags={**tags, Tag.KIND: Kind.STUDY})
+            run_id = str(run.info.run_id)
+            self._save_views(found, studies_view(), trials_view(run_id, name))
+        return run_id
 
     def resume_study(self, run_id: str) -> bool:
         """Marks an earlier parent run as running again; False if the run no longer exists."""
@@ -60,20 +76,27 @@ class Tracker(RunReader):
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         texts: Mapping[str, str],
-    ) -> None:
-        """Writes a study's summary and its `texts` as artifacts to the parent run, and ends it."""
+    ) -> str:
+        """Writes a study's summary and its `texts` as artifacts to the parent run, and ends it.
+
+        Returns the parent's run id. It is another one if a parameter has changed, such as a
+        recommended setting after more rounds.
+        """
         with self.one_line():
+            known = self._client.get_run(run_id).data.params
+            if any(known.get(key, str(new)) != str(new) for key, new in params.items()):
+                run_id = self._replace_study(run_id)
+                known = {}
             for path, text in texts.items():
                 self._client.log_text(run_id, text, path)
-            known = set(self._client.get_run(run_id).data.params)
             self._client.log_batch(
                 run_id,
                 metrics=_metrics(metrics),
-                # MLflow doesn't let a parameter change, so a resumed study writes only new ones.
                 params=[Param(key, str(new)) for key, new in params.items() if key not in known],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
             self._client.set_terminated(run_id, "KILLED" if interrupted else "FINISHED")
+        return run_id
 
     def log_trial(
         self,
@@ -117,6 +140,8 @@ class Tracker(RunReader):
             )
             run_id = str(run.info.run_id)
             self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
+            if isinstance(outcome, Measurement):
+                self._log_data(parent_id, run_id, tags.get(Tag.PIPELINE, ""), spec, outcome)
             for start in range(BATCH, len(metrics), BATCH):
                 self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
             for path, text in texts.items():
@@ -196,6 +221,59 @@ class Tracker(RunReader):
             self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
             self.mark_interrupted(run_id)
 
+    def _log_data(
+        self, parent_id: str, run_id: str, pipeline: str, spec: TrialSpec, measured: Measurement
+    ) -> None:
+        """Writes what a run read as its MLflow dataset, and to its study once."""
+        dataset = Dataset(
+            name=pipeline or spec.pipeline,
+            digest=measured.digest.elements[:DIGEST_CHARACTERS],
+            source_type="code",
+            source=json.dumps({"pipeline": spec.pipeline, "seed": spec.seed}),
+        )
+        read = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+        self._client.log_inputs(run_id, [read])
+        if parent_id not in self._with_data:
+            self._client.log_inputs(parent_id, [read])
+            self._with_data.add(parent_id)
+
+    def _replace_study(self, run_id: str) -> str:
+        """Creates a new parent run for a study, because MLflow doesn't let a parameter change.
+
+        The children move to it. The earlier parent stays as it is, with a tag that leads here.
+        """
+        earlier = self._client.get_run(run_id)
+        tags = {
+            key: value
+            for key, value in earlier.data.tags.items()
+            if not key.startswith("mlflow.") or key == "mlflow.user"
+        }
+        run = self._client.create_run(
+            earlier.info.experiment_id,
+            start_time=earlier.info.start_time,
+            run_name=earlier.info.run_name,
+            tags=tags,
+        )
+        new_id = str(run.info.run_id)
+        for child in self.children(run_id):
+            self._client.set_tag(child.run_id, Tag.PARENT, new_id)
+        self._client.log_inputs(new_id, earlier.inputs.dataset_inputs)
+        self._client.set_tag(run_id, Tag.KIND, Kind.REPLACED)
+        self._client.set_tag(run_id, Tag.REPLACED_BY, new_id)
+        self._client.set_terminated(run_id)
+        name = str(earlier.info.run_name)
+        self._save_views(earlier.info.experiment_id, trials_view(new_id, name))
+        return new_id
+
+    def _save_views(self, experiment: str, *views: View) -> None:
+        """Saves views in an experiment. If there are too many, the oldest make room."""
+        now_ms = int(time.time() * 1_000)
+        for view in views:
+            value = view.tag_value(now_ms)
+            self._client.set_experiment_tag(experiment, VIEW_TAG + view.key, value)
+        for key in surplus(self._client.get_experiment(experiment).tags):
+            self._client.delete_experiment_tag(experiment, key)
+
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "active":
@@ -225,7 +303,7 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
     return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
 
 
-def ui_command(tracking_uri: str) -> str:
+def ui_command(tracking_uri: str, port: int) -> list[str]:
     """The command that opens a local database in the MLflow UI."""
-    words = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri]
-    return shlex.join([*words, "--host", "127.0.0.1", "--port", "5000"])
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri]
+    return [*command, "--host", "127.0.0.1", "--port", str(port)]

@@ -1,0 +1,73 @@
+"""`prefetch-tune ui`: open the MLflow UI on the results, with links to the studies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+from rich.console import Console
+
+from prefetch_tuning.experiments.commands.arguments import (
+    Commands,
+    add_command,
+    add_store,
+    store_of,
+)
+from prefetch_tuning.experiments.commands.values import number
+from prefetch_tuning.experiments.errors import EXIT_OK
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    from prefetch_tuning.experiments.storage.runs import LoggedRun
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+PORT = 5_000
+# The latest studies; the list of views in the UI has the others.
+SHOWN = 6
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    text = "open the MLflow UI on the results, with links to the studies"
+    command = add_command(commands, "ui", run, text)
+    command.add_argument(
+        "--port",
+        type=number(Port),
+        default=PORT,
+        metavar="N",
+        help=f"port of the UI; default: {PORT}",
+    )
+    add_store(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    store = store_of(options)
+    store.check_exists()
+    from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
+
+    remote = store.tracking_uri.startswith("http")
+    base = store.tracking_uri.rstrip("/") if remote else f"http://127.0.0.1:{options.port}"
+    print_links(Console(), Tracker(store).studies()[:SHOWN], base)
+    if not remote:
+        command = ui_command(store.tracking_uri, options.port)
+        os.execv(command[0], command)  # Ctrl-C and the exit code are the server's
+    return EXIT_OK
+
+
+def print_links(console: Console, studies: list[LoggedRun], base: str) -> None:
+    """Prints a link to the studies of each pipeline, and one to the trials of each study.
+
+    A link is never wrapped, so a terminal lets it be clicked.
+    """
+    from prefetch_tuning.experiments.storage.views import STUDIES, link
+
+    for run in {run.experiment_id: run for run in studies}.values():
+        pipeline = run.tags.get("pipeline", run.name)
+        _line(console, f"all studies of {pipeline}", base + link(run.experiment_id, STUDIES))
+    for run in studies:
+        page = link(run.experiment_id, run.run_id, charts=True)
+        _line(console, f"trials of {run.name}", base + page)
+
+
+def _line(console: Console, text: str, address: str) -> None:
+    console.print(f"{text}:\n  {address}", markup=False, highlight=False, soft_wrap=True)
