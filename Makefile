@@ -1,7 +1,7 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full test test-all \
-	coverage lint docs ui dashboard lock clean
+.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full symptoms test \
+	test-all coverage lint docs ui dashboard lock clean
 SHELL := /bin/bash
 
 # The first supported Python on this machine. PYTHON=... on the command line overrides it.
@@ -58,6 +58,9 @@ audit: setup  ## check the project's claims against known costs, at most 15 minu
 
 audit-full: setup  ## the same with whole studies, over an hour; resumes where it was interrupted
 	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
+
+symptoms: setup  ## measure what helps against each symptom and write the tables of docs/symptoms.md
+	@$(BIN)/python -m benchmarks.symptoms $(ARGS)
 
 test: setup  ## run the tests, a few minutes; TESTS=tests/loop/test_steady_state.py for one file
 ifdef TESTS

@@ -22,12 +22,11 @@ from prefetch_tuning.objectives.spec import PARAMS, STOP_PREFIX, StopRule, Trial
 from prefetch_tuning.pipelines.config import BOUNDS, PipelineConfig
 
 FOLDER = Path(__file__).resolve().parent / "reference"
-MADE = "<!-- Made by docs/reference.py; do not edit. -->"
 CAPITALS = "A word in capitals in a name stands for several names."
-# How a user types an argument's value, by argparse's `nargs`.
 FORMS: dict[int | str | None, str] = {None: "{}", 0: "", "?": "[{}]", "*": "[{} ...]"}
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`True`, `False`"}
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+Tables = Mapping[str, Iterable[Sequence[str]]]  # rows by heading
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,18 +52,15 @@ def pages() -> dict[str, str]:
 
 
 def options() -> str:
-    """The commands and their options."""
+    """The commands and their options, which argparse has no public way to list."""
     about = "The commands of `prefetch-tune` and their options. Each command also has `--help`."
-    tables = {}
-    # argparse has no public way to list a parser's arguments.
     commands = next(a.choices for a in cli.parser()._actions if isinstance(a.choices, dict))
+    tables: dict[str, list[tuple[str, str]]] = {}
     for name, command in commands.items():
         text = command.description
-        tables[f"prefetch-tune {name}\n\n{text[0].upper()}{text[1:]}."] = [
-            (usage(action), (action.help or "") % vars(action))
-            for action in command._actions
-            if "--help" not in action.option_strings
-        ]
+        taken = [action for action in command._actions if action.dest != "help"]
+        rows = [(usage(action), (action.help or "") % vars(action)) for action in taken]
+        tables[f"prefetch-tune {name}\n\n{text[0].upper()}{text[1:]}."] = rows
     return page("Options", about, ("option", "meaning"), tables)
 
 
@@ -88,15 +84,14 @@ def parameters() -> str:
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]]:
     """The rows of a model's logged fields; their meanings are in the model's docstring."""
-    said = {}
+    said: dict[str, str] = {}
     attributes = inspect.cleandoc(model.__doc__ or "").partition("Attributes:")[2]
     for entry in re.split(r"\n {4}(?=\S)", attributes.split("\n\n")[0])[1:]:
         names, _, meaning = entry.partition(":")
-        said.update(dict.fromkeys(names.split(", "), " ".join(meaning.split())))
-    for name, field in model.model_fields.items():
-        if not prefix and name not in PARAMS:
-            continue
-        bounds = {k: getattr(rule, k) for rule in field.metadata for k in LIMITS if hasattr(rule, k)}
+        said |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
+    logged = {name: f for name, f in model.model_fields.items() if prefix or name in PARAMS}
+    for name, field in logged.items():
+        bounds = {k: getattr(r, k) for r in field.metadata for k in LIMITS if hasattr(r, k)}
         if name in BOUNDS:
             bounds["ge"], bounds["le"] = BOUNDS[name]
         default = "required" if field.is_required() else f"`{field.default}`"
@@ -104,7 +99,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]
 
 
 def values(kind: Any, bounds: Mapping[str, float]) -> str:
-    """The values of a type in words, like "whole number, at least 0, at most 4,096 or `auto`"."""
+    """The values of a type in words, like "whole number from 0 to 4,096 or `auto`"."""
     if get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(kind))
     if parts := get_args(kind):
@@ -130,9 +125,9 @@ def metrics() -> str:
 def tags() -> str:
     """The kinds of runs and the tags, by the run that has them."""
     about = f"The tags of the runs that prefetch-tune logs to MLflow. {CAPITALS}"
-    tables: dict[str, Iterable[tuple[str, str]]] = {
+    tables: Tables = {
         "Kinds of runs: the values of the tag `kind`": schema.KINDS.items(),
-        "Every run of a study": schema.RUN_TAGS.items(),
+        "Every run of a study; a self-test has only `kind` of these": schema.RUN_TAGS.items(),
         "Trials, rounds and reruns": schema.CHILD_TAGS.items(),
         "Parent run of a study": schema.STUDY_TAGS.items(),
         "Environment of every run": ENVIRONMENT_TAGS.items(),
@@ -140,13 +135,12 @@ def tags() -> str:
     return page("Tags", about, ("name", "meaning"), tables)
 
 
-def page(
-    title: str, about: str, head: Sequence[str], tables: Mapping[str, Iterable[Sequence[str]]]
-) -> str:
+def page(title: str, about: str, head: Sequence[str], tables: Tables) -> str:
     """A page with one table per heading; the first column of a table is code."""
-    parts = [f"{MADE}\n\n# {title}\n\n{about}\n"]
+    made = "<!-- Made by docs/reference.py; do not edit. -->"
+    parts = [f"{made}\n\n# {title}\n\n{about}\n"]
     for heading, rows in tables.items():
-        lines = [head, ["---"] * len(head), *((f"`{name}`", *cells) for name, *cells in rows)]
+        lines = [[*head], ["---"] * len(head), *([f"`{name}`", *row] for name, *row in rows)]
         text = [" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines]
         parts.append("\n".join([f"## {heading}\n", *(f"| {line} |" for line in text), ""]))
     return "\n".join(parts)

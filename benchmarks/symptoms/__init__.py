@@ -1,0 +1,1 @@
+"""Measures what helps against each symptom of a slow input pipeline."""

@@ -1,0 +1,116 @@
+"""Pipelines that have one symptom each, beside those of the audit."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.audit.planted import Cheap, burn, row
+
+SIDE = 64
+WAIT_S = 0.01
+
+
+class BusyGenerator(Cheap):
+    """A generator of half a millisecond of pure Python per element, which can be split."""
+
+    name = "busy_generator"
+    BUSY_S = 0.0005
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for number in itertools.count(seed + shard_index, shard_count):
+            burn(self.BUSY_S)
+            yield row(number)
+
+
+class Images(Cheap):
+    """Images of 64x64 floats and the mean of each, for one dense layer."""
+
+    element_spec: Any = (tf.TensorSpec((SIDE, SIDE), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        image = np.random.default_rng(seed).random((SIDE, SIDE), dtype=np.float32)
+        while True:
+            yield image, float(image[0, 0])
+
+    def build_model(self) -> keras.Model:
+        layers = [keras.Input((SIDE, SIDE)), keras.layers.Flatten(), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
+
+class NumpyMap(Images):
+    """A map that sorts the rows of an image with NumPy, through tf.numpy_function."""
+
+    name = "numpy_map"
+
+    @tf.autograph.experimental.do_not_convert
+    def transform(self, *element: Any) -> Any:
+        image, label = element
+        made = tf.numpy_function(lambda one: np.sort(one, axis=0), [image], tf.float32)
+        return tf.ensure_shape(made, (SIDE, SIDE)), label
+
+
+class TensorFlowMap(Images):
+    """The same map in TensorFlow ops."""
+
+    name = "tensorflow_map"
+
+    @tf.autograph.experimental.do_not_convert
+    def transform(self, *element: Any) -> Any:
+        image, label = element
+        return tf.sort(image, axis=0), label
+
+
+class ConvertedMap(Cheap):
+    """A Python loop in a function that `transform` defines, which AutoGraph converts."""
+
+    name = "converted_map"
+    TIMES = 2_000
+
+    def transform(self, *element: Any) -> Any:
+        times = self.TIMES
+
+        def work(features: Any) -> Any:
+            total = 0
+            for number in range(times):
+                total += number
+            return features + np.float32(total % 2)
+
+        features, label = element
+        made = tf.numpy_function(work, [features], tf.float32)
+        return tf.ensure_shape(made, features.shape), label
+
+
+class UnconvertedMap(ConvertedMap):
+    """The same map, with AutoGraph switched off."""
+
+    name = "unconverted_map"
+    transform = tf.autograph.experimental.do_not_convert(ConvertedMap.transform)
+
+
+class WaitingItems(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes without types
+    """A PyDataset that waits 10 ms per batch, as a read does."""
+
+    name = "waiting_items"
+
+    def __len__(self) -> int:
+        return 1_000
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features of shape (32, 4) and labels of shape (32,), both float32."""
+        time.sleep(WAIT_S)
+        rows = np.full((32, 4), index / 1_000.0, np.float32)
+        return rows, rows[:, 0]
+
+
+def build_model() -> keras.Model:
+    """One dense layer for rows of four floats."""
+    return Cheap().build_model()
