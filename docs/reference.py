@@ -127,18 +127,17 @@ def tags() -> str:
     about = f"The tags of the runs that prefetch-tune logs to MLflow. {CAPITALS}"
     tables: Tables = {
         "Kinds of runs: the values of the tag `kind`": schema.KINDS.items(),
-        "Every run of a study; a self-test has only `kind` of these": schema.RUN_TAGS.items(),
+        "Every run of a study": schema.RUN_TAGS.items(),
         "Trials, rounds and reruns": schema.CHILD_TAGS.items(),
         "Parent run of a study": schema.STUDY_TAGS.items(),
-        "Environment of every run": ENVIRONMENT_TAGS.items(),
+        "Environment of every run, including self-tests": ENVIRONMENT_TAGS.items(),
     }
     return page("Tags", about, ("name", "meaning"), tables)
 
 
 def page(title: str, about: str, head: Sequence[str], tables: Tables) -> str:
     """A page with one table per heading; the first column of a table is code."""
-    made = "<!-- Made by docs/reference.py; do not edit. -->"
-    parts = [f"{made}\n\n# {title}\n\n{about}\n"]
+    parts = [f"<!-- Made by docs/reference.py; do not edit. -->\n\n# {title}\n\n{about}\n"]
     for heading, rows in tables.items():
         lines = [[*head], ["---"] * len(head), *([f"`{name}`", *row] for name, *row in rows)]
         text = [" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines]

@@ -80,7 +80,8 @@ class RunReader:
         run = self.find(run_id)
         if run is None:
             raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
-        return LoggedRun.of(run)
+        found = LoggedRun.of(run)
+        return self.read(found.tags[Tag.REPLACED_BY]) if Tag.REPLACED_BY in found.tags else found
 
     def experiment_of(self, run_id: str) -> str:
         """The id of the experiment that a run belongs to."""

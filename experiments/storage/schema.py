@@ -21,6 +21,7 @@ class Kind(StrEnum):
     LIMIT = "limit"
     RERUN = "rerun"
     SELFTEST = "selftest"
+    REPLACED = "replaced"
 
 
 KINDS = {
@@ -30,6 +31,7 @@ KINDS = {
     Kind.LIMIT: "the limit's terms in one round of the confirmation",
     Kind.RERUN: "a logged run that was measured again",
     Kind.SELFTEST: "a configuration compared with itself",
+    Kind.REPLACED: "an earlier parent run of a study whose recommendation changed since",
 }
 
 
@@ -70,6 +72,7 @@ class Tag(StrEnum):
     DIAGNOSIS_CLASS = "diagnosis.class"
     DIAGNOSIS_STAGE = "diagnosis.stage"
     BINDING = "limit.binding"
+    REPLACED_BY = "replaced_by"
 
 
 # Tags of every run of a study. A self-test has only KIND and VERSION of these.
@@ -114,6 +117,7 @@ STUDY_TAGS = {
     Tag.DIAGNOSIS_CLASS: "the kind of bottleneck, such as map-cpu or step-bound",
     Tag.DIAGNOSIS_STAGE: "the stage that contains the bottleneck",
     Tag.BINDING: "the term that sets the limit: step, generator or cpu",
+    Tag.REPLACED_BY: "run id of the study's new parent run, if MLflow could not change a parameter",
 }
 
 

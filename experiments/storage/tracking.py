@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from prefetch_tuning.experiments.errors import StoreError
-from prefetch_tuning.experiments.storage.notes import trial_note
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.notes import trial_note
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, limit_metrics, trial_metrics
 from prefetch_tuning.experiments.storage.views import (

@@ -1,8 +1,8 @@
 """Saved views for the MLflow UI: the columns and charts that matter, without setting them up.
 
-MLflow 3.17 keeps a named view as a tag of its experiment and lists it under "Views" of the Runs tab.
-It has no API for them, so this writes what the UI itself writes. If a later version changes the
-format, its UI ignores these tags and shows its default columns.
+MLflow 3.17 keeps a named view as a tag of its experiment and lists it under "Views" in the Runs
+tab. It has no API for views, so this writes what the UI itself writes. If a later version changes
+the format, its UI ignores these tags and shows its default columns.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def trials_view(run_id: str, study: str) -> View:
 
 
 def surplus(tags: Mapping[str, str]) -> list[str]:
-    """The tags of an experiment's oldest views, beyond `MOST_VIEWS`; others' tags aren't touched."""
+    """The tags of the oldest views of trials, beyond `MOST_VIEWS`; other views aren't touched."""
     ours = {
         key: json.loads(value)["createdAt"]
         for key, value in tags.items()

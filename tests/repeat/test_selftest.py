@@ -17,6 +17,7 @@ from prefetch_tuning.experiments.repeat.selftest import (
     self_test,
 )
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.schema import SELFTEST_METRICS
 from prefetch_tuning.experiments.verdict.ratio import Ratio
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -119,4 +120,5 @@ def test_what_it_found_is_printed_and_logged(
     assert experiment is not None
     [logged] = client.search_runs([experiment.experiment_id])
     assert logged.data.metrics["selftest/cv"] == document["cv"]
+    assert logged.data.metrics.keys() == SELFTEST_METRICS.keys()
     assert logged.data.params["batch_size"] == "8"

@@ -20,6 +20,7 @@ from prefetch_tuning.experiments.report.text import verdict
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.views import STUDIES, link
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
@@ -60,7 +61,12 @@ class Ui:
             spec = TrialSpec(
                 pipeline="prefetch_tuning.pipelines.builtin.image:ImagePipeline", config=config
             )
-            tags = {"kind": "trial", "trial_number": str(len(self.trials))}
+            tags = {
+                "kind": "trial",
+                "study": "image-browsed",
+                "pipeline": "image",
+                "trial_number": str(len(self.trials)),
+            }
             self.trials.append(
                 tracker.log_trial(
                     self.study, name, spec, measurement(3_000.0), "complete", tags, BEGAN
@@ -98,7 +104,7 @@ class Ui:
         raise AssertionError("the MLflow UI did not start")
 
     def url(self, page: str) -> str:
-        return f"http://127.0.0.1:{self.port}/#/{page}"
+        return f"http://127.0.0.1:{self.port}/#/{page.removeprefix('/#/')}"
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,22 @@ def test_the_experiment_lists_its_study(ui: Ui, page: Page) -> None:
     page.goto(ui.url(f"experiments/{ui.experiment}/runs"))
 
     wait_for_words(page, "image-browsed")
+
+
+def test_the_link_to_the_studies_opens_their_columns(ui: Ui, page: Page) -> None:
+    page.goto(ui.url(link(ui.experiment, STUDIES)))
+
+    # The dataset and the columns show without setting anything up; the trials aren't listed.
+    wait_for_words(page, "image-browsed", "limit/fraction", "speedup/ratio", "verdict")
+    assert NAMES[0] not in page.content()
+    # MLflow's view for prompts and traces has this tab; the view for training runs doesn't.
+    assert "Evaluation runs" not in page.content()
+
+
+def test_the_link_to_the_trials_opens_their_charts(ui: Ui, page: Page) -> None:
+    page.goto(ui.url(link(ui.experiment, ui.study, charts=True)))
+
+    wait_for_words(page, "Trials of image-browsed", "throughput over memory", NAMES[0])
 
 
 def test_a_run_shows_its_name_its_note_and_its_metrics(ui: Ui, page: Page) -> None:

@@ -189,6 +189,63 @@ def test_a_study_can_be_finished_resumed_and_finished_again(
     assert [file.path for file in client.list_artifacts(parent)] == ["report.md"]
 
 
+def test_what_a_run_read_is_its_dataset_and_its_study_s(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    tags = {"pipeline": "simple"}
+    runs = [
+        tracker.log_trial(parent, name, SPEC, measurement(), "complete", tags, BEGAN)
+        for name in ("#00", "#01")
+    ]
+
+    for run_id in (parent, *runs):
+        [read] = client.get_run(run_id).inputs.dataset_inputs
+        assert (read.dataset.name, read.dataset.digest) == ("simple", "a" * 36)
+        assert json.loads(read.dataset.source)["seed"] == 7
+
+
+def test_a_changed_recommendation_moves_the_study_to_a_new_parent(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    trial = tracker.log_trial(parent, "#00", SPEC, measurement(), "complete", {}, BEGAN)
+
+    def finish(run_id: str, prefetch: int) -> str:
+        return tracker.finish_study(
+            run_id,
+            interrupted=False,
+            params={"prefetch_buffer": prefetch, "seed": 7},
+            metrics={"trials/complete": 3.0},
+            tags={"state": "done"},
+            texts={"report.md": f"# prefetch {prefetch}"},
+        )
+
+    assert finish(parent, 4) == finish(parent, 4) == parent
+    moved = finish(parent, 8)
+
+    assert moved != parent
+    run = client.get_run(moved)
+    assert run.data.params == {"prefetch_buffer": "8", "seed": "7"}
+    assert (run.info.run_name, run.info.status) == ("a study", "FINISHED")
+    assert (run.data.tags["kind"], run.data.tags["device"]) == ("study", "cpu")
+    assert len(run.inputs.dataset_inputs) == 1
+    assert [child.run_id for child in tracker.children(moved)] == [trial]
+    assert tracker.children(parent) == []
+    # The earlier id still leads to the study.
+    assert client.get_run(parent).data.tags["kind"] == "replaced"
+    assert tracker.read(parent).run_id == moved
+    assert moved in [run.run_id for run in tracker.studies("simple")]
+    assert parent not in [run.run_id for run in tracker.studies("simple")]
+
+
+def test_a_study_saves_views_for_the_ui(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    tags = client.get_experiment(tracker.experiment_of(parent)).tags
+
+    assert json.loads(tags["mlflow.sharedViewState.studies"])["name"] == "Studies"
+    assert json.loads(tags[f"mlflow.sharedViewState.{parent}"])["name"] == "Trials of a study"
+
+
 def test_a_parent_that_is_gone_is_not_resumed(tracker: Tracker) -> None:
     assert not tracker.resume_study("0" * 32)
 
