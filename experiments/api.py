@@ -97,7 +97,8 @@ def tune(
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
     if (map, model, step_time_ms) != (None, None, None) and len(targets) != 1:
         raise UsageError(
-            "map, model and step_time_ms belong to one generator function; name only that one"
+            "map, model and step_time_ms belong to exactly one generator function, "
+            f"dataset function or PyDataset; name one pipeline, not {len(targets)}"
         )
     if mixed_precision or jit_compile:
         targets = targets or [catalog.resolve(name) for name in catalog.names()]
@@ -124,6 +125,6 @@ def _target(named: Named) -> str:
     if module == "__main__" or "<" in name:
         raise UsageError(
             f"{name} is defined in {module}, but each trial runs in its own process and must "
-            "import it: put it into a file beside this one"
+            "import it: define it at the top level of a file beside this one"
         )
     return f"{module}:{name}"

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_MISUSE
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted before anything was measured\n")
+        sys.stderr.write("interrupted; what was already logged is kept\n")
         return EXIT_INTERRUPTED
     return code
 

@@ -99,7 +99,7 @@ def resolve(selector: str) -> str:
     if ":" in selector:
         return str(Target.parse(selector))
     nearest = difflib.get_close_matches(selector, _BUILT_IN, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "name your own as module:attribute"
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "name your own as file.py:name"
     there = ", ".join([*names(), *heavy_names()])
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {there})")
 

@@ -52,9 +52,9 @@ def test_a_function_is_tuned_and_the_result_shows_itself(folder: Path) -> None:
 def test_what_cannot_be_used_is_said(folder: Path) -> None:
     def local() -> None: ...
 
-    with pytest.raises(UsageError, match="put it into a file beside this one"):
+    with pytest.raises(UsageError, match="at the top level of a file beside this one"):
         tune(local)
-    with pytest.raises(UsageError, match="belong to one generator function"):
+    with pytest.raises(UsageError, match="belong to exactly one generator function, .* not 2"):
         tune("simple", "image", step_time_ms=5.0)
     with pytest.raises(UsageError, match=r"rounds: Input should be a valid integer"):
         tune("simple", rounds="many")  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_the_keywords_are_the_options_that_there_are() -> None:
 def test_the_starter_is_a_pipeline_under_its_own_name(folder: Path) -> None:
     done = prefetch_tune(folder, "new", "my_rows.py")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "wrote my_rows.py; tune it with: prefetch-tune tune my_rows:MyRows\n"
+    assert done.stdout == "wrote my_rows.py; tune it with: prefetch-tune tune my_rows.py:MyRows\n"
 
     listed = prefetch_tune(folder, "pipelines", "my_rows:MyRows")
     assert listed.returncode == 0, listed.stderr

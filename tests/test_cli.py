@@ -70,7 +70,7 @@ def prefetch_tune(folder: Path, *arguments: str) -> Done:
         ),
         (
             ["--mixed-precision", "simple"],
-            "--mixed-precision: must be float16 or bfloat16, not 'simple'; put pipelines before it",
+            "--mixed-precision: must be float16 or bfloat16, not 'simple'; name pipelines before",
         ),
         (["simple:S,precision=half"], "mixed precision must be float16 or bfloat16, not 'half'"),
         (["my shards:Shards"], "'my shards:Shards' is not of the form module:attribute"),

@@ -73,8 +73,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         nargs="?",
         const=PRECISIONS[0],
         metavar="|".join(PRECISIONS),
-        help="build the model under Keras's policy mixed_float16, or mixed_bfloat16, which on a "
-        "GPU needs an A100 or later; default: the model's own policy",
+        help="build the model under Keras's policy mixed_float16 (also without a value) or "
+        "mixed_bfloat16, which on a GPU needs an A100 or later; default: the model's own policy",
     )
     command.add_argument(
         "--jit-compile",
@@ -118,7 +118,8 @@ def add_store(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tracking-uri",
         metavar="URL",
-        help="MLflow; default: MLFLOW_TRACKING_URI if it is set, otherwise mlruns/mlflow.db",
+        help="address of MLflow, like http://host:5000; default: MLFLOW_TRACKING_URI if it is set, "
+        "otherwise mlruns/mlflow.db",
     )
 
 
@@ -157,7 +158,8 @@ def _check_functions(options: argparse.Namespace, targets: Sequence[str]) -> Non
         raise UsageError("--model and --step-time: a step either trains or sleeps; leave one out")
     if len(targets) != 1:
         raise UsageError(
-            "--map, --model and --step-time belong to one generator function; name only that one"
+            "--map, --model and --step-time belong to exactly one generator function, "
+            f"dataset function or PyDataset; name one pipeline, not {len(targets)}"
         )
 
 

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_starter(path: Path) -> str:
-    """Writes the starter pipeline; returns what selects it, like `my_pipeline:MyPipeline`.
+    """Writes the starter pipeline; returns what selects it, like `rows.py:Rows`.
 
     Raises:
         UsageError: the file already exists, cannot be written, or its name isn't a module's.
@@ -45,5 +45,7 @@ def write_starter(path: Path) -> str:
     except FileExistsError:
         raise UsageError(f"{str(path)!r} already exists; choose another name") from None
     except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    return f"{name}:{class_name}"
+        raise UsageError(
+            f"cannot write {str(path)!r}: {error.strerror}; choose another folder"
+        ) from error
+    return f"{path}:{class_name}"

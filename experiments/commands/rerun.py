@@ -47,7 +47,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         "--rounds",
         type=number(Reruns),
         metavar="N",
-        help="number of measurements; more give more certainty; default: 1",
+        help="number of measurements; more make the result more certain; default: 1",
     )
     add_store(command)
     add_json(command)

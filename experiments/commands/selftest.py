@@ -21,7 +21,7 @@ from prefetch_tuning.pipelines import catalog
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "compare a configuration with itself many times, to see what this host can tell apart"
+    text = "compare a configuration with itself many times, to see which gains this host can detect"
     command = add_command(commands, "selftest", run, text)
     command.add_argument(
         "pipeline",

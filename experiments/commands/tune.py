@@ -77,7 +77,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--axes",
         choices=["basic", "all"],
         help="what to search; basic: batch size, prefetch and map parallelism; all (default): also "
-        "the structure of the chain, where the diagnosis finds that it may help",
+        "the structure of the chain, if the diagnosis finds that it may help",
     )
     add(
         "--batch-size",
@@ -106,7 +106,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         dest="confirm_budget_s",
         type=number(ConfirmBudgetS),
         metavar="SECONDS",
-        help="after --rounds rounds, begin further ones only within this time; default: 110",
+        help="time for all rounds; after --rounds rounds, another begins only if it fits; default: "
+        "110",
     )
     add(
         "--tolerance",

@@ -61,7 +61,7 @@ def precision(text: str) -> str:
     """Checks the type that a mixed-precision model computes in."""
     if text not in PRECISIONS:
         raise argparse.ArgumentTypeError(
-            f"must be {' or '.join(PRECISIONS)}, not {text!r}; put pipelines before it"
+            f"must be {' or '.join(PRECISIONS)}, not {text!r}; name pipelines before it"
         )
     return text
 

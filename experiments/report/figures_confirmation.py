@@ -19,7 +19,7 @@ from prefetch_tuning.experiments.report.style import (
     rate_axis,
     whiskers,
 )
-from prefetch_tuning.experiments.report.text import between, memory, rate, settings, share
+from prefetch_tuning.experiments.report.text import between, memory, plural, rate, settings, share
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Limit
@@ -63,7 +63,7 @@ def _medians(name: str, look: Look, found: list[Confirmed], record: StudyRecord)
     texts = [
         hover(
             settings(c.config, record.info),
-            f"median {rate(c.examples_per_s)} {RATE} over {c.rounds} rounds",
+            f"median {rate(c.examples_per_s)} {RATE} over {plural(c.rounds, 'round')}",
             f"95 % interval {between(c.ci)}",
             f"peak {memory(c.host_peak_mib, c.device_peak_mib)}",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.measurements import Reached, is_baseline
@@ -82,7 +83,7 @@ def is_recommended(config: PipelineConfig, record: StudyRecord) -> bool:
 def _of_rounds(found: Confirmed) -> Point:
     return Point(
         found,
-        f"{found.rounds} rounds",
+        plural(found.rounds, "round"),
         confirmed=True,
         tuned=not is_baseline(found.candidate),
     )

@@ -14,7 +14,7 @@ from prefetch_tuning.experiments.report import (
     tables,
 )
 from prefetch_tuning.experiments.report.tables import Table
-from prefetch_tuning.experiments.report.text import counts, memory_price
+from prefetch_tuning.experiments.report.text import counts, memory_price, plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 
@@ -101,7 +101,7 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "axes",
         "Throughput over each searched axis",
-        "One point per trial. Trials differ in the other axes, too, so the points scatter. Filled: "
+        "One point per trial. Trials also differ in the other axes, so the points scatter. Filled: "
         "complete. Open: pruned. Triangle: over the memory limit. Green star: recommended.",
         "Too few trials completed, or no axis varied.",
         figures_search.axes(record),
@@ -131,7 +131,7 @@ def _search(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "failures",
         "Failed and stopped trials",
-        "Trials without a full measurement, and the reason.",
+        "Trials without a full measurement or over a memory limit, and the reason.",
         "Every trial completed within the limits.",
         table=tables.failures_table(record),
         folded=False,
@@ -143,9 +143,9 @@ def _rounds(record: StudyRecord) -> str:
         return ""
     rounds = max(c.rounds for c in record.result.confirmation)
     return (
-        f"{rounds} rounds. Each round measures every candidate once, in random order and in fresh "
-        "processes, and compares it with AUTOTUNE. Clearly beaten candidates leave early. CV is "
-        "the variation from round to round. MiB is the peak host memory."
+        f"{plural(rounds, 'round')}. Each round measures every candidate once, in random order and "
+        "in fresh processes, and compares it with AUTOTUNE. Clearly beaten candidates leave early. "
+        "CV is the variation from round to round. MiB is the peak host memory."
     )
 
 
@@ -156,8 +156,6 @@ def _scaling(record: StudyRecord) -> str:
     costs = diagnosis.costs
     words = f"The step was measured at batch size {costs.batch_size:,}."
     if costs.map is not None:
-        words += (
-            f" With {costs.map_calls} calls in flight the map is {costs.map_speedup:.1f} times as "
-            "fast."
-        )
+        faster = f"{costs.map_speedup:.1f}x as fast"
+        words += f" With {costs.map_calls} calls in flight, the map is {faster}."
     return words

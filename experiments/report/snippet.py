@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefetch_tuning.experiments.report.rendering import environment
+from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -20,7 +21,7 @@ def snippet(record: StudyRecord) -> str:
     chosen = result.recommended or result.best
     if chosen is None:
         return ""
-    reason = f"the fastest of {result.trials.complete} complete trials, not confirmed"
+    reason = f"the fastest of {plural(result.trials.complete, 'complete trial')}, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason
     config, why = chosen.config, _why_not_plain(chosen.config, record.info)
@@ -47,9 +48,9 @@ def _why_not_plain(config: PipelineConfig, info: PipelineInfo) -> str | None:
     if info.kind == "batches":
         return "The pipeline builds its own chain; these are the settings for it."
     if config.generator_workers:
-        return "It runs the generator in several processes, which needs this project's code."
+        return "The generator runs in separate processes, which needs this project's code."
     if config.generator_chunk > 1 and (info.padded or not info.flat):
-        return "It splits blocks of elements that are nested or differ in size."
+        return "Blocks of nested or padded elements need this project's code to be split."
     return None
 
 

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto, points
-from prefetch_tuning.experiments.report.text import between, counts, rate, settings, share, times
+from prefetch_tuning.experiments.report.text import (
+    between,
+    counts,
+    plural,
+    rate,
+    settings,
+    share,
+    times,
+)
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
@@ -151,7 +159,7 @@ def _environment(record: StudyRecord) -> Iterator[tuple[str, str]]:
     yield "MLflow run", result.mlflow_run_id
     yield "trials", counts(result)
     rounds = max((c.rounds for c in result.confirmation), default=0)
-    yield "confirmation", f"{rounds} rounds" if rounds else "none"
+    yield "confirmation", plural(rounds, "round") if rounds else "none"
     yield "time", f"{result.wall_s:,.0f} s, of which {result.measured_s:,.0f} s measuring"
 
 

@@ -89,7 +89,7 @@ def row(result: StudyResult) -> list[str]:
     autotune = result.baselines.get(AUTOTUNE)
     return [
         result.pipeline,
-        times(result.speedup) if result.speedup else "unconfirmed",
+        times(result.speedup) if result.speedup else "-" if result.recommended else "unconfirmed",
         rate(chosen.examples_per_s),
         rate(autotune.examples_per_s) if autotune else "-",
         share(result.fraction.share) if result.fraction else "-",

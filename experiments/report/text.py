@@ -66,8 +66,9 @@ def verdict(record: StudyRecord) -> str:
     if result.best is None:
         return f"{record.info.name}: no result; none of {result.trials.total} trials completed."
     return (
-        f"{record.info.name}: unconfirmed. The best of {result.trials.complete} noisy trials is "
-        "partly luck, and it was not compared with AUTOTUNE."
+        f"{record.info.name}: unconfirmed. The best of "
+        f"{plural(result.trials.complete, 'noisy trial')} is partly luck; prefetch-tune confirm "
+        f"{result.study} compares it with AUTOTUNE."
     )
 
 
@@ -85,7 +86,7 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
     chosen = result.recommended or result.best
     if chosen is None:
         return []
-    reason = f"the fastest of {result.trials.complete} complete trials, not confirmed"
+    reason = f"the fastest of {plural(result.trials.complete, 'complete trial')}, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason
     interval = "a single round has no interval"
@@ -127,7 +128,10 @@ def _data_words(result: StudyResult) -> str:
             "could not be read"
         )
     if result.other_data:
-        return f"these candidates gave other data and are out: {', '.join(result.other_data)}"
+        return (
+            "these candidates are excluded, because their data differ from the plain chain's: "
+            + ", ".join(result.other_data)
+        )
     most = f" (up to {result.data_batches})" if result.data_batches else ""
     return (
         f"identical: in every round, each candidate's first batches{most} equal the plain chain's, "
@@ -207,8 +211,13 @@ def counts(result: StudyResult) -> str:
     ended = result.trials
     parts = [f"{ended.complete} complete", f"{ended.pruned} pruned", f"{ended.failed} failed"]
     if ended.infeasible:
-        parts.append(f"{ended.infeasible} over the memory limit")
-    return f"{ended.total} trials: {', '.join(parts)}"
+        parts.append(f"{ended.infeasible} over a memory limit")
+    return f"{plural(ended.total, 'trial')}: {', '.join(parts)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number and its noun, as in "1 round" and "2 rounds"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def share(of_one: float, digits: int = 0) -> str:
@@ -225,8 +234,8 @@ def _compared(speedup: Speedup, result: StudyResult) -> str:
         return f"{found} AUTOTUNE{at}, but a single round proves nothing{advice}"
     if speedup.verdict == "too few rounds":
         return (
-            f"AUTOTUNE failed in {result.baseline_failures} rounds{at}; in the others the ratio "
-            f"to it was {found}{advice}"
+            f"AUTOTUNE failed in {plural(result.baseline_failures, 'round')}{at}; in the others "
+            f"the ratio to it was {found}{advice}"
         )
     if speedup.verdict == "faster":
         return f"{times(speedup, 'AUTOTUNE')}{at}"

@@ -54,8 +54,8 @@ ADVICE: dict[Bottleneck, str] = {
         "map, threads or processes for a generator."
     ),
     "map-cpu": (
-        "Use more map calls in flight, up to the number of cores, then fewer or cheaper ops, or "
-        "the same ops on whole batches."
+        "Use more map calls in flight, up to the number of cores. Then use fewer or cheaper ops, "
+        "or run the same ops on whole batches."
     ),
     "map-gil": (
         "The map's calls run one after another even with num_parallel_calls. Write the map in "
@@ -70,7 +70,7 @@ ADVICE: dict[Bottleneck, str] = {
         "ahead: device_prefetch copies the next batches while a step runs."
     ),
     "step-bound": (
-        "The input pipeline has nothing to gain: any prefetch keeps this step busy. Spend your "
+        "A faster input pipeline gains nothing: any prefetch keeps this step busy. Spend your "
         "time on the model."
     ),
 }

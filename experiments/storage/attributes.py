@@ -305,5 +305,5 @@ def _read(model: type[M], kept: object) -> M:
     except ValidationError as error:
         raise StudyError(
             f"this study was made by another version of prefetch-tuning: {one_line(error)}; "
-            "give --study a new name"
+            "tune again with a new --study name"
         ) from None

@@ -99,7 +99,10 @@ class RunReader:
                 found = self._client.download_artifacts(run_id, path, folder)
                 return Path(found).read_text(encoding="utf-8")
         except (MlflowException, OSError):
-            raise StudyError(f"run {run_id!r} ({run.name}) has no {path}") from None
+            raise StudyError(
+                f"run {run_id!r} ({run.name}) has no {path}; a study has one if it recommends "
+                "something"
+            ) from None
 
     def place_of(self, run_id: str, path: str) -> str:
         """Where an artifact of a run can be found: a local path, if it is one, or words."""

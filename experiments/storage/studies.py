@@ -15,6 +15,8 @@ from prefetch_tuning.objectives.measurement import PipelineInfo
 
 # Random trials before TPE takes over. Optuna's default is ten, but a search has a few dozen trials.
 RANDOM_TRIALS = 8
+# How messages name what a user knows by other words.
+SAID = {"source_digest": "source (SHA-256)", "host.fingerprint": "host"}
 
 
 def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> optuna.Study:
@@ -56,7 +58,9 @@ def load_study(name: str, store: Store) -> optuna.Study:
             return optuna.load_study(study_name=name, storage=storage)
     except Exception as error:
         raise _unusable(store, error) from error
-    there = ", ".join(sorted(names)[-8:]) or "none yet; create one with prefetch-tune tune"
+    earlier, shown = sorted(names)[:-8], sorted(names)[-8:]
+    there = ", ".join([*(["..."] if earlier else []), *shown])
+    there = there or "none yet; create one with prefetch-tune tune"
     raise StudyError(f"no study named {name!r} in {store.storage_url} (there are: {there})")
 
 
@@ -81,8 +85,9 @@ def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineI
             study.set_user_attr(key, value)
         elif study.user_attrs[key] != value:
             raise StudyError(
-                f"study {settings.name!r} was made with {key} {_short(study.user_attrs[key])}, now "
-                f"it is {_short(value)}, so trials would not be comparable; give --study a new name"
+                f"study {settings.name!r} was made with {SAID.get(key, key)} "
+                f"{_short(study.user_attrs[key])}, now it is {_short(value)}, so trials would not "
+                "be comparable; tune again with a new --study name"
             )
 
 

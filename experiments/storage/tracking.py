@@ -160,7 +160,7 @@ class Tracker(RunReader):
     ) -> str:
         """Writes the limit's terms of one round as a finished child run; returns its run id."""
         tags = {**tags, Tag.STATE: "complete", Tag.PARENT: parent_id}
-        tags[Tag.NOTE] = "The most that the step, the generator and the cores each allow alone."
+        tags[Tag.NOTE] = "The rate that step, generator and cores would each allow alone."
         with self.one_line():
             run = self._client.create_run(
                 self.experiment_of(parent_id),

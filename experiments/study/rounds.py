@@ -152,7 +152,7 @@ class Confirmer:
             if name == AUTOTUNE:
                 # AUTOTUNE is what users run today. If its data differs from run to run, so may
                 # that of any other candidate.
-                why_not = "the data is not checked: AUTOTUNE's differs from run to run"
+                why_not = "the data is not checked: AUTOTUNE's own data differs from run to run"
                 self._kept.data = PlainData(why_not=why_not)
                 self._kept.take_back_other_data()
                 self.problems.append(f"{self._study.info.name}: {why_not}")

@@ -67,7 +67,9 @@ class Tuning:
         names = [info.name for info in infos]
         for name in names:
             if names.count(name) > 1:
-                raise PipelineError(f"two pipelines are named {name!r}; their studies would mix")
+                raise PipelineError(
+                    f"two pipelines are named {name!r}, so their studies would mix; rename one"
+                )
         self._store.create()
         tracker = Tracker(self._store)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -90,7 +92,10 @@ class Tuning:
         found = load_study(name, self._store)
         kept = StudyAttributes(found)
         if not kept.complete:
-            raise StudyError(f"study {name!r} has no complete trial, so nothing can be confirmed")
+            raise StudyError(
+                f"study {name!r} has no complete trial to confirm; resume it with prefetch-tune "
+                f"tune PIPELINE --study {name}"
+            )
         settings = kept.settings
         info = self._inspect(kept.info.target, settings)
         check_identity(found, settings, info)
@@ -148,14 +153,14 @@ class Tuning:
         """Measures the stages once per study. Without them, the search starts unguided."""
         info, diagnosis = study.info, study.kept.diagnosis
         if not info.has_stages:
-            self._progress.say(f"{info.name}: builds its own chain, so its stages are not measured")
+            self._progress.say(f"{info.name} builds its own chain, so its stages are not measured")
             return
         if diagnosis is None and study.kept.finished:
-            self._progress.say(f"{info.name}: the search began without a diagnosis")
+            self._progress.say(f"{info.name}: no diagnosis, because the search began without one")
             return
         if diagnosis is None:
             settings = study.settings
-            self._progress.say(f"{info.name}: measuring the cost of each stage, some ten seconds")
+            self._progress.say(f"{info.name}: measuring the cost of each stage, about ten seconds")
             costs = self._runner.measure_stages(info.target, settings.seed, settings.device)
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")

@@ -89,8 +89,8 @@ class Chooser:
         if adaptive is not None:
             return Recommended.of(
                 adaptive,
-                "no fixed setting is proven faster than AUTOTUNE on this structure, which adapts "
-                "to the machine it runs on",
+                "no fixed setting is proven faster than AUTOTUNE on this structure, and AUTOTUNE "
+                "adapts to the machine it runs on",
             )
         leader = best if best in faster else max(faster, key=lambda c: c.ci.low)
         return Recommended.of(*self._leanest(faster, leader))

@@ -36,8 +36,8 @@ def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[A
         raise
     except Exception as error:
         raise PipelineError(
-            f"pipeline {pipeline.name!r}: generate({seed}) raised {type(error).__name__} after "
-            f"{len(elements)} elements: {error}"
+            f"pipeline {pipeline.name!r}: generate({seed}) raised {type(error).__name__} at "
+            f"element {len(elements)}: {first_line(error)}"
         ) from error
     if not elements:
         raise PipelineError(

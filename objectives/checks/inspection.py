@@ -141,7 +141,7 @@ def check_batch_sizes(pipeline: Pipeline) -> list[int]:
     name, given = pipeline.name, pipeline.batch_sizes
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise PipelineError(
-            f"pipeline {name!r}: batch_sizes must list at least one size: {given!r}"
+            f"pipeline {name!r}: batch_sizes must list at least one size, not {given!r}"
         )
     for size in given:
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_BATCH_SIZE:

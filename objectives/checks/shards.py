@@ -35,8 +35,8 @@ def why_not_split(pipeline: GeneratorPipeline, seed: int, count: int) -> str | N
     if _same(whole, merged) or not _same(whole, again):
         return None
     return (
-        "its shards together don't yield what the whole generator yields: shard_index must yield "
-        "the elements shard_index, shard_index + shard_count, ..."
+        "its shards together don't yield what the whole generator yields: shard i of n must yield "
+        "the elements i, i + n, i + 2n, ..."
     )
 
 

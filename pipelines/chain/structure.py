@@ -31,7 +31,7 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
         "device_prefetch": None if tf.config.list_physical_devices("GPU") else "there is no GPU",
     }
     if not is_shardable(pipeline):
-        against["generator_workers"] = "generate takes no shard_index and shard_count"
+        against["generator_workers"] = "generate has no parameters shard_index and shard_count"
     else:
         against["generator_workers"] = chunk  # processes hand over their elements in blocks
     return {name: reason for name, reason in against.items() if reason is not None}

@@ -129,7 +129,7 @@ def test_a_spec_takes_names_and_nothing_else(target: str, valid: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simple", "image", "--step-time", "5ms"], "belong to one generator function"),
+        (["simple", "image", "--step-time", "5ms"], "belong to exactly one generator function"),
         ([f"{HERE}:rows", "--step-time", "fast"], "must be a time like 5ms, up to 10s, not 'fast'"),
         ([f"{HERE}:rows", "--model", "nonsense"], "--model 'nonsense' is not of the form"),
         (

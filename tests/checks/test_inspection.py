@@ -41,7 +41,7 @@ def test_a_pipeline_without_a_map_says_so(runner: TrialRunner) -> None:
         ("WrongModel", "a training step on the first elements failed: Input 0 "),
         ("Leaving", "cannot be inspected: SystemExit: 3"),
         ("ZeroBatch", "batch_sizes must be whole numbers from 1 to 65536, not 0"),
-        ("NoBatches", "batch_sizes must list at least one size: ()"),
+        ("NoBatches", "batch_sizes must list at least one size, not ()"),
         ("not_a_pipeline", "is not a pipeline: it has no name"),
     ],
 )

@@ -237,7 +237,11 @@ def test_the_gain_says_what_is_structure_and_what_is_settings() -> None:
             "identical: in every round, each candidate's first batches (up to 47) equal the plain "
             "chain's, bit for bit",
         ),
-        ({"other_data": ["tuned-1"]}, "these candidates gave other data and are out: tuned-1"),
+        (
+            {"other_data": ["tuned-1"]},
+            "these candidates are excluded, because their data differ from the plain chain's: "
+            "tuned-1",
+        ),
         (
             {"data_checked": False},
             "not compared, because two runs of the plain chain already gave different batches, "

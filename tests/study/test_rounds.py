@@ -253,7 +253,7 @@ def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
 
     assert bench.study.kept.other_data == []
     assert confirmer.problems[-1] == (
-        "mapped: the data is not checked: AUTOTUNE's differs from run to run"
+        "mapped: the data is not checked: AUTOTUNE's own data differs from run to run"
     )
 
 

@@ -166,7 +166,7 @@ def test_a_trial_that_was_running_when_the_study_was_killed_is_cleared(tmp_path:
 @pytest.mark.parametrize(
     ("info", "settings", "message"),
     [
-        ({"source_digest": "d" * 64}, {}, "made with source_digest cccccccccccc"),
+        ({"source_digest": "d" * 64}, {}, r"made with source \(SHA-256\) cccccccccccc"),
         ({"device": "gpu: H200"}, {}, "made with device cpu, now it is gpu: H200"),
         ({}, {"memory_limit_mib": None}, "made with memory_limit_mib 100.0, now it is null"),
     ],
