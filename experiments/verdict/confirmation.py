@@ -28,9 +28,6 @@ from prefetch_tuning.experiments.verdict.recommendation import Chooser, Recommen
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# The median of fewer rounds says nothing about the gain's two parts.
-LEAST_TO_SPLIT = 3
-
 
 class Speedup(Ratio):
     """The ratio of `candidate` to `baseline` at equal batch size."""
@@ -138,29 +135,25 @@ def conclude(
         update={
             "speedup": speedup,
             "recommended": recommended,
-            "gain": _gain(rounds, candidates),
+            "gain": _gain(configs, rounds, candidates),
         }
     )
 
 
-def _gain(rounds: Sequence[Round], candidates: Sequence[Confirmed]) -> Gain | None:
-    """Separates the structure's gain from that of the best fixed settings on it.
-
-    AUTOTUNE on the structure may have left early, because a fixed setting beat it clearly. The
-    rounds that measured both still tell by how much, with a wider interval.
-    """
-    kept = {c.candidate: c for c in candidates if c.same_data}
-    adaptive = kept.get(STRUCTURE_AUTOTUNE)
-    if adaptive is None or adaptive.rounds < LEAST_TO_SPLIT:
+def _gain(
+    configs: Mapping[str, PipelineConfig],
+    rounds: Sequence[Round],
+    candidates: Sequence[Confirmed],
+) -> Gain | None:
+    """Separates the structure's gain from that of the best fixed settings on it."""
+    if STRUCTURE_AUTOTUNE not in configs:
         return None
+    adaptive = configs[STRUCTURE_AUTOTUNE]
+    judged = [c for c in candidates if c.same_data and c.rounds >= LEAST_ROUNDS]
     fixed = [
-        c
-        for c in kept.values()
-        if c.rounds >= LEAST_ROUNDS
-        and not c.config.is_autotune
-        and c.config.handed_to_autotune() == adaptive.config
+        c for c in judged if not c.config.is_autotune and c.config.handed_to_autotune() == adaptive
     ]
-    if not fixed:
+    if not fixed or STRUCTURE_AUTOTUNE not in [c.candidate for c in judged]:
         return None
     best = max(fixed, key=lambda c: c.ci.low)
     structure = Speedup.between(rounds, STRUCTURE_AUTOTUNE, AUTOTUNE)

@@ -225,24 +225,6 @@ def test_the_gain_is_split_into_structure_and_settings() -> None:
     assert decide(rounds({"tuned-1": 2_000, "autotune": 1_000})).gain is None
 
 
-@pytest.mark.parametrize(("stayed", "split"), [(2, False), (3, True)])
-def test_the_gain_is_split_although_autotune_on_the_structure_left(
-    stayed: int, split: bool
-) -> None:
-    rates = {"tuned-1": 5_000.0, "structure_autotune": 2_500.0, "autotune": 1_000.0}
-    found = [
-        {name: one for name, one in row.items() if name != "structure_autotune" or i < stayed}
-        for i, row in enumerate(rounds(rates))
-    ]
-
-    gain = conclude(IN_BLOCKS, found, cores=2, tolerance=0.02).gain
-
-    assert (gain is not None) == split
-    if gain is not None:
-        assert gain.structure.ratio == pytest.approx(2.5, rel=0.1)
-        assert gain.settings.ratio == pytest.approx(2.0, rel=0.1)
-
-
 def test_if_nothing_is_faster_autotune_is_recommended() -> None:
     found = decide(rounds({"tuned-1": 1_000, "tuned-2": 900, "autotune": 1_000}))
 
