@@ -25,7 +25,7 @@ Stopped = Literal["precise", "time", "pruned"]
 
 
 class Interval(BaseModel):
-    """A 95 % confidence interval, in the unit of its value."""
+    """A 95% confidence interval, in the unit of its value."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -35,7 +35,7 @@ class StopRule(BaseModel):
         warmup_max_s: longest time that AUTOTUNE gets until its choices settle.
         min_windows: fewest windows for which an interval is trusted.
         max_s: time for counted windows; after it the trial ends even if the interval is wide.
-        target_half_width: the trial ends early when the 95 % interval is within +- this share.
+        target_half_width: the trial ends early when the 95% interval is within +- this share.
         prune_share: the trial ends early when its whole interval is below this share of the best.
     """
 

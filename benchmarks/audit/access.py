@@ -39,7 +39,7 @@ class UnavailableError(RuntimeError):
 
 
 class Fraction(BaseModel):
-    """Share of the limit that a candidate reached, with its 95 % interval."""
+    """Share of the limit that a candidate reached, with its 95% interval."""
 
     candidate: str
     value: float

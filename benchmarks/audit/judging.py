@@ -1,6 +1,6 @@
-"""Turns measurements into a state: compares an estimate's 99 % interval with what is expected.
+"""Turns measurements into a state: compares an estimate's 99% interval with what is expected.
 
-An audit has dozens of lines and runs again and again, so with 95 % intervals some line would fail
+An audit has dozens of lines and runs again and again, so with 95% intervals some line would fail
 every time. The functions are pure.
 """
 
@@ -48,7 +48,7 @@ class Line(BaseModel):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 99 % interval, in the same unit."""
+    """A value with its 99% interval, in the same unit."""
 
     value: float
     interval: Interval
@@ -119,7 +119,7 @@ def ratio(below: Sequence[float], *candidates: Sequence[float]) -> Estimate:
 
 
 def widened(value: float, ci: Interval) -> Estimate:
-    """A ratio with a 99 % interval, made from its 95 % interval because its rounds aren't known.
+    """A ratio with a 99% interval, made from its 95% interval because its rounds aren't known.
 
     The ends move by the ratio of the normal quantiles on the log scale.
     """

@@ -20,7 +20,7 @@ class Truth(BaseModel):
     Attributes:
         config: the configuration with the highest median rate in the last rounds.
         examples_per_s: that median.
-        ci: its 95 % bootstrap interval.
+        ci: its 95% bootstrap interval.
         ratio_to_autotune, ratio_ci: from the same rounds; None if AUTOTUNE failed.
         rounds: the number of rounds that measured the winner.
     """
@@ -61,7 +61,7 @@ def over_autotune(rounds: list[Rates], name: str) -> Ratio | None:
 def table(found: GridFound) -> list[str]:
     """The lines of a Markdown table: the best ten and AUTOTUNE, in the rounds of the best ten."""
     lines = [
-        "| settings | examples/s | 95 % interval | over AUTOTUNE |",
+        "| settings | examples/s | 95% interval | over AUTOTUNE |",
         "|---|---:|---:|---:|",
     ]
     for name in best_of(found.ten, list(found.configs)):

@@ -23,7 +23,7 @@ WHY = (
 
 
 class Claim(BaseModel):
-    """One pipeline's figures: ratio to AUTOTUNE, its 95 % interval and the share of the limit."""
+    """One pipeline's figures: ratio to AUTOTUNE, its 95% interval and the share of the limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -38,7 +38,9 @@ def document(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield (
         "*Structure* compares AUTOTUNE on the structure that was found with AUTOTUNE on the plain "
         "chain. *Settings* compares the best fixed settings on that structure with AUTOTUNE on it. "
-        "*Plain chain* compares the best settings without any structure with AUTOTUNE.\n"
+        "*Plain chain* compares the best settings without any structure with AUTOTUNE. A dash: no "
+        "structure was found, or AUTOTUNE on it left early because fixed settings clearly beat it."
+        "\n"
     )
     yield "| pipeline | structure | settings | plain chain |"
     yield "|---|---:|---:|---:|"
@@ -95,7 +97,7 @@ def heading(name: str, first: StudyRecord) -> Iterator[str]:
         f"Made by `make results` (studies `{name}-*`): {first.host}, {first.result.device}, "
         f"{platform.system()} {platform.release()}; {versions}. Rates are in examples/s and are "
         "medians of interleaved rounds in fresh processes. Ratios are paired within rounds at "
-        "equal batch size, with their 95 % bootstrap intervals. Each pipeline has one limit, "
+        "equal batch size, with their 95% bootstrap intervals. Each pipeline has one limit, "
         "measured in the same rounds.\n"
     )
     yield (

@@ -63,9 +63,9 @@ def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterat
         yield f"- versions: {versions}"
     yield (
         "\nRates are in examples/s and are medians of interleaved rounds in fresh processes. "
-        "Ratios are paired within rounds at equal batch size, with their 95 % bootstrap intervals. "
+        "Ratios are paired within rounds at equal batch size, with their 95% bootstrap intervals. "
         "*Utilisation* is the rate divided by that of the training step on ready batches, measured "
-        "in the same rounds. The rest up to 100 % is the share of time in which the GPU waits for "
+        "in the same rounds. The rest up to 100% is the share of time in which the GPU waits for "
         "data.\n"
     )
     yield "| pipeline | batch | AUTOTUNE | recommended | over AUTOTUNE | limit |"

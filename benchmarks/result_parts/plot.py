@@ -50,7 +50,7 @@ def plot(records: Sequence[StudyRecord], path: Path) -> None:
         axis.plot([], [], color=colour, linewidth=7, label=label)
     axis.plot([], [], color=LIMIT_COLOUR, linewidth=2, label="limit")
     axis.set_xscale("log")
-    axis.set_xlabel("examples/s, with 95 % intervals")
+    axis.set_xlabel("examples/s, with 95% intervals")
     axis.set_yticks(range(len(records)), [record.info.name for record in records])
     axis.invert_yaxis()
     axis.grid(axis="x", color="#e3e6ea")

@@ -99,7 +99,7 @@ def heading() -> str:
     day = datetime.now().strftime("%Y-%m-%d")
     return (
         f"Measured by `make symptoms` on {day}: {host_description()}. Medians of {ROUNDS} "
-        "interleaved rounds in fresh processes, with the 95 % interval of the ratio."
+        "interleaved rounds in fresh processes, with the 95% interval of the ratio."
     )
 
 

@@ -73,7 +73,8 @@ class ConsoleSteps:
                 refresh_per_second=REDRAWS_PER_S,
             )
             note = f"at most {budget_s:.0f} s" if budget_s is not None else f"{total} {unit}s"
-            self._task = self._bar.add_task(title, total=1.0, completed=self._share(), note=note)
+            self._task = self._bar.add_task(title, total=1.0, note=note)
+            self._bar.update(self._task, completed=self._share())
 
     @contextmanager
     def shown(self) -> Iterator[None]:

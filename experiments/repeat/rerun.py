@@ -184,7 +184,7 @@ def compare(
 
     Both rates are divided by the host's own speed at that time. A median of n runs varies by about
     1.25 CV / sqrt(n), a single run by CV. The noise is 1.96 times the combined variation of both
-    sides (95 %).
+    sides (95%).
     """
     now = statistics.median(m.examples_per_s for m in measured)
     index = statistics.median(m.host_speed_index for m in measured)

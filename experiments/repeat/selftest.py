@@ -17,7 +17,7 @@ from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError
 
-# Share of wrong verdicts that a 95 % interval allows.
+# Share of wrong verdicts that a 95% interval allows.
 EXPECTED_SHARE = 0.05
 # Above this run-to-run variation (CV), small gains cannot be seen.
 NOISY_CV = 0.05

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+
+UNBOUNDED = 10_000
 
 
 def console_table(title: str) -> Table:
@@ -41,7 +44,9 @@ def print_rows(
         table.add_column(heading, justify="right" if align[index : index + 1] == "r" else "left")
     for row in rows:
         table.add_row(*map(escape, row))
-    if console.measure(table).maximum <= console.width:
+    # Unbounded, because a measurement is otherwise no wider than the console.
+    wide = console.options.update(max_width=UNBOUNDED)
+    if Measurement.get(console, wide, table).maximum <= console.width:
         console.print(table)
         return
     console.print(title, style="bold")

@@ -64,7 +64,7 @@ def _medians(name: str, look: Look, found: list[Confirmed], record: StudyRecord)
         hover(
             settings(c.config, record.info),
             f"median {rate(c.examples_per_s)} {RATE} over {plural(c.rounds, 'round')}",
-            f"95 % interval {between(c.ci)}",
+            f"95% interval {between(c.ci)}",
             f"peak {memory(c.host_peak_mib, c.device_peak_mib)}",
         )
         for c in found

@@ -142,6 +142,6 @@ def batch_sizes(record: StudyRecord) -> list[go.Figure]:
 def _words(point: Point, record: StudyRecord) -> str:
     return hover(
         settings(point.reached.config, record.info),
-        f"{rate(point.reached.examples_per_s)} {RATE}, 95 % interval {between(point.reached.ci)}",
+        f"{rate(point.reached.examples_per_s)} {RATE}, 95% interval {between(point.reached.ci)}",
         f"peak {point.reached.host_peak_mib:,.0f} MiB; {point.source}",
     )

@@ -86,7 +86,7 @@ def importance(record: StudyRecord) -> list[go.Figure]:
     if not ranked:
         return []
     title = {"text": f"share of the variation in {RATE}"}
-    xaxis = {"title": title, "ticksuffix": " %", "range": [0, 102], "dtick": 20}
+    xaxis = {"title": title, "ticksuffix": "%", "range": [0, 102], "dtick": 20}
     chart = figure(90 + 44 * len(ranked), xaxis=xaxis, yaxis={"autorange": "reversed"}, bargap=0.4)
     values = {label(axis): 100.0 * explained for axis, explained in ranked}
     texts = [share(explained) for _, explained in ranked]

@@ -57,7 +57,7 @@ def _results(record: StudyRecord) -> Iterator[Section]:
     yield Section(
         "confirmation",
         "Confirmation",
-        "Each point is the median of the rounds with its 95 % interval. Further right is faster. "
+        "Each point is the median of the rounds with its 95% interval. Further right is faster. "
         "The vertical ticks are the limit of this pipeline on this machine, the same for all.",
         "There was no confirmation, so no candidate was compared with AUTOTUNE.",
         figures_confirmation.confirmation(record),

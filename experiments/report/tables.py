@@ -36,7 +36,7 @@ class Table:
 
 def confirmation_table(record: StudyRecord) -> Table:
     """Each candidate of the confirmation with its ratio to AUTOTUNE, fastest first."""
-    headings = ["configuration", "examples/s", "95 % interval", "over AUTOTUNE", "verdict"]
+    headings = ["configuration", "examples/s", "95% interval", "over AUTOTUNE", "verdict"]
     headings += ["rounds", "CV", "MiB", "of limit"]
     most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
@@ -93,7 +93,7 @@ def batch_sizes_table(record: StudyRecord) -> Table:
         )
         for point in best_by_batch_size(record)
     ]
-    headings = ("batch", "prefetch", "map", "examples/s", "95 % interval", "peak MiB", "measured")
+    headings = ("batch", "prefetch", "map", "examples/s", "95% interval", "peak MiB", "measured")
     return Table(headings, "rrrrrrl", rows)
 
 
@@ -116,7 +116,7 @@ def trials_table(record: StudyRecord) -> Table:
         )
         for trial in record.trials
     ]
-    headings = ("trial", "configuration", "state", "examples/s", "95 % interval", "predicted")
+    headings = ("trial", "configuration", "state", "examples/s", "95% interval", "predicted")
     return Table((*headings, "peak MiB"), "rwwrrrr", rows)
 
 

@@ -91,7 +91,7 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
         reason = result.recommended.reason
     interval = "a single round has no interval"
     if math.isfinite(chosen.ci.high):
-        interval = f"95 % interval {between(chosen.ci)}"
+        interval = f"95% interval {between(chosen.ci)}"
     return [
         ("Configuration", settings(chosen.config, record.info)),
         ("Throughput", f"{rate(chosen.examples_per_s)} examples/s ({interval})"),
@@ -172,7 +172,7 @@ def of_the_limit(limit: Limit, fraction: Fraction) -> str:
         f"by {limit.in_words}"
     )
     if fraction.ci.low > 1.0:
-        words += ". More than 100 % is impossible, so the rate or the limit was measured wrong"
+        words += ". More than 100% is impossible, so the rate or the limit was measured wrong"
     return words
 
 
@@ -222,7 +222,7 @@ def plural(count: int, noun: str) -> str:
 
 def share(of_one: float, digits: int = 0) -> str:
     """A share as a percentage."""
-    return f"{100.0 * of_one:,.{digits}f} %"
+    return f"{100.0 * of_one:,.{digits}f}%"
 
 
 def _compared(speedup: Speedup, result: StudyResult) -> str:

@@ -42,7 +42,7 @@ def trial_note(
     half = (outcome.ci.high - outcome.ci.low) / 2
     lines.append(
         f"{outcome.examples_per_s:,.0f} ± {half:,.0f} examples/s; the step waited for data for "
-        f"{100 * outcome.wait_fraction:.0f} % of the time; peak memory "
+        f"{100 * outcome.wait_fraction:.0f}% of the time; peak memory "
         f"{outcome.host_peak_mib:,.0f} MiB."
     )
     if "prediction/examples_per_s" in more:

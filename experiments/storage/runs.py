@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.file_utils import local_file_uri_to_path
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store
@@ -106,9 +107,9 @@ class RunReader:
 
     def place_of(self, run_id: str, path: str) -> str:
         """Where an artifact of a run can be found: a local path, if it is one, or words."""
-        folder = local_file_uri_to_path(self.read(run_id).artifact_uri)
-        local = Path(folder) / path
-        if not local.is_file():
+        address = urlsplit(self.read(run_id).artifact_uri)
+        local = Path(url2pathname(address.path)) / path
+        if address.scheme not in ("", "file") or not local.is_file():
             return f"artifact {path} of run {run_id}"
         here = Path.cwd()
         return str(local.relative_to(here) if local.is_relative_to(here) else local)

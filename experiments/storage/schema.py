@@ -134,7 +134,7 @@ TRIAL_METRICS = {
         "examples/s", "mean rate of the training loop over the counted windows, without start-up"
     ),
     "throughput/ci_low": Metric(
-        "examples/s", "lower end of the rate's 95 % confidence interval within the trial"
+        "examples/s", "lower end of the rate's 95% confidence interval within the trial"
     ),
     "throughput/ci_high": Metric("examples/s", "upper end of this interval"),
     "throughput/window_examples_per_s": Metric("examples/s", "rate of each window, as a series"),
@@ -201,7 +201,7 @@ STUDY_METRICS = {
     "throughput/examples_per_s": Metric(
         "examples/s", "rate of the recommended configuration, otherwise of the search's best trial"
     ),
-    "throughput/ci_low": Metric("examples/s", "lower end of this rate's 95 % confidence interval"),
+    "throughput/ci_low": Metric("examples/s", "lower end of this rate's 95% confidence interval"),
     "throughput/ci_high": Metric("examples/s", "upper end of this interval"),
     "memory/host_peak_mib": Metric("MiB", "peak host memory of that configuration"),
     "memory/device_peak_mib": Metric("MiB", "on a GPU: peak device memory of that configuration"),
@@ -217,27 +217,27 @@ STUDY_METRICS = {
     "limit/fraction": Metric(
         "0 to 1", "share of the limit that the recommended configuration reached"
     ),
-    "limit/fraction_ci_low": Metric("0 to 1", "lower end of this share's 95 % confidence interval"),
+    "limit/fraction_ci_low": Metric("0 to 1", "lower end of this share's 95% confidence interval"),
     "limit/fraction_ci_high": Metric("0 to 1", "upper end of this interval"),
     "speedup/ratio": Metric(
         "ratio",
         "recommended configuration over AUTOTUNE at the same batch size, by median rates; if "
         "AUTOTUNE itself is recommended, the best other candidate over AUTOTUNE",
     ),
-    "speedup/ci_low": Metric("ratio", "lower end of this ratio's 95 % confidence interval"),
+    "speedup/ci_low": Metric("ratio", "lower end of this ratio's 95% confidence interval"),
     "speedup/ci_high": Metric("ratio", "upper end of this interval"),
     "gain/PART/ratio": Metric(
         "ratio",
         "`structure`: AUTOTUNE on the structure that was found, over AUTOTUNE on the plain chain; "
         "`settings`: the best fixed settings over AUTOTUNE, both on that structure",
     ),
-    "gain/PART/ci_low": Metric("ratio", "lower end of this ratio's 95 % confidence interval"),
+    "gain/PART/ci_low": Metric("ratio", "lower end of this ratio's 95% confidence interval"),
     "gain/PART/ci_high": Metric("ratio", "upper end of this interval"),
     "confirmation/CANDIDATE/examples_per_s": Metric(
         "examples/s", "median of the candidate's rates over its rounds"
     ),
     "confirmation/CANDIDATE/ci_low": Metric(
-        "examples/s", "lower end of this median's 95 % confidence interval"
+        "examples/s", "lower end of this median's 95% confidence interval"
     ),
     "confirmation/CANDIDATE/ci_high": Metric("examples/s", "upper end of this interval"),
     "confirmation/CANDIDATE/rounds": Metric("count", "rounds that measured the candidate"),
@@ -270,7 +270,7 @@ SELFTEST_METRICS = {
     ),
     "selftest/half_width": Metric(
         "share",
-        "median half width of the ratios' 95 % confidence intervals; smaller differences cannot be "
+        "median half width of the ratios' 95% confidence intervals; smaller differences cannot be "
         "told apart on this host",
     ),
     "selftest/ratio": Metric(

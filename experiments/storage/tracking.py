@@ -257,7 +257,8 @@ class Tracker(RunReader):
         new_id = str(run.info.run_id)
         for child in self.children(run_id):
             self._client.set_tag(child.run_id, Tag.PARENT, new_id)
-        self._client.log_inputs(new_id, earlier.inputs.dataset_inputs)
+        if earlier.inputs is not None:
+            self._client.log_inputs(new_id, earlier.inputs.dataset_inputs)
         self._client.set_tag(run_id, Tag.KIND, Kind.REPLACED)
         self._client.set_tag(run_id, Tag.REPLACED_BY, new_id)
         self._client.set_terminated(run_id)

@@ -22,7 +22,7 @@ from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
 from prefetch_tuning.experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
 
 # (rounds, share): a candidate leaves if it stayed below this share of the best rate in that many
-# rounds, in all of them. Of equal ones that vary by 10 % from run to run, one in 50,000 is that far
+# rounds, in all of them. Of equal ones that vary by 10% from run to run, one in 50,000 is that far
 # behind in three rounds of three.
 FAR_BEHIND = ((2, 0.50), (3, 0.70), (5, 0.85))
 # If this many rounds don't tell tuned candidates apart, only the better one stays.

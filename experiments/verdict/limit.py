@@ -50,7 +50,7 @@ class Limit(BaseModel):
 
     Attributes:
         examples_per_s: the limit.
-        ci: its 95 % bootstrap interval.
+        ci: its 95% bootstrap interval.
         binding: the term that sets the limit.
         processes: processes that the generator can be split into.
         step_cores: cores that the step alone keeps busy.

@@ -32,7 +32,7 @@ class Reached(BaseModel):
     """A configuration and what it reached, in one trial or over rounds.
 
     Attributes:
-        ci: 95 % interval of `examples_per_s`.
+        ci: 95% interval of `examples_per_s`.
         host_peak_mib: peak resident memory that the pipeline added.
         device_peak_mib: peak memory on the GPU; None on a CPU.
     """

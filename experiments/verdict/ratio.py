@@ -21,7 +21,7 @@ RESAMPLES = 2_000
 
 
 class Ratio(BaseModel):
-    """The ratio of a rate to the baseline's, with its 95 % interval and the verdict."""
+    """The ratio of a rate to the baseline's, with its 95% interval and the verdict."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,7 +65,7 @@ def variation(values: Sequence[float]) -> float:
 
 
 def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:
-    """95 % percentile bootstrap interval of a statistic of one series or of paired series.
+    """95% percentile bootstrap interval of a statistic of one series or of paired series.
 
     The same rounds give the same interval, because the random generator has a fixed seed.
     """

@@ -136,7 +136,7 @@ class Chooser:
         return leader, "the fastest confirmed configuration"
 
     def _saves(self, other: Confirmed, leader: Confirmed, what: str) -> bool:
-        """Whether the saving is more than 10 % and more than its noise, paired by round."""
+        """Whether the saving is more than 10% and more than its noise, paired by round."""
         both = [r for r in self._rounds if other.candidate in r and leader.candidate in r]
         if other == leader or not both:
             return False

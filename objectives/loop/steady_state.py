@@ -140,7 +140,7 @@ def mean_rate(windows: Sequence[Window]) -> float:
 
 
 def interval(windows: Sequence[Window]) -> Interval:
-    """95 % interval of `mean_rate`, in examples per second.
+    """95% interval of `mean_rate`, in examples per second.
 
     The variance is that of a ratio estimator (Cochran, Sampling Techniques, section 6.4), with
     Student's t. The number of windows is reduced for their lag-1 correlation, as in the analysis of
@@ -257,7 +257,7 @@ def _count_window(
 
 @lru_cache(maxsize=1_000)
 def _t_factor(freedom: float) -> float:
-    """Two-sided 95 % quantile of Student's t; cached, because it is needed between windows."""
+    """Two-sided 95% quantile of Student's t; cached, because it is needed between windows."""
     return float(stats.t.ppf(0.975, freedom))
 
 

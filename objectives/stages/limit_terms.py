@@ -103,7 +103,7 @@ def _least_map_cpu_s(
         ways.append(minus(chains.mapped(**threads), batch))
     elif not calls_python(pipeline):
         # With one call at a time, the ops move from thread to thread: an image took 50 µs of CPU
-        # time, but 21 µs in calls on a single thread. A chain then stood at 110 % of the limit.
+        # time, but 21 µs in calls on a single thread. A chain then stood at 110% of the limit.
         ways.append(minus(chains.mapped(**ON_ONE_THREAD), batch))
     if vectorized:
         ways.append(minus(chains.mapped_in_batches(), batch))

@@ -145,7 +145,7 @@ def test_an_interval_is_widened_by_the_normal_quantiles() -> None:
 def test_the_spread_of_five_is_hardly_known() -> None:
     found = judging.spread([100.0, 110.0, 90.0, 105.0, 95.0])
     assert found.value == pytest.approx(0.0791, abs=1e-4)
-    # The 0.5 % and 99.5 % quantiles of chi2(4) are 0.207 and 14.86.
+    # The 0.5% and 99.5% quantiles of chi2(4) are 0.207 and 14.86.
     assert found.interval.low == pytest.approx(found.value * math.sqrt(4 / 14.860), rel=1e-3)
     assert found.interval.high == pytest.approx(found.value * math.sqrt(4 / 0.20699), rel=1e-3)
 

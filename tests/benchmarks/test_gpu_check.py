@@ -119,7 +119,7 @@ def test_utilisation_is_held_against_nvml_and_against_a_sleep() -> None:
     nvml.percents = [50]
     lines = timing.utilisation(ground(answer, nvml))
 
-    # NVML's 50 % is right for the slow rows only. A sleep of the same length predicts both.
+    # NVML's 50% is right for the slow rows only. A sleep of the same length predicts both.
     assert states(lines) in (
         ["holds", "holds", "fails", "holds"],
         ["fails", "holds", "fails", "holds"],

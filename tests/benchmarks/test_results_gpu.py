@@ -49,4 +49,4 @@ def test_the_document_has_the_machine_and_both_utilisations() -> None:
 
     assert "- gpu: NVIDIA H100" in text
     assert "## Every candidate" in text
-    assert f"| {found.name} | 10 % (10 % to 10 %) | - |" in text
+    assert f"| {found.name} | 10% (10% to 10%) | - |" in text

@@ -185,7 +185,7 @@ def searched(seed: int, trials: int) -> tuple[PipelineStudy, list[int]]:
 
 
 def test_the_sampler_learns_to_leave_such_batch_sizes_alone() -> None:
-    """Half of the sizes are too large. When told as failed, they got 67 % of the trials."""
+    """Half of the sizes are too large. When told as failed, they got 67% of the trials."""
     chosen = [size for seed in range(6) for size in searched(seed, 32)[1][RANDOM_TRIALS:]]
 
     assert len(chosen) == 6 * 24
@@ -215,7 +215,7 @@ def test_a_report_has_such_trials_without_a_rate() -> None:
     record = recorded(study)
 
     assert 0 < lacking < 12
-    assert f"{lacking} short of memory" in Report(record).markdown()
+    assert f"{lacking} over a memory limit" in Report(record).markdown()
     assert Report(record).html().count("by allocator GPU_0_bfc") >= lacking
 
 
@@ -240,7 +240,7 @@ def test_a_report_of_nothing_but_such_trials_says_so(tmp_path: Path) -> None:
     record = recorded(bench.study)
 
     assert record.result.best is None
-    assert "4 short of memory" in Report(record).markdown()
+    assert "4 over a memory limit" in Report(record).markdown()
     assert "by allocator GPU_0_bfc" in Report(record).html()
 
 

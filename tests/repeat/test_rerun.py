@@ -71,7 +71,7 @@ def test_the_same_rate_on_the_same_host_is_inside() -> None:
 
     assert (found.ratio, found.corrected_ratio) == (1.0, 1.0)
     assert (found.same_data, found.inside, found.assumed_noise) == (True, True, False)
-    # Two single runs with 5 % noise each: their variances add up.
+    # Two single runs with 5% noise each: their variances add up.
     assert found.noise == pytest.approx(1.96 * 0.05 * 2**0.5)
 
 

@@ -263,7 +263,7 @@ def test_more_than_the_whole_limit_is_called_wrong() -> None:
     beyond = Fraction(share=1.2, ci=Interval(low=1.05, high=1.3))
 
     assert of_the_limit(result.limit, beyond).endswith(
-        ". More than 100 % is impossible, so the rate or the limit was measured wrong"
+        ". More than 100% is impossible, so the rate or the limit was measured wrong"
     )
 
 

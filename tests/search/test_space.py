@@ -117,7 +117,7 @@ def test_without_a_diagnosis_everything_possible_is_offered() -> None:
 def test_handing_over_counts_beside_waiting_that_can_be_hidden() -> None:
     """Measured: with 64 calls in flight, blocks give 1.8 times the rate.
 
-    Without the calls, handing elements over takes only 3 % of the time here.
+    Without the calls, handing elements over takes only 3% of the time here.
     """
     waits = {"map": cost(4_300.0, 325.0), "from_generator": cost(112.0, 141.0)}
 

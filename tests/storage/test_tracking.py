@@ -199,7 +199,9 @@ def test_what_a_run_read_is_its_dataset_and_its_study_s(
     ]
 
     for run_id in (parent, *runs):
-        [read] = client.get_run(run_id).inputs.dataset_inputs
+        inputs = client.get_run(run_id).inputs
+        assert inputs is not None
+        [read] = inputs.dataset_inputs
         assert (read.dataset.name, read.dataset.digest) == ("simple", "a" * 36)
         assert json.loads(read.dataset.source)["seed"] == 7
 
@@ -227,6 +229,7 @@ def test_a_changed_recommendation_moves_the_study_to_a_new_parent(
     assert run.data.params == {"prefetch_buffer": "8", "seed": "7"}
     assert (run.info.run_name, run.info.status) == ("a study", "FINISHED")
     assert (run.data.tags["kind"], run.data.tags["device"]) == ("study", "cpu")
+    assert run.inputs is not None
     assert len(run.inputs.dataset_inputs) == 1
     assert [child.run_id for child in tracker.children(moved)] == [trial]
     assert tracker.children(parent) == []

@@ -99,7 +99,7 @@ def hostile(text: str) -> StudyRecord:
 
 
 def measured(config: PipelineConfig, rate: float, peak_mib: float) -> MeasuredConfig:
-    """A trial's summary with an interval of 5 % either way."""
+    """A trial's summary with an interval of 5% either way."""
     return MeasuredConfig(
         config=config,
         examples_per_s=rate,
