@@ -83,7 +83,7 @@ def test_the_rates_have_every_candidate_and_the_share_of_the_limit() -> None:
     assert "| image | 128 |" in row
     assert "3,502" in row
     assert "3,433" in row
-    assert row.endswith(" % |")
+    assert row.endswith("% |")
     assert "x (" in row
 
 
