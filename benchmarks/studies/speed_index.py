@@ -1,6 +1,6 @@
 """Tells whether dividing rates by `host/speed_index` lowers their noise, as a Markdown table.
 
-Run where the studies were made: .venv/bin/python benchmarks/studies/speed_index.py STUDY [STUDY ...]
+Run where the studies were made: python benchmarks/studies/speed_index.py STUDY [STUDY ...]
 It reads the rounds of their confirmations and measures nothing.
 """
 
