@@ -47,7 +47,7 @@ def rerun(run_id: str) -> tuple[str, bool, bool]:
     row = (
         f"| `{run_id[:8]}` | {'identical' if found['same_data'] else 'DIFFERENT'} "
         f"| {found['then_examples_per_s']:,.0f} | {found['now_examples_per_s']:,.0f} "
-        f"| {found['corrected_ratio']:.2f} | ±{found['noise']:.0%} "
+        f"| {found['ratio']:.2f}x | ±{found['noise']:.0%} "
         f"| {'inside' if found['inside'] else 'OUTSIDE'} | {done.returncode} |"
     )
     return row, found["same_data"], found["inside"]
@@ -59,7 +59,7 @@ def main(studies: list[str]) -> None:
     each = -(-RERUNS // len(studies))
     in_turn = chain.from_iterable(zip_longest(*(chosen(study, store, each) for study in studies)))
     runs = [run for run in in_turn if run][:RERUNS]
-    print("| run | data | then | now | corrected ratio | noise | | exit code |")
+    print("| run | data | then | now | ratio | noise | | exit code |")
     print("|---|---|---:|---:|---:|---:|---|---:|")
     same = inside = 0
     for run_id in runs:

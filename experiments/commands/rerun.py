@@ -47,7 +47,8 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         "--rounds",
         type=number(Reruns),
         metavar="N",
-        help="number of measurements; more make the result more certain; default: 1",
+        help="number of measurements; more make the result more certain; default: 1 for a single "
+        "run, and for a study as many as tell differences of 15%% apart, up to 15",
     )
     add_store(command)
     add_json(command)
@@ -56,16 +57,15 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     check_json_file(options.json)
     store = store_of(options)
-    rounds = options.rounds or 1
     return rerun_and_report(
-        options.run, options.pipeline, rounds, store, options.json, trust=options.trust
+        options.run, options.pipeline, options.rounds, store, options.json, trust=options.trust
     )
 
 
 def rerun_and_report(
     run_id: str,
     named: str | None,
-    rounds: int,
+    rounds: int | None,
     store: Store,
     json_file: Path | None,
     *,
@@ -82,7 +82,9 @@ def rerun_and_report(
         check_trust,
         compare,
         measure_again,
+        noise_of,
         original,
+        rounds_for,
     )
     from prefetch_tuning.experiments.storage.results import write_json
     from prefetch_tuning.experiments.storage.tracking import Tracker
@@ -91,6 +93,12 @@ def rerun_and_report(
     tracker = Tracker(store)
     found = original(tracker, run_id)
     check_trust(found, named, trust=trust)
+    rounds = rounds or rounds_for(found)
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes.print(
+        f"measuring {rounds} time{'' if rounds == 1 else 's'}; that can tell differences above "
+        f"{noise_of(found, rounds):.0%} apart from noise"
+    )
     with TrialRunner() as runner:
         info = runner.inspect(found.spec.pipeline, found.spec.seed, found.spec.device)
         tags = study_tags(info, str(found.tags.get(Tag.STUDY, "")), found.spec.seed)
@@ -113,10 +121,8 @@ def print_comparison(console: Console, found: Comparison) -> None:
         f"data: {data}",
         f"then: {found.then_examples_per_s:,.0f} examples/s, host speed "
         f"{found.then_speed_index:.2f}",
-        f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed "
-        f"{found.now_speed_index:.2f}; ratio {found.ratio:.2f}",
-        f"corrected for the host's speed, the ratio is {found.corrected_ratio:.2f}, {inside} the "
-        f"noise of ±{found.noise:.0%} ({noise})",
+        f"now:  {found.now_examples_per_s:,.0f} examples/s, host speed {found.now_speed_index:.2f}",
+        f"ratio: {found.ratio:.2f}x, {inside} the noise of ±{found.noise:.0%} ({noise})",
     ]
     lines += [
         f"environment: {key} was {then}, is now {now}"

@@ -22,6 +22,8 @@ from prefetch_tuning.pipelines.target import Target
 
 # Run-to-run noise (CV) to assume for a study without a confirmation: that of a shared machine.
 ASSUMED_CV = 0.1
+# A rerun of a study's recommendation takes as many rounds as tell this share apart, up to the most.
+TELLS_APART, MOST_ROUNDS = 0.15, 15
 # Environment tags that explain why the rates of two measurements may differ.
 ENVIRONMENT = ("host", "host.fingerprint", Tag.DEVICE, Tag.SOURCE_DIGEST)
 ENVIRONMENT_PREFIXES = ("version.", "git.")
@@ -34,8 +36,8 @@ class Original(BaseModel):
         examples_per_s, speed_index: medians over `runs` runs. That is one run, or the rounds of a
             study's recommended configuration.
         windows: number of counted windows.
-        cv: run-to-run noise of its study, as the coefficient of variation of rates divided by the
-            host's own speed; None if the study has no confirmation.
+        cv: run-to-run noise of its study, as the coefficient of variation; None if the study has
+            no confirmation.
     """
 
     run_id: str
@@ -55,9 +57,9 @@ class Comparison(BaseModel):
     """The original measurement compared with the new one.
 
     Attributes:
+        then_speed_index, now_speed_index: the host's own speed, to explain a difference.
         ratio: new rate over original rate.
-        corrected_ratio: the same, with each rate divided by the host's own speed at that time.
-        noise: how far from 1 the corrected ratio may be, as a share, in 95 of 100 reruns.
+        noise: how far from 1 the ratio may be, as a share, in 95 of 100 reruns.
         differences: tag to (original value, new value), for each tag that differs.
     """
 
@@ -69,7 +71,6 @@ class Comparison(BaseModel):
     then_speed_index: float
     now_speed_index: float
     ratio: float
-    corrected_ratio: float
     noise: float
     assumed_noise: bool
     inside: bool
@@ -182,17 +183,14 @@ def compare(
 ) -> Comparison:
     """Compares the new measurements with the original.
 
-    Both rates are divided by the host's own speed at that time. A median of n runs varies by about
-    1.25 CV / sqrt(n), a single run by CV. The noise is 1.96 times the combined variation of both
-    sides (95%).
+    The rates aren't divided by the host's own speed, because that makes them noisier: over the
+    candidates of three studies the mean CV was 6.9% raw and 8.0% divided
+    (`benchmarks/studies/speed_index.py`).
     """
     now = statistics.median(m.examples_per_s for m in measured)
     index = statistics.median(m.host_speed_index for m in measured)
     ratio = now / found.examples_per_s
-    corrected = ratio * found.speed_index / index
-    cv = ASSUMED_CV if found.cv is None else found.cv
-    spread = sum((1.0 if n == 1 else 1.25) ** 2 / n for n in (found.runs, len(measured)))
-    noise = 1.96 * cv * math.sqrt(spread)
+    noise = noise_of(found, len(measured))
     return Comparison(
         rerun_of=found.run_id,
         run_ids=list(run_ids),
@@ -202,12 +200,30 @@ def compare(
         then_speed_index=found.speed_index,
         now_speed_index=index,
         ratio=ratio,
-        corrected_ratio=corrected,
         noise=noise,
         assumed_noise=found.cv is None,
-        inside=abs(math.log(corrected)) <= math.log1p(noise),
+        inside=abs(math.log(ratio)) <= math.log1p(noise),
         differences=differences(found.tags, tags),
     )
+
+
+def noise_of(found: Original, rounds: int) -> float:
+    """How far from 1 the ratio of that many new runs may be, as a share, in 95 of 100 reruns.
+
+    A median of n runs varies by about 1.25 CV / sqrt(n), a single run by CV. The noise is 1.96
+    times the combined variation of both sides.
+    """
+    cv = ASSUMED_CV if found.cv is None else found.cv
+    spread = sum((1.0 if n == 1 else 1.25) ** 2 / n for n in (found.runs, rounds))
+    return 1.96 * cv * math.sqrt(spread)
+
+
+def rounds_for(found: Original) -> int:
+    """The default number of rounds: one for a single run, more for a study's recommendation."""
+    if found.runs == 1:
+        return 1
+    enough = (n for n in range(1, MOST_ROUNDS) if noise_of(found, n) <= TELLS_APART)
+    return next(enough, MOST_ROUNDS)
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -259,11 +275,11 @@ def _digest(run: LoggedRun) -> Digest:
 
 
 def _cv(children: Sequence[LoggedRun]) -> float | None:
-    """Noise of rates divided by the host's own speed: the middle candidate's CV."""
-    corrected: dict[str, list[float]] = {}
+    """Noise from run to run: the median of the candidates' CVs."""
+    rates: dict[str, list[float]] = {}
     for run in children:
         if run.tags.get(Tag.KIND) == Kind.CONFIRMATION and run.tags.get(Tag.STATE) == "complete":
-            rate = run.metrics["throughput/examples_per_s"] / run.metrics["host/speed_index"]
-            corrected.setdefault(run.tags[Tag.CANDIDATE], []).append(rate)
-    found = [variation(rates) for rates in corrected.values() if len(rates) > 1]
+            rate = run.metrics["throughput/examples_per_s"]
+            rates.setdefault(run.tags[Tag.CANDIDATE], []).append(rate)
+    found = [variation(of_one) for of_one in rates.values() if len(of_one) > 1]
     return float(statistics.median(found)) if found else None

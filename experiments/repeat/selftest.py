@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable
 
 from pydantic import BaseModel
+from scipy import stats
 
 from prefetch_tuning.experiments.host.noise import host_warnings, steal_warning, stolen_s
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to, variation
-from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Interval, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -19,6 +21,8 @@ from prefetch_tuning.pipelines.source import PipelineError
 
 # Share of wrong verdicts that a 95% interval allows.
 EXPECTED_SHARE = 0.05
+# A sound host gives more false verdicts than the self-test allows in at most this share of runs.
+FALSE_ALARMS = 0.01
 # Above this run-to-run variation (CV), small gains cannot be seen.
 NOISY_CV = 0.05
 
@@ -40,9 +44,12 @@ class SelfTest(BaseModel):
     Attributes:
         ratios: one per comparison. Its verdict is false if it is "faster" or "slower".
         false_share: share of the comparisons with a false verdict.
+        false_ci: its 95 % interval (Clopper and Pearson, exact).
+        sound: whether that many false verdicts are plausible if a verdict is false as often as
+            expected, by an exact binomial test.
         cv: coefficient of variation of all runs: standard deviation over mean.
-        round_cv: median of the same within a round, the noise that remains between consecutive
-            runs.
+        round_cv: the same within a round, pooled over the rounds: the noise that remains between
+            consecutive runs.
         half_width: median half width of the ratios' intervals, as a share. Smaller differences
             cannot be told apart on this host.
         warnings: what disturbs this host.
@@ -53,6 +60,8 @@ class SelfTest(BaseModel):
     rounds: int
     ratios: list[Ratio]
     false_share: float
+    false_ci: Interval
+    sound: bool
     cv: float
     round_cv: float
     half_width: float
@@ -98,15 +107,18 @@ def self_test(
             raise
     wall_s = time.monotonic() - begin
     stolen_line = steal_warning(stolen, stolen_s(), wall_s)
-    false = [ratio for ratio in ratios if ratio.verdict in ("faster", "slower")]
+    false = sum(ratio.verdict in ("faster", "slower") for ratio in ratios)
+    false_ci, sound = judge(false, len(ratios))
     found = SelfTest(
         pipeline=info.name,
         config=config,
         rounds=rounds,
         ratios=ratios,
-        false_share=len(false) / len(ratios),
+        false_share=false / len(ratios),
+        false_ci=false_ci,
+        sound=sound,
         cv=variation([rate for pair in pairs for rate in pair]),
-        round_cv=statistics.median(variation(pair) for pair in pairs),
+        round_cv=math.sqrt(statistics.fmean(variation(pair) ** 2 for pair in pairs)),
         half_width=statistics.median(ratio.half_width for ratio in ratios),
         warnings=[*warnings, *([stolen_line] if stolen_line else [])],
         wall_s=wall_s,
@@ -117,6 +129,13 @@ def self_test(
             f"{found.half_width:.0%} need more than {rounds} rounds on this host"
         )
     return found
+
+
+def judge(false: int, comparisons: int) -> tuple[Interval, bool]:
+    """The interval of the share of false verdicts, and whether a sound host gives that many."""
+    found = stats.binomtest(false, comparisons, EXPECTED_SHARE, alternative="greater")
+    ci = stats.binomtest(false, comparisons).proportion_ci(method="exact")
+    return Interval(low=float(ci.low), high=float(ci.high)), bool(found.pvalue >= FALSE_ALARMS)
 
 
 def middling(info: PipelineInfo) -> PipelineConfig:

@@ -24,6 +24,9 @@ WORTH = 0.05
 WORTH_PROCESSES = 0.15
 # The most bytes in a chunk. Several chunks are in flight at once.
 CHUNK_BYTES = 16 * 2**20
+# A block is handed over when all of its elements are there. A generator of 2 ms per element with
+# blocks of 693 made the first batch wait for 1.4 s, and batches of 16 came in bursts.
+BLOCK_S = 0.05
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
 # For a PyDataset that waits: up to as many as the processes of a generator that waits.
@@ -62,7 +65,15 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cor
             axes.append(_structural(name, info, diagnosis, whole))
         else:
             left_out[name] = reason
-    return Offer(SearchSpace(batch_sizes=sizes, axes=tuple(axes)), left_out)
+    space = SearchSpace(sizes, tuple(axes), _most_in_block(diagnosis))
+    return Offer(space, left_out)
+
+
+def _most_in_block(diagnosis: Diagnosis | None) -> int | None:
+    """The elements that the generator makes in `BLOCK_S`."""
+    if diagnosis is None:
+        return None
+    return int(BLOCK_S / max(diagnosis.costs.generator.wall_s, 1e-9))
 
 
 def _fitting(info: PipelineInfo, diagnosis: Diagnosis | None) -> tuple[int, ...]:

@@ -66,17 +66,20 @@ class SearchSpace:
     Attributes:
         batch_sizes: in examples, ascending; a single one isn't an axis.
         axes: the other axes.
+        most_in_block: a block has at most this many elements, or a batch, whichever is more; None
+            leaves only the axis's own bound.
     """
 
     batch_sizes: tuple[int, ...]
     axes: tuple[Axis, ...]
+    most_in_block: int | None = None
 
     def suggest(self, trial: optuna.Trial) -> PipelineConfig:
         """The configuration that `trial` should measure."""
         batch_size: Any = self.batch_sizes[0]
         if len(self.batch_sizes) > 1:
             batch_size = trial.suggest_categorical("batch_size", self.batch_sizes)
-        return _config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
+        return self._config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
 
     def below(self, batch_size: int | None) -> SearchSpace | None:
         """The part with batches smaller than `batch_size` (all of it for None); None if empty."""
@@ -107,13 +110,16 @@ class SearchSpace:
         names = [axis.name for axis in self.axes]
         points = [only.get(axis.name, axis.points) for axis in self.axes]
         for batch_size in self.batch_sizes:
-            for values in product(*points):
-                yield _config(batch_size, dict(zip(names, values, strict=True)))
+            combined = (dict(zip(names, values, strict=True)) for values in product(*points))
+            # Points beyond the largest block give the same configuration.
+            yield from dict.fromkeys(self._config(batch_size, values) for values in combined)
 
-
-def _config(batch_size: int, values: Mapping[str, Any]) -> PipelineConfig:
-    basic = {"prefetch_buffer": 1, "map_parallelism": 1}
-    return PipelineConfig.model_validate({"batch_size": batch_size, **basic, **values})
+    def _config(self, batch_size: int, values: Mapping[str, Any]) -> PipelineConfig:
+        chosen = {"batch_size": batch_size, "prefetch_buffer": 1, "map_parallelism": 1, **values}
+        if self.most_in_block is not None and "generator_chunk" in chosen:
+            most = max(batch_size, self.most_in_block)
+            chosen["generator_chunk"] = min(chosen["generator_chunk"], most)
+        return PipelineConfig.model_validate(chosen)
 
 
 def is_structural(axis: Axis) -> bool:

@@ -161,7 +161,9 @@ class Tuning:
         if diagnosis is None:
             settings = study.settings
             self._progress.say(f"{info.name}: measuring the cost of each stage, about ten seconds")
-            costs = self._runner.measure_stages(info.target, settings.seed, settings.device)
+            costs = self._runner.measure_stages(
+                info.target, settings.seed, settings.device, settings.trial_timeout_s
+            )
             if isinstance(costs, TrialFailure):
                 self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
                 return

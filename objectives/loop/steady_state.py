@@ -17,7 +17,12 @@ from typing import NamedTuple, Protocol
 
 from scipy import stats
 
-from prefetch_tuning.objectives.loop.warm_up import UNREADABLE, rate_settled, settled
+from prefetch_tuning.objectives.loop.warm_up import (
+    LEAST_BATCHES,
+    UNREADABLE,
+    rate_settled,
+    settled,
+)
 from prefetch_tuning.objectives.measurement import Interval, Stopped, Window
 from prefetch_tuning.objectives.spec import StopRule
 
@@ -205,12 +210,19 @@ def prunable(windows: Sequence[Window], best: float | None, rule: StopRule) -> b
 
 
 def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
-    """Consumes batches from `begin` until the start-up is over; returns the time of its end."""
-    end = begin
+    """Consumes batches from `begin` until the start-up is over; returns the time of its end.
+
+    The start-up begins with the first batch. Until then nothing has run: a shuffle that fills for
+    3 s would otherwise be AUTOTUNE's whole warm-up.
+    """
+    batches = feed.advance().steps
+    feed.synchronise()
+    begin = end = clock()
     history: list[tuple[float, object]] = []
     warm_up = _Count()
     while True:
         end = _count_window(feed, rule, clock, clock, warm_up, end)
+        batches += len(warm_up.steps[-1])
         now = end - begin
         choice = feed.choices()
         if choice is None:
@@ -220,8 +232,11 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
         history.append((now, choice))
         # AUTOTUNE gets at least a fifth of the longest warm-up. By then eight doubling intervals
         # (10 ms, 20 ms, ...) have passed, and choices that were stable then still were after 5 s.
-        enough = now >= rule.warmup_max_s / 5 and (
-            rate_settled(warm_up.windows, now) if choice == UNREADABLE else settled(history, now)
+        enough = (
+            now >= rule.warmup_max_s / 5
+            and batches >= LEAST_BATCHES
+            and (choice == UNREADABLE or settled(history, now))
+            and rate_settled(warm_up.windows, now)
         )
         if enough or now >= rule.warmup_max_s:
             return end

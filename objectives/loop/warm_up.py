@@ -1,4 +1,4 @@
-"""Tells when AUTOTUNE has settled: by its choices, or by its rate if they can't be read."""
+"""Tells when AUTOTUNE has settled: its choices, if they can be read, and its rate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from prefetch_tuning.objectives.measurement import Window
 # AUTOTUNE's rate has settled when the last quarter of the time is within this share of the quarter
 # before. Noise alone may exceed it. The warm-up then continues, which is to AUTOTUNE's advantage.
 RATE_SHARE = 0.05
+# The rate of fewer batches says nothing: AUTOTUNE's buffers may hold as many.
+LEAST_BATCHES = 32
 # What a feed returns if AUTOTUNE makes choices but doesn't show them.
 UNREADABLE = "unreadable"
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import IO, Any
 
 from prefetch_tuning.objectives.machine.process_tree import LOOK_EVERY_S, tree_resident_mib
 from prefetch_tuning.objectives.measurement import FailureKind
 
-OUTPUT_LINES = 30
+OUTPUT_LINES = 100
+# A trial that hangs has this long to write the stacks of its threads.
+STACKS_SIGNAL, STACKS_S = signal.SIGUSR1, 1.0
+FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)$', re.M)
+# Files that are never the place of a user's mistake: libraries, and this project but its samples.
+LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib/python3|^<")
+PROJECT = Path(__file__).parents[2]
 OUTPUT_BYTES = 16_384
 POLL_S = 0.25
 OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -72,6 +80,31 @@ def kill_group(pid: int) -> None:
     """Kills a trial and everything that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def write_stacks(pid: int, output: IO[bytes]) -> None:
+    """Has a trial and its children write the stacks of their threads to the output."""
+    before = output.seek(0, os.SEEK_END)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, STACKS_SIGNAL)
+    end = time.monotonic() + STACKS_S
+    seen = before
+    while time.monotonic() < end:
+        time.sleep(STACKS_S / 10)
+        size = output.seek(0, os.SEEK_END)
+        if size > before and size == seen:
+            return
+        seen = size
+
+
+def hangs_in(output: str) -> str:
+    """The innermost line of a user's code in the stacks, to end a message; empty without one."""
+    for frame in FRAME.finditer(output):
+        file = Path(frame["file"])
+        ours = file.is_relative_to(PROJECT) and file.parent.name != "builtin"
+        if not ours and not LIBRARIES.search(frame["file"]):
+            return f"; it was in {frame['function']} ({file.name}, line {frame['line']})"
+    return ""
 
 
 def tail(output: IO[bytes]) -> str:

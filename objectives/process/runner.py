@@ -27,9 +27,11 @@ from prefetch_tuning.objectives.measurement import (
 from prefetch_tuning.objectives.process.answer import (
     await_answer,
     from_status,
+    hangs_in,
     kill_group,
     receive,
     tail,
+    write_stacks,
 )
 from prefetch_tuning.objectives.process.server import ServerProcess
 from prefetch_tuning.objectives.spec import Device, TrialSpec
@@ -117,10 +119,12 @@ class TrialRunner:
             raise PipelineError(info.detail)
         return info
 
-    def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
+    def measure_stages(
+        self, pipeline: str, seed: int, device: Device, deadline_s: float = INSPECT_DEADLINE_S
+    ) -> StageCosts | TrialFailure:
         """Measures the cost of each stage alone, while nothing else is measured on this host."""
         job = {"job": "stages", "pipeline": pipeline, "seed": seed, "device": device}
-        answer = self._alone(job, INSPECT_DEADLINE_S, default_cap_mib())
+        answer = self._alone(job, deadline_s, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer
         return StageCosts.model_validate(answer["stages"])
@@ -214,6 +218,8 @@ class TrialRunner:
             pid = int(started["pid"])
             try:
                 failure, answer = await_answer(result, control, pid, deadline_s, cap_mib)
+                if failure is not None and failure[0] == "timeout":
+                    write_stacks(pid, output)
             finally:
                 kill_group(pid)  # also ends what the trial left behind, even if it answered
             ended = receive(control)
@@ -223,7 +229,9 @@ class TrialRunner:
                 failure = from_status(ended["status"]) if ended else None
             if failure is None:
                 return self._server_died(output)
-            return TrialFailure(kind=failure[0], detail=failure[1], output=tail(output))
+            last = tail(output)
+            place = hangs_in(last) if failure[0] == "timeout" else ""
+            return TrialFailure(kind=failure[0], detail=failure[1] + place, output=last)
 
     def _server_died(self, output: IO[bytes]) -> TrialFailure:
         self._server.end()

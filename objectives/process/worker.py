@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from prefetch_tuning.objectives.measurement import (
     PipelineInfo,
     TrialFailure,
 )
+from prefetch_tuning.objectives.process.answer import STACKS_SIGNAL
 from prefetch_tuning.objectives.process.trial import Trial, quote
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
@@ -60,6 +62,9 @@ def serve(request: str, result_fd: int) -> None:
     A tf.data iterator over an endless generator can hang the interpreter's shutdown.
     """
     status = 1
+    # The runner asks for the stacks before it kills a trial that hangs. The handler is native code,
+    # so it also works if something holds the GIL.
+    faulthandler.register(STACKS_SIGNAL, file=sys.__stderr__, all_threads=True)
     # Processes that the generator starts must not keep the pipe open once this process is killed.
     os.set_inheritable(result_fd, False)
     os.register_at_fork(after_in_child=lambda: os.close(result_fd))

@@ -186,7 +186,9 @@ class AuditRunner(FakeRunner):
         self.inspected += 1
         return INFO.model_copy(update={"target": pipeline, "batch_sizes": [8]})
 
-    def measure_stages(self, pipeline: str, seed: int, device: Device) -> StageCosts | TrialFailure:
+    def measure_stages(
+        self, pipeline: str, seed: int, device: Device, deadline_s: float = 0.0
+    ) -> StageCosts | TrialFailure:
         return COSTS
 
     def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:

@@ -18,7 +18,12 @@ from prefetch_tuning.objectives.loop.steady_state import (
     percentiles_ms,
     prunable,
 )
-from prefetch_tuning.objectives.loop.warm_up import UNREADABLE, rate_settled, settled
+from prefetch_tuning.objectives.loop.warm_up import (
+    LEAST_BATCHES,
+    UNREADABLE,
+    rate_settled,
+    settled,
+)
 from prefetch_tuning.objectives.measurement import Window
 from prefetch_tuning.objectives.spec import StopRule
 from tests.support.fakes import FakeClock, FakeFeed
@@ -44,7 +49,7 @@ def test_a_constant_pipeline_is_measured_exactly() -> None:
     assert state.stopped == "precise"
     assert state.settled
     assert len(state.windows) == RULE.min_windows
-    assert state.startup_s == 4 / 8
+    assert state.startup_s == 1 / 32 + 4 / 8  # the first batch, then the start-up
     assert all(w.examples == 4 * 32 and w.seconds == 1 / 8 for w in state.windows)
     assert all(w.wait_s / w.seconds == 3 / 4 for w in state.windows)
     assert percentiles_ms(state.step_s) == (31.25, 31.25)
@@ -76,8 +81,8 @@ def test_the_device_is_synchronised_once_a_window() -> None:
 
     state = run(feed)
 
-    startup_windows = 5
-    assert feed.synchronised == startup_windows + len(state.windows)
+    first_batch, startup_windows = 1, 5
+    assert feed.synchronised == first_batch + startup_windows + len(state.windows)
 
 
 def test_a_step_longer_than_a_window_still_gives_enough_windows() -> None:
@@ -177,6 +182,40 @@ def test_autotune_that_cannot_be_read_is_warmed_up_until_its_rate_has_settled() 
 
     assert 3.7 < state.startup_s < 4.1
     assert mean_rate(state.windows) == pytest.approx(3_200.0)
+
+
+@pytest.mark.parametrize("choice", ["as before", UNREADABLE])
+def test_autotune_s_warm_up_begins_with_its_first_batch(choice: str) -> None:
+    # Planted: a shuffle that fills for 20 s, then 100 batches/s, and twice as many from second 22.
+    feed = FakeFeed(
+        FakeClock(), wait_s=lambda n, now: 20.0 if n == 0 else 0.01 if now < 22.0 else 0.005
+    )
+    feed.choice = lambda now: choice
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert 23.0 <= state.startup_s < 24.5
+    assert mean_rate(state.windows) == pytest.approx(6_400.0)
+
+
+def test_autotune_s_warm_up_ends_only_when_its_rate_has_settled() -> None:
+    # Planted: its choices never change, but its buffers hold 500 batches, which come for free.
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.008 if n < 500 else 0.04)
+    feed.choice = lambda now: "as before"
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert 7.0 < state.startup_s < 9.0  # they last for 4 s, and then half of the time must be alike
+    assert mean_rate(state.windows) == pytest.approx(800.0)
+
+
+def test_autotune_s_warm_up_takes_a_least_number_of_batches() -> None:
+    feed = FakeFeed(FakeClock(), wait_s=lambda n, now: 0.25)
+    feed.choice = lambda now: "as before"
+
+    state = run(feed, RULE.model_copy(update={"warmup_max_s": 15.0}))
+
+    assert state.startup_s == pytest.approx(LEAST_BATCHES * 0.25)
 
 
 def test_a_rate_that_stands_from_the_first_ends_the_warm_up_at_a_fifth() -> None:

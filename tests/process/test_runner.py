@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.process.answer import hangs_in
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -70,7 +72,26 @@ def test_the_last_output_of_a_trial_that_fails_is_kept(runner: TrialRunner) -> N
 def test_a_hang_ends_at_the_deadline(runner: TrialRunner) -> None:
     found = failure(runner, spec("Hanging", deadline_s=3.0))
 
-    assert (found.kind, found.detail) == ("timeout", "no result within 3 s; killed")
+    assert found.kind == "timeout"
+    assert re.fullmatch(
+        r"no result within 3 s; killed; it was in fail \(pipelines\.py, line \d+\)", found.detail
+    )
+    # The stacks of all threads, with the generator's among them.
+    assert "Current thread" in found.output or "Thread 0x" in found.output
+    assert "in generate" in found.output
+
+
+def test_a_place_in_a_library_is_not_the_user_s() -> None:
+    stack = (
+        "Thread 0x1 (most recent call first):\n"
+        '  File "/usr/lib/python3.11/socket.py", line 706 in readinto\n'
+        '  File "/home/u/.venv/lib/python3.11/site-packages/x/y.py", line 5 in get\n'
+        '  File "/home/u/pipelines/rows.py", line 12 in rows\n'
+        '  File "/home/u/train.py", line 3 in main\n'
+    )
+
+    assert hangs_in(stack) == "; it was in rows (rows.py, line 12)"
+    assert hangs_in("Fatal Python error") == ""
 
 
 def test_memory_beyond_the_cap_ends_the_trial(runner: TrialRunner) -> None:

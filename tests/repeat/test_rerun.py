@@ -21,7 +21,9 @@ from prefetch_tuning.experiments.repeat.rerun import (
     check_trust,
     compare,
     differences,
+    noise_of,
     original,
+    rounds_for,
     same_windows,
 )
 from prefetch_tuning.experiments.storage.locations import Store
@@ -69,17 +71,27 @@ def now(rate: float, speed: float = 1.0, **changes: Any) -> Measurement:
 def test_the_same_rate_on_the_same_host_is_inside() -> None:
     found = compare(then(), [now(1_000.0)], ["n"], {})
 
-    assert (found.ratio, found.corrected_ratio) == (1.0, 1.0)
+    assert found.ratio == 1.0
     assert (found.same_data, found.inside, found.assumed_noise) == (True, True, False)
     # Two single runs with 5% noise each: their variances add up.
     assert found.noise == pytest.approx(1.96 * 0.05 * 2**0.5)
 
 
-def test_a_slow_hour_of_the_host_is_no_slow_pipeline() -> None:
+def test_the_host_s_own_speed_is_shown_and_changes_nothing() -> None:
     found = compare(then(), [now(500.0, speed=0.5)], ["n"], {})
 
-    assert (found.ratio, found.corrected_ratio) == (0.5, 1.0)
-    assert found.inside
+    assert (found.ratio, found.inside) == (0.5, False)
+    assert (found.then_speed_index, found.now_speed_index) == (1.0, 0.5)
+
+
+def test_a_study_s_recommendation_is_rerun_as_often_as_tells_15_percent_apart() -> None:
+    assert rounds_for(then()) == 1
+    assert rounds_for(then(runs=9, cv=0.03)) == 1
+    rounds = rounds_for(then(runs=9, cv=0.10))
+    assert 1 < rounds < 15
+    assert noise_of(then(runs=9, cv=0.10), rounds) <= 0.15
+    assert noise_of(then(runs=9, cv=0.10), rounds - 1) > 0.15
+    assert rounds_for(then(runs=9, cv=0.5)) == 15
 
 
 @pytest.mark.parametrize(("rate", "inside"), [(1_130.0, True), (1_150.0, False), (800.0, False)])

@@ -65,6 +65,31 @@ def test_a_configuration_and_its_parameters_are_the_same() -> None:
     assert space.suggest(created.ask()) == config
 
 
+@pytest.mark.parametrize(
+    ("generator_us", "batch_size", "most"),
+    [
+        (2_000, 16, 25),  # 50 ms of the generator's time is more than a batch
+        (4_000, 32, 32),  # a batch is more
+        (1, 32, 1_024),  # the axis's own bound
+    ],
+)
+def test_a_block_holds_a_batch_or_what_the_generator_makes_in_50_ms(
+    generator_us: float, batch_size: int, most: int
+) -> None:
+    costs = COSTS.model_copy(update={"generator": cost(generator_us)})
+    found = offer(ABLE, Options(batch_size=batch_size), diagnose(costs, 2), 2.0)
+    axis = next(a for a in found.space.axes if a.name == "generator_chunk")
+    created = study()
+
+    drawn = {found.space.suggest(created.ask()).generator_chunk for _ in range(200)}
+    grid = list(found.space.grid(generator_chunk=(1, 1_024)))
+
+    assert axis.high == 1_024
+    assert max(drawn) == most
+    assert {config.generator_chunk for config in grid} == {1, most}
+    assert len(set(grid)) == len(grid)
+
+
 def test_the_plain_chain_is_a_part_of_the_space() -> None:
     space = offer(ABLE, Options(), None, 2.0).space
     created = study()

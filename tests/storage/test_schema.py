@@ -27,6 +27,7 @@ from prefetch_tuning.experiments.storage.schema import (
     limit_metrics,
     trial_metrics,
 )
+from prefetch_tuning.objectives.measurement import Interval
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
 from tests.support.fakes import LIMIT_TERMS, measurement
@@ -56,6 +57,8 @@ def test_every_metric_of_a_self_test_is_in_it() -> None:
         rounds=9,
         ratios=[],
         false_share=0.0,
+        false_ci=Interval(low=0.0, high=0.1),
+        sound=True,
         cv=0.02,
         round_cv=0.01,
         half_width=0.01,
