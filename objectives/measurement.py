@@ -134,7 +134,9 @@ class Measurement(BaseModel):
         startup_s: seconds from the start of the measured iterator to the first counted window,
             including the batches that were taken for their digests.
         step_p50_ms: median time of a whole training step, including its wait for data.
-        host_peak_mib: peak resident memory of the process tree, minus that at the process's start.
+        host_peak_mib: what the input pipeline added to the resident memory of the process tree, at
+            most, after the step was traced; at least what its full buffers hold.
+        memory_resets: False if this system can't reset the peak, so it includes model and tracing.
         buffer_mib: what the chain's full buffers hold. None if the sizes that AUTOTUNE chose can't
             be read, for example under a `tf.distribute` strategy.
         host_speed_index: the host's own speed during this trial; the reference machine has 1.0.
@@ -156,6 +158,7 @@ class Measurement(BaseModel):
     cpu_utilisation: float = 0.0
     first_batch_s: float = 0.0
     host_peak_mib: float
+    memory_resets: bool = True
     device_peak_mib: float | None
     buffer_mib: float | None
     host_speed_index: float = 1.0  # set by the parent, which times the host around the trial

@@ -29,7 +29,7 @@ from prefetch_tuning.experiments.report.style import (
     rate_axis,
     whiskers,
 )
-from prefetch_tuning.experiments.report.text import between, rate, settings
+from prefetch_tuning.experiments.report.text import between, mib, rate, settings
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, StageName, stages
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
@@ -143,5 +143,5 @@ def _words(point: Point, record: StudyRecord) -> str:
     return hover(
         settings(point.reached.config, record.info),
         f"{rate(point.reached.examples_per_s)} {RATE}, 95% interval {between(point.reached.ci)}",
-        f"peak {point.reached.host_peak_mib:,.0f} MiB; {point.source}",
+        f"peak {mib(point.reached.host_peak_mib)} MiB; {point.source}",
     )

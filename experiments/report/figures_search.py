@@ -25,7 +25,7 @@ from prefetch_tuning.experiments.report.style import (
     label,
     rate_axis,
 )
-from prefetch_tuning.experiments.report.text import rate, settings, share
+from prefetch_tuning.experiments.report.text import mib, rate, settings, share
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State, StudyRecord, TrialRow
 
 AXES = {
@@ -194,7 +194,7 @@ def _words(trial: TrialRow, record: StudyRecord) -> str:
     found = [f"trial {trial.number}, {trial.state}", settings(trial.config, record.info)]
     if trial.measured:
         found.append(f"{rate(trial.measured.examples_per_s)} {RATE}")
-        found.append(f"peak {trial.measured.host_peak_mib:,.0f} MiB")
+        found.append(f"peak {mib(trial.measured.host_peak_mib)} MiB")
     if trial.failure:
         found.append(f"{trial.failure.kind}: {trial.failure.detail[:60]}")
     return hover(*found)

@@ -10,6 +10,7 @@ from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto
 from prefetch_tuning.experiments.report.text import (
     between,
     counts,
+    mib,
     plural,
     rate,
     settings,
@@ -47,7 +48,7 @@ def confirmation_table(record: StudyRecord) -> Table:
             *_against_autotune(c, most),
             str(c.rounds),
             "" if c.cv is None else share(c.cv, 1),
-            f"{c.host_peak_mib:,.0f}",
+            mib(c.host_peak_mib),
             "" if c.fraction is None else share(c.fraction.share),
         )
         for c in record.result.confirmation
@@ -59,7 +60,7 @@ def pareto_table(record: StudyRecord) -> Table:
     """The configurations on the Pareto front of memory and rate, by rising memory."""
     rows = [
         (
-            f"{point.reached.host_peak_mib:,.0f}",
+            mib(point.reached.host_peak_mib),
             rate(point.reached.examples_per_s),
             settings(point.reached.config, record.info),
             point.source,
@@ -88,7 +89,7 @@ def batch_sizes_table(record: StudyRecord) -> Table:
             str(point.reached.config.map_parallelism) if record.info.has_transform else "none",
             rate(point.reached.examples_per_s),
             between(point.reached.ci),
-            f"{point.reached.host_peak_mib:,.0f}",
+            mib(point.reached.host_peak_mib),
             point.source,
         )
         for point in best_by_batch_size(record)
@@ -112,7 +113,7 @@ def trials_table(record: StudyRecord) -> Table:
             rate(trial.measured.examples_per_s) if trial.measured else "",
             between(trial.measured.ci) if trial.measured else "",
             rate(trial.predicted_examples_per_s) if trial.predicted_examples_per_s else "",
-            f"{trial.measured.host_peak_mib:,.0f}" if trial.measured else "",
+            mib(trial.measured.host_peak_mib) if trial.measured else "",
         )
         for trial in record.trials
     ]
@@ -179,7 +180,7 @@ def _why(trial: TrialRow, measured: MeasuredConfig | None) -> tuple[str, str]:
     if trial.failure is not None:
         return trial.failure.kind, trial.failure.detail
     if trial.state == "infeasible" and measured is not None:
-        return "memory limit", f"its peak of {measured.host_peak_mib:,.0f} MiB is over the limit"
+        return "memory limit", f"its peak of {mib(measured.host_peak_mib)} MiB is over the limit"
     if trial.state == "pruned":
         reached = f"{rate(measured.examples_per_s)} examples/s is " if measured else ""
         return "stopped early", f"{reached}clearly slower than the best so far"

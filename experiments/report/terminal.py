@@ -19,6 +19,7 @@ from prefetch_tuning.experiments.report.text import (
     counts,
     gain_words,
     memory,
+    mib,
     of_the_limit,
     rate,
     settings,
@@ -93,7 +94,7 @@ def row(result: StudyResult) -> list[str]:
         rate(chosen.examples_per_s),
         rate(autotune.examples_per_s) if autotune else "-",
         share(result.fraction.share) if result.fraction else "-",
-        f"{chosen.host_peak_mib:,.0f}",
+        mib(chosen.host_peak_mib),
     ]
 
 

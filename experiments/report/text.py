@@ -24,10 +24,15 @@ def between(ci: Interval) -> str:
     return f"{rate(ci.low)} to {rate(ci.high)}" if math.isfinite(ci.high) else "no interval"
 
 
+def mib(size: float) -> str:
+    """MiB without their unit; below 10 with one decimal."""
+    return f"{size:,.0f}" if size >= 10.0 else f"{size:.1f}"
+
+
 def memory(host_mib: float, device_mib: float | None) -> str:
     """Peak memory with its unit."""
-    device = "" if device_mib is None else f", {device_mib:,.0f} MiB on the device"
-    return f"{host_mib:,.0f} MiB{device}"
+    device = "" if device_mib is None else f", {mib(device_mib)} MiB on the device"
+    return f"{mib(host_mib)} MiB{device}"
 
 
 def memory_price(result: StudyResult) -> str:
@@ -35,10 +40,10 @@ def memory_price(result: StudyResult) -> str:
     chosen, autotune = result.recommended, result.baselines.get(AUTOTUNE)
     if chosen is None or autotune is None or chosen.candidate == AUTOTUNE:
         return ""
-    more = chosen.host_peak_mib / max(autotune.host_peak_mib, 1.0)
+    more = chosen.host_peak_mib / max(autotune.host_peak_mib, 0.1)
     faster = chosen.examples_per_s / autotune.examples_per_s
     return (
-        f"The recommended configuration uses {chosen.host_peak_mib:,.0f} MiB: {factor(more)} "
+        f"The recommended configuration uses {mib(chosen.host_peak_mib)} MiB: {factor(more)} "
         f"AUTOTUNE's peak memory, for {factor(faster)} its throughput."
     )
 

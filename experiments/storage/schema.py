@@ -150,7 +150,9 @@ TRIAL_METRICS = {
     "cpu/utilisation": Metric("0 to 1", "share of the usable cores that the trial kept busy"),
     "first_batch_s": Metric("s", "time from the start of the measured iterator to its first batch"),
     "memory/host_peak_mib": Metric(
-        "MiB", "peak resident memory that the trial added, including its child processes"
+        "MiB",
+        "peak resident memory that the input pipeline added after tracing, including child "
+        "processes; at least what its full buffers hold",
     ),
     "memory/device_peak_mib": Metric("MiB", "on a GPU: peak memory of TensorFlow's allocator"),
     "memory/device_used_mib": Metric(

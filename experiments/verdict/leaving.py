@@ -19,7 +19,11 @@ from prefetch_tuning.experiments.verdict.measurements import (
     shared,
 )
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
-from prefetch_tuning.experiments.verdict.recommendation import LEAST_FIRST_BATCH_S, WORTH_SAVING
+from prefetch_tuning.experiments.verdict.recommendation import (
+    LEAST_FIRST_BATCH_S,
+    LEAST_SAVED_MIB,
+    WORTH_SAVING,
+)
 
 # (rounds, share): a candidate leaves if it stayed below this share of the best rate in that many
 # rounds, in all of them. Of equal ones that vary by 10% from run to run, one in 50,000 is that far
@@ -119,7 +123,8 @@ def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
     both = [(r[name], r[best]) for r in rounds if name in r and best in r]
     if len(both) < ALIKE_AFTER:
         return False
-    most_mib = (1.0 - WORTH_SAVING) * statistics.median(its.host_peak_mib for _, its in both)
+    its_mib = statistics.median(its.host_peak_mib for _, its in both)
+    most_mib = min((1.0 - WORTH_SAVING) * its_mib, its_mib - LEAST_SAVED_MIB)
     is_lean = statistics.median(own.host_peak_mib for own, _ in both) < most_mib
     earlier_s = statistics.median(its.first_batch_s - own.first_batch_s for own, its in both)
     is_slower = statistics.median(_ratios(name, best, rounds)) < 1.0

@@ -21,6 +21,7 @@ from prefetch_tuning.experiments.verdict.ratio import ratio_to
 
 # Memory and the time to the first batch decide only if the saving is larger than this.
 WORTH_SAVING = 0.10
+LEAST_SAVED_MIB = 8.0
 LEAST_FIRST_BATCH_S = 0.1
 
 
@@ -148,8 +149,10 @@ class Chooser:
             return [max(m.first_batch_s, 1e-3) for m in found]
 
         own, its = values(other.candidate), values(leader.candidate)
-        saved = 1.0 - statistics.median(own) / statistics.median(its)
-        return saved > WORTH_SAVING and ratio_to(own, its).verdict == "slower"
+        less, more = statistics.median(own), statistics.median(its)
+        if what == "memory" and more - less < LEAST_SAVED_MIB:
+            return False
+        return 1.0 - less / more > WORTH_SAVING and ratio_to(own, its).verdict == "slower"
 
     def _rates(self, first: Confirmed, second: Confirmed) -> tuple[list[float], list[float]]:
         return shared(self._rounds, first.candidate, second.candidate)

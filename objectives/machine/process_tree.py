@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,15 +31,45 @@ def resident_peak_mib(pid: int | str = "self") -> float:
     raise OSError(f"/proc/{pid}/status has no VmHWM line")
 
 
+def reset_peak() -> bool:
+    """Makes this process's peak its resident memory now; False if this system doesn't allow it.
+
+    Memory that was freed goes back to the kernel first. Otherwise what tracing left in malloc's
+    pools would hide what the input pipeline takes from them.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        # 5 resets VmHWM: proc(5), since Linux 4.0.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 class ProcessTree:
-    """This process and its descendants, measured from the creation of this object."""
+    """This process and its descendants.
+
+    CPU time counts from the creation of this object, and memory from `begin_memory`.
+
+    Attributes:
+        resets: False if the peak could not be reset, so it includes what was used before.
+    """
 
     def __init__(self) -> None:
+        self.resets = True
         self._start_mib = resident_peak_mib()
         self._looked = -LOOK_EVERY_S
         self._children: list[psutil.Process] = []
         self._children_peak_mib = 0.0
         self._children_cpu_s: dict[int, float] = {}
+
+    def begin_memory(self) -> None:
+        """Counts memory from now on: what the model and its tracing took is no longer included."""
+        self.resets = reset_peak()
+        if self.resets:
+            self._start_mib = resident_peak_mib()
 
     def look(self) -> None:
         """Records the current children and their memory; what happens between looks is missed."""
@@ -48,8 +80,8 @@ class ProcessTree:
 
     @property
     def peak_mib(self) -> float:
-        """This process's peak over its start plus the largest total of its children, in MiB."""
-        return resident_peak_mib() - self._start_mib + self._children_peak_mib
+        """What this process's peak added, plus the largest total of its children, in MiB."""
+        return max(resident_peak_mib() - self._start_mib, 0.0) + self._children_peak_mib
 
     def cpu_s(self) -> float:
         """CPU seconds of all threads so far, plus those of the children when last seen."""

@@ -65,6 +65,7 @@ class Trial:
         feed = TrainingFeed(model, dataset, autotuned=spec.config.is_autotune)
         feed.trace(traced)
         reset_device_peak(device)
+        tree.begin_memory()
 
         # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source
@@ -77,7 +78,7 @@ class Trial:
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
         tree.look()
-        host_peak_mib = tree.peak_mib
+        peak_mib = tree.peak_mib
         restarts = source.starts - 1 if source else 0
         skipped = source.skipped_elements - skipped_before if source else 0
 
@@ -86,6 +87,8 @@ class Trial:
         p50_ms, p95_ms = steady_state.percentiles_ms(state.step_s)
         nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
         device_peak = device_peak_mib(device)
+        unreadable = feed.choices() == UNREADABLE
+        full = None if unreadable else buffer_mib(spec.config, feed.first_batches[0], nodes)
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
             batch_s = seconds / len(state.step_s)
@@ -100,11 +103,11 @@ class Trial:
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
             cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
             first_batch_s=feed.first_batch_s,
-            host_peak_mib=host_peak_mib,
+            # Training fills buffers that a trial has no time to fill.
+            host_peak_mib=max(peak_mib, full or 0.0),
+            memory_resets=tree.resets,
             device_peak_mib=device_peak,
-            buffer_mib=None
-            if feed.choices() == UNREADABLE
-            else buffer_mib(spec.config, feed.first_batches[0], nodes),
+            buffer_mib=full,
             windows=state.windows,
             startup_s=first_s + state.startup_s,
             stopped=state.stopped,

@@ -35,6 +35,24 @@ class Planted(GeneratorPipeline):
         return model
 
 
+class Wide(Planted):
+    """Elements of 1 MiB, whose sums are the labels of one dense layer."""
+
+    name = "wide"
+    WIDTH = 2**18
+    element_spec = (tf.TensorSpec((WIDTH,), tf.float32), tf.TensorSpec((), tf.float32))
+    batch_sizes = (4,)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for index in count(seed):
+            yield np.full(self.WIDTH, index % 100 / 1e6, np.float32), 0.0
+
+    def build_model(self) -> Any:
+        model = keras.Sequential([keras.Input((self.WIDTH,)), keras.layers.Dense(1)])
+        model.compile(optimizer=keras.optimizers.SGD(1e-6), loss="mse", jit_compile=False)
+        return model
+
+
 class Slow(Planted):
     """Sleeps 5 ms per element: just under 200 elements/s, however much is prefetched."""
 

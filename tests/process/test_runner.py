@@ -188,6 +188,21 @@ def test_a_forked_child_counts_with_what_it_took_itself(runner: TrialRunner) -> 
     assert 100 < together - alone < 400
 
 
+def test_memory_is_what_the_input_pipeline_adds(runner: TrialRunner) -> None:
+    # A batch of Wide is 4 MiB, so a full buffer of 16 holds 64 MiB. TensorFlow, the model and its
+    # tracing take more than that, and don't count.
+    lean, held = (
+        measured(runner, spec("Wide", config=wide(prefetch))).host_peak_mib for prefetch in (1, 16)
+    )
+
+    assert 4.0 <= lean < 40.0
+    assert 64.0 <= held < 64.0 + lean + 20.0
+
+
+def wide(prefetch: int) -> PipelineConfig:
+    return PipelineConfig(batch_size=4, prefetch_buffer=prefetch, map_parallelism=1)
+
+
 def test_a_model_that_only_its_own_train_step_can_build(runner: TrialRunner) -> None:
     assert measured(runner, spec("Adversarial")).loss > 0
 
