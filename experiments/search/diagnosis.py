@@ -59,7 +59,7 @@ ADVICE: dict[Bottleneck, str] = {
     ),
     "map-gil": (
         "The map's calls run one after another even with num_parallel_calls. Write the map in "
-        "TensorFlow ops, or run it in several processes."
+        "TensorFlow ops, or do its work in a generator that runs in several processes."
     ),
     "shared-cores": (
         "The step takes longest, but it needs the cores that the input pipeline uses. Hand "
