@@ -42,7 +42,7 @@ def test_a_function_is_tuned_and_the_result_shows_itself(folder: Path) -> None:
     [result] = found.results
     assert (result.pipeline, result.study, result.trials.total) == ("rows", "api", 2)
     assert "rows: unconfirmed" in repr(found)
-    assert "with a sleep of 2 ms in place of a training step" in repr(found)
+    assert "a sleep of 2 ms in place of a training step" in " ".join(repr(found).split())
     page = found._repr_html_()
     assert page.count("<tr>") == 2
     assert "<th>pipeline</th>" in page

@@ -32,6 +32,8 @@ from prefetch_tuning.objectives.stages.py_dataset_stages import PyDatasetStages
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
 
+STDERR = 2
+
 
 def run_job(request: str) -> str:
     """Runs one job, `{"job": "measure" | "data" | "inspect" | "stages" | "limit", ...}`.
@@ -64,7 +66,7 @@ def serve(request: str, result_fd: int) -> None:
     status = 1
     # The runner asks for the stacks before it kills a trial that hangs. The handler is native code,
     # so it also works if something holds the GIL.
-    faulthandler.register(STACKS_SIGNAL, file=sys.__stderr__, all_threads=True)
+    faulthandler.register(STACKS_SIGNAL, file=STDERR, all_threads=True)
     # Processes that the generator starts must not keep the pipe open once this process is killed.
     os.set_inheritable(result_fd, False)
     os.register_at_fork(after_in_child=lambda: os.close(result_fd))

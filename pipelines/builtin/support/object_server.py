@@ -49,7 +49,7 @@ def answer(head: bytes) -> bytes:
         status, body = b"404 Not Found", b"no such object"
     else:
         status, body = b"200 OK", make_object(int(request[1]))
-    return b"HTTP/1.1%b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
 class ObjectServer:
