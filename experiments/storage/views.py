@@ -122,7 +122,6 @@ def trials_view(run_id: str, study: str) -> View:
         charts=[
             {
                 "type": "PARALLEL",
-                "displayName": "settings and throughput",
                 "selectedParams": ["batch_size", "prefetch_buffer", "map_parallelism"],
                 "selectedMetrics": [RATE],
                 "showAllRuns": False,
@@ -130,7 +129,6 @@ def trials_view(run_id: str, study: str) -> View:
             bar(RATE),
             {
                 "type": "SCATTER",
-                "displayName": "throughput over memory",
                 "xaxis": {"key": MEMORY, "type": "METRIC"},
                 "yaxis": {"key": RATE, "type": "METRIC"},
                 "runsCountToCompare": 100,

@@ -95,7 +95,8 @@ def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> N
             for words in commands(block):
                 # The one for a GPU is only parsed.
                 if words[:2] == [PROGRAM, "tune"] and "gpu" not in words:
-                    run(tmp_path, *RUN, *words[1:], *SHORT, *confirm)
+                    ends = confirm if "--model" in words else ("--no-confirm",)
+                    run(tmp_path, *RUN, *words[1:], *SHORT, *ends)
                     ran += 1
     assert ran
 

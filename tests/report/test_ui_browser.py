@@ -76,7 +76,7 @@ class Ui:
             self.study,
             interrupted=False,
             params={},
-            metrics={"limit/fraction": 0.9},
+            metrics={"limit/fraction": 0.9, "speedup/ratio": 4.0},
             tags={"verdict": "faster", Tag.NOTE: Report(record).note()},
             texts={"report.html": self.report},
         )
@@ -150,7 +150,7 @@ def test_the_link_to_the_studies_opens_their_columns(ui: Ui, page: Page) -> None
 def test_the_link_to_the_trials_opens_their_charts(ui: Ui, page: Page) -> None:
     page.goto(ui.url(link(ui.experiment, ui.study, charts=True)))
 
-    wait_for_words(page, "Trials of image-browsed", "throughput over memory", NAMES[0])
+    wait_for_words(page, "Trials of image-browsed", "Parallel Coordinates", NAMES[0])
 
 
 def test_a_run_shows_its_name_its_note_and_its_metrics(ui: Ui, page: Page) -> None:
