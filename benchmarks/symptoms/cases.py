@@ -146,12 +146,12 @@ CASES = (
     ),
     case(
         "memory",
-        f"{BUILTIN}.image:ImagePipeline",
-        128,
-        change("`prefetch(64)`", 128, prefetch=64),
-        change("`prefetch(4)`", 128),
-        on_autotune("blocks of 64 elements", 128, generator_chunk=64),
-        on_autotune("blocks of 1,024 elements", 128, generator_chunk=1_024),
+        f"{HERE}:images,step=50ms",
+        32,
+        change("`prefetch(2)`", 32, prefetch=2),
+        change("`prefetch(64)`", 32, prefetch=64),
+        change("`prefetch(256)`", 32, prefetch=256),
+        on_autotune("blocks of 32 elements", 32, generator_chunk=32),
     ),
     case(
         "slow-step",

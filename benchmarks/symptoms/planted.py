@@ -46,6 +46,13 @@ class Images(Cheap):
         return model
 
 
+def images(seed: int = 0) -> Iterator[Any]:
+    """Yields images of 64x64x3 floats, 48 KiB each, and a label."""
+    image = np.random.default_rng(seed).random((SIDE, SIDE, 3), dtype=np.float32)
+    while True:
+        yield image, 0
+
+
 class NumpyMap(Images):
     """A map that sorts the rows of an image with NumPy, through tf.numpy_function."""
 
