@@ -98,8 +98,8 @@ CASES = (
         on_autotune("blocks of 64 elements", 32, generator_chunk=64),
     ),
     case(
-        "numpy-map",
-        f"{HERE}:NumpyMap",
+        "loop-map",
+        f"{HERE}:LoopMap",
         32,
         change("8 map calls", 32, calls=8),
         on_autotune("the map in TensorFlow ops", 32, target=f"{HERE}:TensorFlowMap"),
@@ -155,10 +155,18 @@ CASES = (
     ),
     case(
         "slow-step",
-        f"{AUDIT}:SlowStep",
+        f"{HERE}:images,step=50ms",
         32,
         change("`prefetch(64)`", 32, prefetch=64),
-        change("no prefetch", 32, prefetch=0),
+        change("no prefetch", 32, prefetch=0, calls=1),
         on_autotune("blocks of 64 elements", 32, generator_chunk=64),
+    ),
+    case(
+        "shared-cores",
+        f"{AUDIT}:SharedCores",
+        64,
+        change("`prefetch(64)`", 64, prefetch=64),
+        change("no prefetch", 64, prefetch=0, calls=1),
+        on_autotune("blocks of 64 elements", 64, generator_chunk=64),
     ),
 )
