@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
-from prefetch_tuning.experiments.storage.views import link
+from prefetch_tuning.experiments.storage.views import link, report_link
 from tests.support.browser import CHROMIUM, launched
 
 FOLDER = Path(__file__).resolve().parent
@@ -37,12 +37,14 @@ def main(study: str) -> None:
     if not runs:
         raise SystemExit(f"error: no study named {study!r}; prefetch-tune studies lists them")
     run = runs[0]
-    report = f"/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/report.html"
+    report = report_link(run.experiment_id, run.run_id)
     trials = link(run.experiment_id, run.run_id, charts=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(ui_command(store.tracking_uri, port), stderr=subprocess.DEVNULL)
+    command = ui_command(store.tracking_uri, port)
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, stdout=quiet, stderr=quiet)
     try:
         base = f"http://127.0.0.1:{port}"
         wait(f"{base}/health")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 Port = Annotated[int, Field(ge=1, le=65_535)]
 PORT = 5_000
 # The latest studies; the list of views in the UI has the others.
-SHOWN = 6
+SHOWN = 3
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -55,18 +55,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_links(console: Console, studies: list[LoggedRun], base: str) -> None:
-    """Prints a link to the studies of each pipeline, and one to the trials of each study.
+    """Prints a link to the studies of each pipeline, and to the report and trials of each study.
 
     A link is never wrapped, so a terminal lets it be clicked.
     """
-    from prefetch_tuning.experiments.storage.views import STUDIES, link
+    from prefetch_tuning.experiments.storage.views import STUDIES, link, report_link
 
     for run in {run.experiment_id: run for run in studies}.values():
         pipeline = run.tags.get("pipeline", run.name)
         _line(console, f"all studies of {pipeline}", base + link(run.experiment_id, STUDIES))
     for run in studies:
-        page = link(run.experiment_id, run.run_id, charts=True)
-        _line(console, f"trials of {run.name}", base + page)
+        report = report_link(run.experiment_id, run.run_id)
+        _line(console, f"report of {run.name}", base + report)
+        trials = link(run.experiment_id, run.run_id, charts=True)
+        _line(console, f"trials of {run.name}", base + trials)
 
 
 def _line(console: Console, text: str, address: str) -> None:

@@ -145,7 +145,8 @@ def _rounds(record: StudyRecord) -> str:
     return (
         f"{plural(rounds, 'round')}. Each round measures every candidate once, in random order and "
         "in fresh processes, and compares it with AUTOTUNE. Clearly beaten candidates leave early. "
-        "CV is the variation from round to round. MiB is the peak host memory."
+        "CV is the variation from round to round, MiB the peak host memory, and first batch the "
+        "time until the first batch is ready."
     )
 
 

@@ -38,7 +38,7 @@ class Table:
 def confirmation_table(record: StudyRecord) -> Table:
     """Each candidate of the confirmation with its ratio to AUTOTUNE, fastest first."""
     headings = ["configuration", "examples/s", "95% interval", "over AUTOTUNE", "verdict"]
-    headings += ["rounds", "CV", "MiB", "of limit"]
+    headings += ["rounds", "CV", "MiB", "first batch", "of limit"]
     most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
         (
@@ -49,11 +49,12 @@ def confirmation_table(record: StudyRecord) -> Table:
             str(c.rounds),
             "" if c.cv is None else share(c.cv, 1),
             mib(c.host_peak_mib),
+            f"{c.first_batch_s:.2f} s",
             "" if c.fraction is None else share(c.fraction.share),
         )
         for c in record.result.confirmation
     ]
-    return Table(headings, "wrrrwrrrr", rows)
+    return Table(headings, "wrrrwrrrrr", rows)
 
 
 def pareto_table(record: StudyRecord) -> Table:

@@ -1,4 +1,4 @@
-"""A study's attributes in Optuna's storage. No other module names their keys.
+"""Reads and writes a study's attributes in Optuna's storage; `schema.py` names their keys.
 
 A study can be resumed, confirmed further and reported on from these attributes alone, without
 MLflow.
@@ -25,6 +25,7 @@ from prefetch_tuning.experiments.storage.results import (
     TrialCounts,
     TrialRow,
 )
+from prefetch_tuning.experiments.storage.schema import StudyAttr, TrialAttr
 from prefetch_tuning.experiments.verdict.measurements import (
     MeasuredRound,
     PlainData,
@@ -52,79 +53,81 @@ class StudyAttributes:
     @property
     def run_id(self) -> str | None:
         """Run id of the parent run in MLflow."""
-        return self._study.user_attrs.get("mlflow_run_id")
+        return self._study.user_attrs.get(StudyAttr.RUN_ID)
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:
-        self._study.set_user_attr("mlflow_run_id", run_id)
+        self._study.set_user_attr(StudyAttr.RUN_ID, run_id)
 
     @property
     def info(self) -> PipelineInfo:
-        info = _read(PipelineInfo, self._study.user_attrs["info"])
+        info = _read(PipelineInfo, self._study.user_attrs[StudyAttr.INFO])
         version = self.versions.get("prefetch-tuning", "0.1.0")  # 0.1.0 stored none at first
         return info.model_copy(update={"target": catalog.renamed(info.target, version)})
 
     @property
     def settings(self) -> StudySettings:
         """Settings of the latest run."""
-        return _read(StudySettings, self._study.user_attrs["settings"])
+        return _read(StudySettings, self._study.user_attrs[StudyAttr.SETTINGS])
 
     def begin(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
         """Stores what a later command needs to continue the study without being told again."""
-        self._study.set_user_attr("info", info.model_dump(mode="json"))
-        self._study.set_user_attr("settings", settings.model_dump(mode="json"))
-        self._study.set_user_attr("host", host)
-        self._study.set_user_attr("cores", usable_cores())
-        self._study.set_user_attr("versions", package_versions())
+        self._study.set_user_attr(StudyAttr.INFO, info.model_dump(mode="json"))
+        self._study.set_user_attr(StudyAttr.SETTINGS, settings.model_dump(mode="json"))
+        self._study.set_user_attr(StudyAttr.HOST, host)
+        self._study.set_user_attr(StudyAttr.CORES, usable_cores())
+        self._study.set_user_attr(StudyAttr.VERSIONS, package_versions())
 
     @property
     def cores(self) -> float:
         """Cores that a trial could use on the machine that measured it."""
-        return float(self._study.user_attrs.get("cores", usable_cores()))
+        return float(self._study.user_attrs.get(StudyAttr.CORES, usable_cores()))
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of Python and the main libraries at measurement; empty if not stored."""
-        return dict(self._study.user_attrs.get("versions", {}))
+        return dict(self._study.user_attrs.get(StudyAttr.VERSIONS, {}))
 
     @property
     def host(self) -> str:
         """Description of the machine that measured."""
-        return str(self._study.user_attrs.get("host", "unknown"))
+        return str(self._study.user_attrs.get(StudyAttr.HOST, "unknown"))
 
     @property
     def is_ours(self) -> bool:
         """False for a study in the same storage that another program created."""
-        return "info" in self._study.user_attrs
+        return StudyAttr.INFO in self._study.user_attrs
 
     @property
     def spent(self) -> tuple[float, float]:
         """Seconds spent on measuring, and total wall time in seconds, both of the latest run."""
-        measured_s, wall_s = self._study.user_attrs.get("spent", (0.0, 0.0))
+        measured_s, wall_s = self._study.user_attrs.get(StudyAttr.SPENT, (0.0, 0.0))
         return measured_s, wall_s
 
     @spent.setter
     def spent(self, seconds: tuple[float, float]) -> None:
-        self._study.set_user_attr("spent", list(seconds))
+        self._study.set_user_attr(StudyAttr.SPENT, list(seconds))
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        kept = self._study.user_attrs.get("diagnosis")
+        kept = self._study.user_attrs.get(StudyAttr.DIAGNOSIS)
         return None if kept is None else _read(Diagnosis, kept)
 
     @diagnosis.setter
     def diagnosis(self, diagnosis: Diagnosis) -> None:
-        self._study.set_user_attr("diagnosis", diagnosis.model_dump(mode="json", by_alias=True))
+        self._study.set_user_attr(
+            StudyAttr.DIAGNOSIS, diagnosis.model_dump(mode="json", by_alias=True)
+        )
 
     @property
     def offered(self) -> Offered | None:
         """The axes as they were when the search began; None if the study stored none."""
-        kept = self._study.user_attrs.get("offered")
+        kept = self._study.user_attrs.get(StudyAttr.OFFERED)
         return None if kept is None else _read(Offered, kept)
 
     @offered.setter
     def offered(self, offered: Offered) -> None:
-        self._study.set_user_attr("offered", offered.model_dump(mode="json"))
+        self._study.set_user_attr(StudyAttr.OFFERED, offered.model_dump(mode="json"))
 
     # ---- trials
 
@@ -144,12 +147,12 @@ class StudyAttributes:
         """Predicted first trials that an interrupt cut off and that no trial has repeated since."""
         trials = self._study.get_trials(deepcopy=False)
         lost = {
-            _read(PipelineConfig, t.user_attrs["config"]): t.params
+            _read(PipelineConfig, t.user_attrs[TrialAttr.CONFIG]): t.params
             for t in trials
             if t.state.is_finished()
             and state_of(t) == "interrupted"
-            and t.user_attrs.get("warm_start")
-            and "config" in t.user_attrs
+            and t.user_attrs.get(TrialAttr.WARM_START)
+            and TrialAttr.CONFIG in t.user_attrs
         }
         had = {row.config for row in self.rows}
         waiting = [
@@ -167,7 +170,7 @@ class StudyAttributes:
     def complete(self) -> list[MeasuredConfig]:
         """Feasible trials that were measured in full."""
         return [
-            _read(MeasuredConfig, t.user_attrs["measured"])
+            _read(MeasuredConfig, t.user_attrs[TrialAttr.MEASURED])
             for t in self.finished
             if state_of(t) == "complete"
         ]
@@ -188,14 +191,14 @@ class StudyAttributes:
     @property
     def candidates(self) -> Candidates:
         """Candidates of the latest confirmation; empty before the first one."""
-        kept = self._study.user_attrs.get(f"confirmation/{self._latest}", {})
+        kept = self._study.user_attrs.get(f"{StudyAttr.CONFIRMATION}{self._latest}", {})
         return {name: _read(PipelineConfig, config) for name, config in kept.items()}
 
     def nominate(self, candidates: Candidates) -> None:
         """Begins a new confirmation unless the latest one has exactly these candidates."""
         if candidates != self.candidates:
             kept = {name: config.model_dump() for name, config in candidates.items()}
-            self._study.set_user_attr(f"confirmation/{self._latest + 1}", kept)
+            self._study.set_user_attr(f"{StudyAttr.CONFIRMATION}{self._latest + 1}", kept)
 
     @property
     def rounds(self) -> list[Round]:
@@ -214,59 +217,59 @@ class StudyAttributes:
 
     def add_round(self, kept: MeasuredRound) -> None:
         """Stores a whole round. An interrupted round isn't stored, so it is measured again."""
-        key = f"round/{self._latest}/{len(self._kept_rounds):04d}"
+        key = f"{StudyAttr.ROUND}{self._latest}/{len(self._kept_rounds):04d}"
         self._study.set_user_attr(key, kept.model_dump(mode="json"))
 
     @property
     def data(self) -> PlainData | None:
         """The plain chain's batches in the latest confirmation; None before they were read."""
-        kept = self._study.user_attrs.get(f"data/{self._latest}")
+        kept = self._study.user_attrs.get(f"{StudyAttr.DATA}{self._latest}")
         return None if kept is None else _read(PlainData, kept)
 
     @data.setter
     def data(self, data: PlainData) -> None:
-        self._study.set_user_attr(f"data/{self._latest}", data.model_dump(mode="json"))
+        self._study.set_user_attr(f"{StudyAttr.DATA}{self._latest}", data.model_dump(mode="json"))
 
     @property
     def other_data(self) -> list[str]:
         """Candidates of the latest confirmation whose data differs from the plain chain's."""
-        return list(self._study.user_attrs.get(f"other_data/{self._latest}", []))
+        return list(self._study.user_attrs.get(f"{StudyAttr.OTHER_DATA}{self._latest}", []))
 
     def mark_other_data(self, candidate: str) -> None:
         """Excludes a candidate from the latest confirmation."""
         found = [*self.other_data, candidate]
-        self._study.set_user_attr(f"other_data/{self._latest}", found)
+        self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{self._latest}", found)
 
     def take_back_other_data(self) -> None:
         """Readmits the candidates that `mark_other_data` excluded from the latest confirmation."""
-        self._study.set_user_attr(f"other_data/{self._latest}", [])
+        self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{self._latest}", [])
 
     @property
     def known_run_ids(self) -> set[str | None]:
         """MLflow run ids of all trials and whole rounds, including earlier confirmations."""
-        known = {t.user_attrs.get("mlflow_run_id") for t in self._study.get_trials(deepcopy=False)}
+        known = {t.user_attrs.get(TrialAttr.RUN_ID) for t in self._study.get_trials(deepcopy=False)}
         for key, kept in self._study.user_attrs.items():
-            if key.startswith("round/"):
+            if key.startswith(StudyAttr.ROUND):
                 known.update(m["mlflow_run_id"] for m in kept["measured"].values())
                 known.add((kept.get("limit") or {}).get("mlflow_run_id"))
         return known
 
     @property
     def _latest(self) -> int:
-        numbers = [key for key in self._study.user_attrs if key.startswith("confirmation/")]
+        numbers = [key for key in self._study.user_attrs if key.startswith(StudyAttr.CONFIRMATION)]
         return len(numbers)
 
     @property
     def _kept_rounds(self) -> list[MeasuredRound]:
         attrs = self._study.user_attrs
-        prefix = f"round/{self._latest}/"
+        prefix = f"{StudyAttr.ROUND}{self._latest}/"
         kept = [attrs[key] for key in sorted(attrs) if key.startswith(prefix)]
         return [_read(MeasuredRound, found) for found in kept]
 
 
 def state_of(trial: FrozenTrial) -> State:
     """The final state of a trial, in this project's terms."""
-    state: State = trial.user_attrs.get("state", "interrupted")
+    state: State = trial.user_attrs.get(TrialAttr.STATE, "interrupted")
     return state
 
 
@@ -275,22 +278,22 @@ def all_failed(finished: Iterable[FrozenTrial], patience: int = 3) -> str | None
     trials = list(finished)
     if len(trials) < patience or any(t.state is not TrialState.FAIL for t in trials):
         return None
-    failure = trials[0].user_attrs.get("failure") or {}
+    failure = trials[0].user_attrs.get(TrialAttr.FAILURE) or {}
     return f"{failure.get('kind')}: {failure.get('detail')}"
 
 
 def _row(trial: FrozenTrial) -> TrialRow:
     attrs = trial.user_attrs
-    measured, failure = attrs.get("measured"), attrs.get("failure")
+    measured, failure = attrs.get(TrialAttr.MEASURED), attrs.get(TrialAttr.FAILURE)
     return TrialRow(
         number=trial.number,
-        config=_read(PipelineConfig, attrs["config"]),
+        config=_read(PipelineConfig, attrs[TrialAttr.CONFIG]),
         state=state_of(trial),
         measured=None if measured is None else _read(MeasuredConfig, measured),
         failure=None if failure is None else _read(TrialFailure, failure),
-        predicted_examples_per_s=attrs.get("predicted"),
-        warm_start=bool(attrs.get("warm_start", False)),
-        corrected=bool(attrs.get("corrected", False)),
+        predicted_examples_per_s=attrs.get(TrialAttr.PREDICTED),
+        warm_start=bool(attrs.get(TrialAttr.WARM_START, False)),
+        corrected=bool(attrs.get(TrialAttr.CORRECTED, False)),
     )
 
 

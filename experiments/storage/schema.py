@@ -1,7 +1,6 @@
-"""Names everything that is logged to MLflow: kinds of runs, tags, and metrics with their units.
+"""Names everything that is stored: MLflow's runs, tags and metrics, and Optuna's attributes.
 
-Parameters are the fields of `TrialSpec` and `PipelineConfig`. `attributes.py` alone names the
-attributes in Optuna's storage. `docs/reference.py` makes pages of these tables.
+Parameters of runs are the fields of `TrialSpec` and `PipelineConfig`.
 """
 
 from __future__ import annotations
@@ -119,6 +118,40 @@ STUDY_TAGS = {
     Tag.BINDING: "the term that sets the limit: step, generator or cpu",
     Tag.REPLACED_BY: "run id of the study's new parent run, if MLflow could not change a parameter",
 }
+
+
+class StudyAttr(StrEnum):
+    """The attributes of a study in Optuna's storage.
+
+    Those with a "/" are followed by the number of a confirmation, and `ROUND` also by a round's.
+    """
+
+    RUN_ID = "mlflow_run_id"
+    INFO = "info"
+    SETTINGS = "settings"
+    HOST = "host"
+    CORES = "cores"
+    VERSIONS = "versions"
+    SPENT = "spent"
+    DIAGNOSIS = "diagnosis"
+    OFFERED = "offered"
+    CONFIRMATION = "confirmation/"
+    ROUND = "round/"
+    DATA = "data/"
+    OTHER_DATA = "other_data/"
+
+
+class TrialAttr(StrEnum):
+    """The attributes of a trial in Optuna's storage."""
+
+    RUN_ID = "mlflow_run_id"
+    CONFIG = "config"
+    STATE = "state"
+    MEASURED = "measured"
+    FAILURE = "failure"
+    PREDICTED = "predicted"
+    WARM_START = "warm_start"
+    CORRECTED = "corrected"
 
 
 class Metric(NamedTuple):

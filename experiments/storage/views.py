@@ -122,7 +122,12 @@ def trials_view(run_id: str, study: str) -> View:
         charts=[
             {
                 "type": "PARALLEL",
-                "selectedParams": ["batch_size", "prefetch_buffer", "map_parallelism"],
+                "selectedParams": [
+                    "batch_size",
+                    "prefetch_buffer",
+                    "map_parallelism",
+                    "generator_chunk",
+                ],
                 "selectedMetrics": [RATE],
                 "showAllRuns": False,
             },
@@ -152,6 +157,11 @@ def link(experiment: str, view: str, *, charts: bool = False) -> str:
     """The page of the UI that shows a view, without the server's address."""
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"/#/experiments/{experiment}/runs?{TRAINING}&viewStateShareKey={view}{mode}"
+
+
+def report_link(experiment: str, run_id: str) -> str:
+    """The page of the UI that shows a study's report, without the server's address."""
+    return f"/#/experiments/{experiment}/runs/{run_id}/artifacts/report.html?{TRAINING}"
 
 
 def settings_columns() -> list[str]:

@@ -12,7 +12,7 @@ from prefetch_tuning.experiments.search.axes import Offer, offer
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, Offered
-from prefetch_tuning.experiments.storage.schema import Kind, Tag
+from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -86,7 +86,9 @@ class PipelineStudy:
         a run that Optuna doesn't know. It is marked, so that each trial and round counts once.
         """
         for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.optuna_study._storage.set_trial_user_attr(trial._trial_id, "state", "interrupted")
+            self.optuna_study._storage.set_trial_user_attr(
+                trial._trial_id, TrialAttr.STATE, "interrupted"
+            )
             self.optuna_study.tell(trial.number, state=TrialState.FAIL)
         known = self.kept.known_run_ids
         for run in self.tracker.children(self.run_id):

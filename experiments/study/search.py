@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.search.correction import Correction, lessons, r
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict, relative_error
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
-from prefetch_tuning.experiments.storage.schema import Kind, Tag
+from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -57,7 +57,9 @@ class Search:
             # A resumed study has already run them, except those that an interrupt cut off.
             configs = self._kept.cut_off
         for config in configs:
-            self._optuna.enqueue_trial(space.params(config), user_attrs={"warm_start": True})
+            self._optuna.enqueue_trial(
+                space.params(config), user_attrs={TrialAttr.WARM_START: True}
+            )
 
     @property
     def nothing_fits(self) -> bool:
@@ -81,17 +83,17 @@ class Search:
         began = time.time()
         try:
             config = self._study.offer.space.suggest(trial)
-            trial.set_user_attr("config", config.model_dump())
+            trial.set_user_attr(TrialAttr.CONFIG, config.model_dump())
             spec = self._study.spec(config, self._rival(config))
             result = self._study.runner.measure(spec)
         except BaseException:
-            trial.set_user_attr("state", "interrupted")
+            trial.set_user_attr(TrialAttr.STATE, "interrupted")
             self._optuna.tell(trial, state=TrialState.FAIL)
             raise
         outcome = self._classify(trial.number, config, result)
         self._study.measured_s += outcome.measured.measured_s if outcome.measured else 0.0
         tags = {**self._study.tags, Tag.KIND: Kind.TRIAL, Tag.TRIAL_NUMBER: str(trial.number)}
-        if trial.user_attrs.get("warm_start"):
+        if trial.user_attrs.get(TrialAttr.WARM_START):
             tags[Tag.WARM_START] = "true"
         name = f"#{trial.number:02d} {config}"
         with uninterrupted():
@@ -115,7 +117,7 @@ class Search:
             return  # the predicted trials come first
         corrected = self._corrected()
         if corrected is not None:
-            attrs = {"warm_start": True, "corrected": True}
+            attrs = {TrialAttr.WARM_START: True, TrialAttr.CORRECTED: True}
             self._optuna.enqueue_trial(space.params(corrected), user_attrs=attrs)
         elif space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
             # The sampler chooses the other settings.
@@ -176,7 +178,7 @@ class Search:
         if diagnosis is None:
             return {}
         predicted = predict(diagnosis.costs, outcome.config, self._kept.cores)
-        trial.set_user_attr("predicted", predicted)
+        trial.set_user_attr(TrialAttr.PREDICTED, predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:
             error = relative_error(predicted, outcome.measured.examples_per_s)
@@ -199,11 +201,11 @@ class Search:
         return Outcome(number, config, state, result, None)
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome, run_id: str) -> None:
-        trial.set_user_attr("state", outcome.state)
-        trial.set_user_attr("mlflow_run_id", run_id)
+        trial.set_user_attr(TrialAttr.STATE, outcome.state)
+        trial.set_user_attr(TrialAttr.RUN_ID, run_id)
         measured = outcome.measured
         if measured is None:
-            trial.set_user_attr("failure", outcome.failure and outcome.failure.model_dump())
+            trial.set_user_attr(TrialAttr.FAILURE, outcome.failure and outcome.failure.model_dump())
             if outcome.state == "infeasible":
                 # It isn't known how much memory the GPU lacked, only that larger batches lack more.
                 # The batch size as the constraint makes the sampler prefer the smallest one while
@@ -216,7 +218,7 @@ class Search:
             self._optuna.tell(trial, state=TrialState.FAIL)
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)
-        trial.set_user_attr("measured", summary.model_dump(mode="json"))
+        trial.set_user_attr(TrialAttr.MEASURED, summary.model_dump(mode="json"))
         limit = self._study.settings.memory_limit_mib
         if limit is not None:
             trial.set_constraint(CONSTRAINT, measured.host_peak_mib - limit)

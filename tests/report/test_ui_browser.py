@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.report.text import verdict
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.storage.views import STUDIES, link
+from prefetch_tuning.experiments.storage.views import STUDIES, link, report_link
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records
@@ -177,7 +177,7 @@ def test_the_report_is_drawn_in_its_sandboxed_frame(ui: Ui, page: Page) -> None:
     figures = re.findall(r'<div id="([^"]+)" class="plotly-graph-div"', ui.report)
     wanted = {"verdict": ui.verdict, "drawn": figures}
 
-    page.goto(ui.url(f"experiments/{ui.experiment}/runs/{ui.study}/artifacts/report.html"))
+    page.goto(ui.url(report_link(ui.experiment, ui.study)))
     frames = in_frames(page, READ, wanted)
 
     assert figures
