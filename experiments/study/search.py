@@ -117,7 +117,7 @@ class Search:
             return  # the predicted trials come first
         corrected = self._corrected()
         if corrected is not None:
-            attrs = {TrialAttr.WARM_START: True, TrialAttr.CORRECTED: True}
+            attrs: dict[str, bool] = {TrialAttr.WARM_START: True, TrialAttr.CORRECTED: True}
             self._optuna.enqueue_trial(space.params(corrected), user_attrs=attrs)
         elif space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
             # The sampler chooses the other settings.
