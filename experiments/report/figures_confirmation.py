@@ -36,7 +36,7 @@ def confirmation(record: StudyRecord) -> list[go.Figure]:
     title = f"{RATE} at batch size {min(sizes):,}" if len(sizes) == 1 else RATE
     names = [c.candidate for c in found]
     chart = figure(
-        110 + 52 * len(found),
+        110 + 60 * len(found),
         xaxis=rate_axis(title),
         yaxis={
             "tickvals": names,
