@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from prefetch_tuning.experiments.report.terminal import print_diagnosis
+from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 
 # Drawing takes CPU time from the measurement.
@@ -72,7 +73,7 @@ class ConsoleSteps:
                 console=console,
                 refresh_per_second=REDRAWS_PER_S,
             )
-            note = f"at most {budget_s:.0f} s" if budget_s is not None else f"{total} {unit}s"
+            note = f"at most {budget_s:.0f} s" if budget_s is not None else plural(total, unit)
             self._task = self._bar.add_task(title, total=1.0, note=note)
             self._bar.update(self._task, completed=self._share())
 
@@ -85,7 +86,7 @@ class ConsoleSteps:
         with self._bar:
             yield
             took_s = time.monotonic() - self._begin
-            note = f"{self._count(self._done)} in {took_s:.0f} s"
+            note = f"{plural(self._done, self._unit)} in {took_s:.0f} s"
             self._bar.update(self._task, completed=1.0, note=note)
 
     def advance(self, text: str, line: str | None = None) -> None:
@@ -112,9 +113,6 @@ class ConsoleSteps:
     def warn(self, text: str) -> None:
         """Prints a line above the bar."""
         self._console.print(text, style="yellow", markup=False)
-
-    def _count(self, steps: int) -> str:
-        return f"{steps} {self._unit}" + ("" if steps == 1 else "s")
 
     def _share(self) -> float:
         """How far the steps are, by their number or by the time budget, whichever ends them."""

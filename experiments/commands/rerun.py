@@ -86,6 +86,7 @@ def rerun_and_report(
         original,
         rounds_for,
     )
+    from prefetch_tuning.experiments.report.text import plural
     from prefetch_tuning.experiments.storage.results import write_json
     from prefetch_tuning.experiments.storage.tracking import Tracker
     from prefetch_tuning.experiments.study.tuning import study_tags
@@ -96,7 +97,7 @@ def rerun_and_report(
     rounds = rounds or rounds_for(found)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     notes.print(
-        f"measuring {rounds} time{'' if rounds == 1 else 's'}; that can tell differences above "
+        f"measuring {plural(rounds, 'time')}; that can tell differences above "
         f"{noise_of(found, rounds):.0%} apart from noise"
     )
     with TrialRunner() as runner:

@@ -17,6 +17,7 @@ from prefetch_tuning.experiments.commands.arguments import (
 )
 from prefetch_tuning.experiments.commands.values import number
 from prefetch_tuning.experiments.errors import EXIT_OK
+from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     from prefetch_tuning.experiments.storage.runs import LoggedRun
@@ -62,7 +63,7 @@ def print_links(console: Console, studies: list[LoggedRun], base: str) -> None:
     from prefetch_tuning.experiments.storage.views import STUDIES, link, report_link
 
     for run in {run.experiment_id: run for run in studies}.values():
-        pipeline = run.tags.get("pipeline", run.name)
+        pipeline = run.tags.get(Tag.PIPELINE, run.name)
         _line(console, f"all studies of {pipeline}", base + link(run.experiment_id, STUDIES))
     for run in studies:
         report = report_link(run.experiment_id, run.run_id)

@@ -44,7 +44,7 @@ class SelfTest(BaseModel):
     Attributes:
         ratios: one per comparison. Its verdict is false if it is "faster" or "slower".
         false_share: share of the comparisons with a false verdict.
-        false_ci: its 95 % interval (Clopper and Pearson, exact).
+        false_ci: its 95% interval (Clopper and Pearson, exact).
         sound: whether that many false verdicts are plausible if a verdict is false as often as
             expected, by an exact binomial test.
         cv: coefficient of variation of all runs: standard deviation over mean.

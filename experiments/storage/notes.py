@@ -50,6 +50,8 @@ def trial_note(
     if outcome.ceilings is not None:
         alone = outcome.ceilings.producer_only
         lines.append(f"Without the step, the chain makes {alone:,.0f} examples/s.")
+    if not outcome.memory_resets:
+        lines.append("The peak includes model and tracing, because this system can't reset it.")
     if not outcome.settled:
         lines.append("The rate was still drifting when the trial's time ran out.")
     return "\n\n".join(lines)

@@ -27,6 +27,13 @@ def test_a_trial_tells_how_it_was_chosen_and_what_it_reached() -> None:
     ]
 
 
+def test_a_peak_that_could_not_be_reset_is_said() -> None:
+    measured = measurement().model_copy(update={"memory_resets": False})
+    text = trial_note(SPEC, measured, "complete", {"kind": "trial", "trial_number": "7"}, {})
+
+    assert "The peak includes model and tracing" in text
+
+
 def test_a_failure_tells_what_happened() -> None:
     failure = TrialFailure(kind="generator", detail="KeyError: 'lost'")
     text = trial_note(SPEC, failure, "failed", {"kind": "trial", "trial_number": "0"}, {})
