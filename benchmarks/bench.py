@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.journal import Journal
 from prefetch_tuning.objectives.measurement import TrialFailure
@@ -15,7 +16,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 # Long enough to rank configurations that differ by tens of percent. Smaller differences are decided
 # in rounds with the default rule.
 BRIEF = StopRule(window_s=0.1, startup_s=0.2, min_windows=3, max_s=0.3)
-# A configuration whose brief trial takes longer than this isn't worth waiting for.
+# A configuration whose trial takes so much longer than it counts isn't worth waiting for.
 BRIEF_DEADLINE_S = 30.0
 
 # Maps each candidate to its rate in examples/s. A candidate that failed in the round is missing.
@@ -53,12 +54,29 @@ class Bench:
             config: what to measure; a journal line of another configuration isn't used.
             stop: the stop rule; by default that of a study's trials.
         """
+        rate: float | None = self.measured(part, key, target, config, stop)["examples_per_s"]
+        return rate
+
+    def measured(
+        self,
+        part: str,
+        key: str,
+        target: str,
+        config: PipelineConfig,
+        stop: StopRule | None = None,
+    ) -> dict[str, Any]:
+        """The journal line of one trial, measured unless it is there; arguments as for `rate`.
+
+        It has `examples_per_s`, which is None if the trial failed. Otherwise it also has
+        `host_peak_mib` and `first_batch_s`.
+        """
         line = self.journal.find(part, key)
         if line is None or line["config"] != config.model_dump(mode="json"):
             spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
             if stop is not None:
-                changes = {"stop": stop, "deadline_s": BRIEF_DEADLINE_S}
-                spec = spec.model_copy(update=changes)
+                # Of a measurement that drifts, as much again is measured.
+                deadline_s = BRIEF_DEADLINE_S + 2 * stop.max_s
+                spec = spec.model_copy(update={"stop": stop, "deadline_s": deadline_s})
             result = self.runner.measure(spec)
             if isinstance(result, TrialFailure):
                 say(f"{part} {key}: {config} failed, {result.kind}: {result.detail}")
@@ -66,12 +84,13 @@ class Bench:
             else:
                 found = {
                     "examples_per_s": result.examples_per_s,
+                    "host_peak_mib": result.host_peak_mib,
+                    "first_batch_s": result.first_batch_s,
                     "host_speed_index": result.host_speed_index,
                     "settled": result.settled,
                 }
             line = self.journal.add(part, key, config=config, **found)
-        rate: float | None = line["examples_per_s"]
-        return rate
+        return line
 
     def rounds(
         self, part: str, target: str, configs: Mapping[str, PipelineConfig], count: int

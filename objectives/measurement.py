@@ -133,7 +133,10 @@ class Measurement(BaseModel):
         settled: False if the rate still drifted when the measurement ended.
         startup_s: seconds from the start of the measured iterator to the first counted window,
             including the batches that were taken for their digests.
-        step_p50_ms: median time of a whole training step, including its wait for data.
+        host_wait_fraction: share of the time in which the host, which starts the steps, waited for
+            a batch. A GPU may still have had steps to run meanwhile.
+        step_p50_ms: median time of a whole training step, including its wait for data. On a GPU,
+            one step in fifty is timed, and the host waits for the device before and after it.
         host_peak_mib: what the input pipeline added to the resident memory of the process tree, at
             most, after the step was traced; at least what its full buffers hold.
         memory_resets: False if this system can't reset the peak, so it includes model and tracing.
@@ -151,7 +154,7 @@ class Measurement(BaseModel):
     examples_per_s: float
     ci: Interval
     steps_per_s: float
-    wait_fraction: float
+    host_wait_fraction: float
     step_p50_ms: float
     step_p95_ms: float
     cpu_seconds_per_1k_examples: float

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "measured.md"
 FOLDER = Path("mlruns/audit")
 # The modules with parts. Importing one registers its parts.
-MODULES = ("searches", "limits", "data", "studies")
+MODULES = ("searches", "limits", "data", "edges", "studies", "pauses")
 EXIT_OK, EXIT_FAILS = 0, 1
 
 
@@ -97,7 +97,8 @@ def journal_of(full: bool) -> Journal:
 def sources_digest(root: Path) -> str:
     """Twelve hex digits that change with what is measured, but not with how it is judged."""
     total = hashlib.sha256()
-    planted = [root / "benchmarks" / "audit" / name for name in ("planted.py", "claims/known.py")]
+    names = ("planted.py", "edges.py", "claims/known.py")
+    planted = [root / "benchmarks" / "audit" / name for name in names]
     floors = [root / name for name in ("experiments", "objectives", "pipelines")]
     for file in [*planted, *(file for floor in floors for file in sorted(floor.rglob("*.py")))]:
         total.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())

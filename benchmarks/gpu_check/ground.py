@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +32,7 @@ class ProgramError(CheckError):
 Program = Callable[..., dict[str, Any]]
 
 
-def run_program(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def run_program(module: str, *arguments: str) -> dict[str, Any]:
     """Runs `python -m module` and returns the JSON object in its last line of output.
 
     Raises:
@@ -45,7 +42,6 @@ def run_program(
     try:
         done = subprocess.run(
             command,
-            env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=PROGRAM_DEADLINE_S,

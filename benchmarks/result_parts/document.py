@@ -186,7 +186,7 @@ def limit_words(outcome: Outcome) -> str:
         f"{rate(limit.terms.cpu)}."
     )
     if chosen is not None and fraction is not None and fraction.share < LEAST_SHARE:
-        words += f" A batch takes {batch_time(limit, chosen)}."
+        words += f" A batch takes {batch_time(limit, chosen, result.device)}."
     return words
 
 

@@ -1,7 +1,8 @@
-"""Measures trials of finished studies again with `prefetch-tune rerun`, as a Markdown table.
+"""Measures finished studies and their trials again with `prefetch-tune rerun`, as Markdown tables.
 
 Run where the studies were made: .venv/bin/python benchmarks/studies/reruns.py STUDY [STUDY ...]
-It takes ten complete trials, the same number from each study, spread over the study's search.
+It takes ten complete trials, the same number from each study, spread over the study's search, and
+then the recommendation of each study.
 """
 
 from __future__ import annotations
@@ -54,19 +55,25 @@ def rerun(run_id: str) -> tuple[str, bool, bool]:
 
 
 def main(studies: list[str]) -> None:
-    """Reruns one trial after another and prints a row for each, then the counts."""
+    """Reruns ten trials, then the recommendation of each study."""
     store = Store.choose(Path.cwd(), None, None)
     each = -(-RERUNS // len(studies))
     in_turn = chain.from_iterable(zip_longest(*(chosen(study, store, each) for study in studies)))
     runs = [run for run in in_turn if run][:RERUNS]
-    print("| run | data | then | now | ratio | noise | | exit code |")
+    show("trial", runs)
+    show("study", [StudyAttributes(load_study(study, store)).run_id or "" for study in studies])
+
+
+def show(what: str, runs: list[str]) -> None:
+    """Reruns these runs one after another and prints a table of them with the counts below."""
+    print(f"| {what} | data | then | now | ratio | can tell apart | | exit code |")
     print("|---|---|---:|---:|---:|---:|---|---:|")
     same = inside = 0
     for run_id in runs:
         row, same_data, is_inside = rerun(run_id)
         print(row, flush=True)
         same, inside = same + same_data, inside + is_inside
-    print(f"\n{same} of {len(runs)} identical, {inside} of {len(runs)} inside the noise.")
+    print(f"\n{same} of {len(runs)} identical, {inside} of {len(runs)} inside the noise.\n")
 
 
 if __name__ == "__main__":

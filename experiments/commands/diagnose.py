@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -58,6 +59,7 @@ def diagnose_and_report(
     """Measures the stages of each pipeline and prints what limits it."""
     from prefetch_tuning.experiments.report.terminal import print_diagnosis
     from prefetch_tuning.experiments.storage.results import write_json
+    from prefetch_tuning.experiments.study.diagnose import FIRST_S, Listener
 
     found: dict[str, Diagnosis] = {}
     for target in targets:
@@ -65,8 +67,14 @@ def diagnose_and_report(
         costs = runner.measure_stages(target, seed, device)
         if isinstance(costs, TrialFailure):
             raise PipelineError(costs.detail)
-        found[info.name] = diagnose(costs, usable_cores())
+        listener = Listener(runner, partial(_say, info.name))
+        pauses = listener.pauses_of(target, seed, FIRST_S, costs, info.batch_sizes)
+        found[info.name] = diagnose(costs, usable_cores(), pauses)
         print_diagnosis(Console(), info.name, found[info.name])
     if json_file is not None:
         write_json(found, json_file)
     return EXIT_OK
+
+
+def _say(name: str, text: str) -> None:
+    Console().print(f"{name}: {text}", highlight=False)

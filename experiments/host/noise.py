@@ -15,17 +15,9 @@ STEAL_SHARE = 0.02
 GOVERNORS = Path("/sys/devices/system/cpu")
 
 
-def host_warnings(cores_asked: int | None = None) -> list[str]:
-    """One line for each disturbance that is present before anything is measured.
-
-    Args:
-        cores_asked: number of cores that the user expects; None for all cores of the machine.
-    """
-    found = [
-        _other_load(),
-        _frequency_scaling(),
-        _fewer_cores(cores_asked or os.cpu_count() or 1),
-    ]
+def host_warnings() -> list[str]:
+    """One line for each disturbance that is present before anything is measured."""
+    found = [_other_load(), _frequency_scaling(), _fewer_cores(os.cpu_count() or 1)]
     return [line for line in found if line]
 
 

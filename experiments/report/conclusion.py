@@ -11,8 +11,7 @@ from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import Offered, StudyRecord, StudyResult
 from prefetch_tuning.experiments.storage.studies import load_study
-from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
-from prefetch_tuning.experiments.verdict.limit import Fraction
+from prefetch_tuning.experiments.verdict.confirmation import conclude
 from prefetch_tuning.experiments.verdict.measurements import is_baseline
 
 
@@ -25,6 +24,7 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         wall_s: seconds that this run took.
     """
     settings, info = kept.settings, kept.info
+    pauses = kept.diagnosis.pauses if kept.diagnosis else None
     confirmation = conclude(
         kept.candidates,
         kept.rounds,
@@ -33,8 +33,11 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         memory_limit_mib=settings.memory_limit_mib,
         limits=kept.limits,
         splittable=bool({"generator_workers", "workers"} & set(info.axes)),
+        flowing_share=pauses.flowing_share if pauses else 1.0,
         other_data=kept.other_data,
     )
+    recommended = confirmation.recommended
+    chosen = confirmation.find(recommended.candidate) if recommended else None
     data = kept.data
     return StudyResult(
         pipeline=info.name,
@@ -46,7 +49,8 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         best=kept.best,
         diagnosis=kept.diagnosis,
         limit=confirmation.limit,
-        fraction=_fraction(confirmation),
+        fraction=chosen.fraction if chosen else None,
+        utilisation=chosen.utilisation if chosen else None,
         confirmation=confirmation.candidates,
         speedup=confirmation.speedup,
         gain=confirmation.gain,
@@ -54,7 +58,7 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         data_checked=data.checked if data else None,
         data_batches=len(data.each_batch) if data else 0,
         other_data=kept.other_data,
-        recommended=confirmation.recommended,
+        recommended=recommended,
         measured_s=measured_s,
         wall_s=wall_s,
     )
@@ -69,6 +73,7 @@ def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:
         info=kept.info,
         host=kept.host,
         versions=kept.versions,
+        server_mib=kept.server_mib,
         seed=kept.settings.seed,
         trials=kept.rows,
         importance=_importance(study),
@@ -81,12 +86,6 @@ def _offered_now(kept: StudyAttributes) -> Offered:
     """The axes for a study that has not stored them, or whose search has not begun."""
     found = offer(kept.info, kept.settings, kept.diagnosis, kept.cores)
     return Offered(searched=found.space.described, left_out=found.left_out)
-
-
-def _fraction(confirmation: Confirmation) -> Fraction | None:
-    recommended = confirmation.recommended
-    found = recommended and confirmation.find(recommended.candidate)
-    return found.fraction if found else None
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

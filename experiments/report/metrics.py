@@ -23,6 +23,10 @@ def result_metrics(record: StudyRecord) -> dict[str, float]:
             metrics["memory/device_peak_mib"] = chosen.device_peak_mib
     if result.diagnosis is not None:
         metrics |= diagnosis_metrics(result.diagnosis.costs)
+        pauses = result.diagnosis.pauses
+        if pauses is not None:
+            metrics["diagnosis/pause_s"] = pauses.mean_s
+            metrics["diagnosis/pause_apart_s"] = pauses.apart_s
     metrics |= _of_the_limit(result) | _of_the_confirmation(result)
     error = median_error(
         (row.predicted_examples_per_s, row.measured.examples_per_s)
@@ -40,10 +44,12 @@ def _of_the_limit(result: StudyResult) -> dict[str, float]:
         metrics["limit/examples_per_s"] = result.limit.examples_per_s
         terms = result.limit.terms.model_dump(exclude_none=True)
         metrics |= {f"limit/{name}": value for name, value in terms.items()}
-    if result.fraction is not None:
-        metrics["limit/fraction"] = result.fraction.share
-        metrics["limit/fraction_ci_low"] = result.fraction.ci.low
-        metrics["limit/fraction_ci_high"] = result.fraction.ci.high
+    shares = {"limit/fraction": result.fraction, "accelerator/utilisation": result.utilisation}
+    for name, found in shares.items():
+        if found is not None:
+            metrics[name] = found.share
+            metrics[f"{name}_ci_low"] = found.ci.low
+            metrics[f"{name}_ci_high"] = found.ci.high
     return metrics
 
 
@@ -59,6 +65,8 @@ def _of_the_confirmation(result: StudyResult) -> dict[str, float]:
             metrics[f"{name}/cv"] = candidate.cv
         if candidate.fraction is not None:
             metrics[f"{name}/limit_fraction"] = candidate.fraction.share
+        if candidate.utilisation is not None:
+            metrics[f"{name}/utilisation"] = candidate.utilisation.share
     ratios = {"speedup": result.speedup}
     if result.gain is not None:
         ratios |= {"gain/structure": result.gain.structure, "gain/settings": result.gain.settings}

@@ -22,6 +22,7 @@ from prefetch_tuning.experiments.report.text import (
     mib,
     of_the_limit,
     rate,
+    server_words,
     settings,
     share,
     times,
@@ -80,6 +81,8 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
         )
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
+    if diagnosis.pauses is not None:
+        console.print(f"The generator {diagnosis.pauses.in_words}.", highlight=False)
 
 
 def row(result: StudyResult) -> list[str]:
@@ -111,6 +114,7 @@ def _fields(record: StudyRecord) -> list[tuple[str, str]]:
         fields.append(
             ("rate", f"{reached}; {memory(chosen.host_peak_mib, chosen.device_peak_mib)}")
         )
+    fields += [("processes", words) for words in server_words(record)]
     if result.recommended is not None:
         fields.append(("why", result.recommended.reason))
     if result.gain is not None:

@@ -101,7 +101,20 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
         ("Configuration", settings(chosen.config, record.info)),
         ("Throughput", f"{rate(chosen.examples_per_s)} examples/s ({interval})"),
         ("Peak memory", memory(chosen.host_peak_mib, chosen.device_peak_mib)),
+        *(("Processes", words) for words in server_words(record)),
         ("Why this one", reason),
+    ]
+
+
+def server_words(record: StudyRecord) -> list[str]:
+    """What a configuration with processes costs beyond its peak; empty for any other one."""
+    chosen = record.result.recommended or record.result.best
+    if chosen is None or not chosen.config.generator_workers:
+        return []
+    size = "" if record.server_mib is None else f" about {mib(record.server_mib)} MiB of"
+    return [
+        "in your training, a server process starts the generator's processes; it imports "
+        f"TensorFlow again, which takes{size} memory that trials don't show"
     ]
 
 
@@ -111,16 +124,20 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
     if result.diagnosis is not None:
         found.append(("Limited by", result.diagnosis.in_words))
         found.append(("What to do", result.diagnosis.advice))
+        if result.diagnosis.pauses is not None:
+            found.append(("Generator", result.diagnosis.pauses.in_words))
     chosen = result.recommended
     if result.gain is not None:
         found.append(("Gain", gain_words(result.gain)))
     if result.limit is not None and result.fraction is not None:
         found.append(("Limit", of_the_limit(result.limit, result.fraction)))
+    if result.utilisation is not None:
+        found.append(("Utilisation", of_the_step(result.utilisation, result.device)))
     measured = next(
         (c for c in result.confirmation if chosen and c.candidate == chosen.candidate), None
     )
     if measured is not None and result.limit is not None:
-        found.append(("Time per batch", batch_time(result.limit, measured)))
+        found.append(("Time per batch", batch_time(result.limit, measured, result.device)))
     if result.data_checked is not None:
         found.append(("Data", _data_words(result)))
     return found
@@ -173,34 +190,51 @@ def _digits(ratio: float) -> int:
 def of_the_limit(limit: Limit, fraction: Fraction) -> str:
     """The share of the limit that a configuration reached, the limit, and what sets it."""
     words = (
-        f"{share_of_limit(fraction)} of the limit of {rate(limit.examples_per_s)} examples/s, set "
-        f"by {limit.in_words}"
+        f"{share_with_interval(fraction)} of the limit of {rate(limit.examples_per_s)} examples/s, "
+        f"set by {limit.in_words}"
     )
     if fraction.ci.low > 1.0:
         words += ". More than 100% is impossible, so the rate or the limit was measured wrong"
     return words
 
 
-def share_of_limit(fraction: Fraction) -> str:
-    """A share of the limit with its interval."""
+def of_the_step(utilisation: Fraction, device: str) -> str:
+    """The rate as a share of the step's own, and what the rest of the time is."""
+    words = f"{share_with_interval(utilisation)} of the rate of the step on ready batches"
+    starved = max(1.0 - utilisation.share, 0.0)
+    if device.startswith("gpu"):
+        return f"{words}: the GPU waits for data {share(starved)} of the time"
+    return (
+        f"{words}. On a CPU the rest is not all waiting: the input pipeline also takes cores from "
+        "the step"
+    )
+
+
+def share_with_interval(fraction: Fraction) -> str:
+    """A share with its interval."""
     if not math.isfinite(fraction.ci.high):
         return share(fraction.share)
     return f"{share(fraction.share)} ({share(fraction.ci.low)} to {share(fraction.ci.high)})"
 
 
-def batch_time(limit: Limit, found: Confirmed) -> str:
+def batch_time(limit: Limit, found: Confirmed, device: str) -> str:
     """How long a batch takes in the loop, and how long making it and its step take alone."""
     size = found.config.batch_size
     whole_s = size / found.examples_per_s
-    waited_s = found.wait_fraction * whole_s
+    waited_s = found.host_wait_fraction * whole_s
     ready_s = size / limit.terms.step
     making = ""
     if found.producer_only:
         making = f"making a batch takes {span(size / found.producer_only)} and "
     busy = found.cpu_s_per_example * found.examples_per_s
+    parts = ""
+    if not device.startswith("gpu"):  # on a GPU, the host may wait while steps run
+        parts = (
+            f", of which the step waits {span(waited_s)} for data and runs "
+            f"{span(whole_s - waited_s)}"
+        )
     return (
-        f"{span(whole_s)}, of which the step waits {span(waited_s)} for data and runs "
-        f"{span(whole_s - waited_s)}; {busy:.1f} of {limit.cores:g} cores are busy. "
+        f"{span(whole_s)}{parts}; {busy:.1f} of {limit.cores:g} cores are busy. "
         f"Alone, {making}a step on a ready batch takes {span(ready_s)} and keeps "
         f"{limit.step_cores:.1f} cores busy"
     )

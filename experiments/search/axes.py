@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefetch_tuning.experiments.search.diagnosis import Diagnosis, copy_share, producer_s, stages
+from prefetch_tuning.experiments.search.diagnosis import (
+    Bottleneck,
+    Diagnosis,
+    copy_share,
+    producer_s,
+    stages,
+)
+from prefetch_tuning.experiments.search.pauses import near
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
 
-# A buffer of more than 64 batches has never been seen to help. It evens out the generator's pauses,
-# and a pause of more than 64 steps is a low rate, not a pause.
+# A buffer of more than 64 batches has never been seen to help, unless the generator pauses for
+# longer. The replay of its arrivals then says which buffers to try.
 MAX_PREFETCH = 64
+# Prefetch buffers up to this are tried in any case.
+SMALL_BUFFER = 4
 # A map that computes gains from somewhat more calls in flight than there are cores. A map that
 # waits gains from as many as can wait at once (`WAITING_CALLS`).
 CALLS_PER_CORE = 4
@@ -27,6 +38,11 @@ CHUNK_BYTES = 16 * 2**20
 # A block is handed over when all of its elements are there. A generator of 2 ms per element with
 # blocks of 693 made the first batch wait for 1.4 s, and batches of 16 came in bursts.
 BLOCK_S = 0.05
+# Bottlenecks that no change of structure helps against, and how a left-out axis says so.
+BOUND: dict[Bottleneck, str] = {
+    "step-bound": "the training step is the bottleneck",
+    "pauses": "the generator's pauses are the bottleneck",
+}
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
 # For a PyDataset that waits: up to as many as the processes of a generator that waits.
@@ -54,7 +70,9 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cor
     sizes = _fitting(info, diagnosis)
     if options.batch_size is not None:
         sizes = (options.batch_size,)
-    axes = [Axis.range("prefetch_buffer", MAX_PREFETCH)]
+    bridging = _bridging(info, options, diagnosis, sizes)
+    highest = max((near(buffer)[1] for buffer in bridging.values()), default=0)
+    axes = [Axis.range("prefetch_buffer", max(MAX_PREFETCH, highest))]
     if "map_parallelism" in info.axes:
         axes.append(Axis.range("map_parallelism", _most_calls(diagnosis, whole)))
     axes += [axis for axis in _of_a_py_dataset(diagnosis, whole) if axis.name in info.axes]
@@ -65,8 +83,28 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cor
             axes.append(_structural(name, info, diagnosis, whole))
         else:
             left_out[name] = reason
-    space = SearchSpace(sizes, tuple(axes), _most_in_block(diagnosis))
+    space = SearchSpace(sizes, tuple(axes), _most_in_block(diagnosis), bridging)
     return Offer(space, left_out)
+
+
+def _bridging(
+    info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, sizes: Sequence[int]
+) -> dict[int, int]:
+    """The buffer that bridges the generator's pauses and fits into memory, by batch size.
+
+    It is empty unless the pauses are the bottleneck. Otherwise the buffer is one axis among others.
+    """
+    if diagnosis is None or diagnosis.bottleneck != "pauses" or diagnosis.pauses is None:
+        return {}
+    limit = options.memory_limit_mib
+    found = {size: diagnosis.pauses.bridging.get(size, 0) for size in sizes}
+    if limit is not None and info.element_bytes:
+        found = {
+            size: min(buffer, int(limit * MIB / (info.element_bytes * size)))
+            for size, buffer in found.items()
+        }
+    # A buffer that is small anyway needs no range of its own.
+    return {size: buffer for size, buffer in found.items() if buffer > SMALL_BUFFER}
 
 
 def _most_in_block(diagnosis: Diagnosis | None) -> int | None:
@@ -99,8 +137,8 @@ def _why_not(
         return (
             None if part >= WORTH else f"the copy to the device takes {part:.0%} of a step's time"
         )
-    if diagnosis.bottleneck == "step-bound":
-        return "the training step is the bottleneck"
+    if diagnosis.bottleneck in BOUND:
+        return BOUND[diagnosis.bottleneck]
     return _not_worth(name, diagnosis.costs, splittable="generator_workers" in info.axes)
 
 

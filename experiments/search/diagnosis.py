@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prefetch_tuning.experiments.search.pauses import Pauses
 from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 
 Bottleneck = Literal[
@@ -16,6 +17,7 @@ Bottleneck = Literal[
     "map-gil",
     "shared-cores",
     "device-copy",
+    "pauses",
     "step-bound",
 ]
 StageName = Literal["generator", "from_generator", "map", "batch", "device_copy", "step"]
@@ -38,6 +40,7 @@ IN_WORDS: dict[Bottleneck, str] = {
     "map-gil": "the map's Python code, under the GIL",
     "shared-cores": "the cores, which the training step shares with the input pipeline",
     "device-copy": "the copy of each batch from host memory to the device",
+    "pauses": "the generator's pauses, which small buffers don't bridge",
     "step-bound": "the training step; each batch is ready before the step needs it",
 }
 ADVICE: dict[Bottleneck, str] = {
@@ -68,6 +71,10 @@ ADVICE: dict[Bottleneck, str] = {
     "device-copy": (
         "Copy less: keep elements in uint8 on the host and cast them in the model. Also copy "
         "ahead: device_prefetch copies the next batches while a step runs."
+    ),
+    "pauses": (
+        "Between its pauses the generator is faster than the step. Prefetch as many batches as the "
+        "step takes during a pause."
     ),
     "step-bound": (
         "A faster input pipeline gains nothing: any prefetch keeps this step busy. Spend your "
@@ -111,6 +118,7 @@ class Diagnosis(BaseModel):
         stage: the stage that has the bottleneck.
         advice: what to do about it, in a sentence or two.
         costs: the costs that it was inferred from.
+        pauses: the generator's pauses; None if it has none, or none were looked for.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -119,6 +127,7 @@ class Diagnosis(BaseModel):
     stage: StageName
     advice: str
     costs: StageCosts
+    pauses: Pauses | None = None
 
     @property
     def in_words(self) -> str:
@@ -164,13 +173,23 @@ def cores_wanted(costs: StageCosts) -> float:
     return cpu_s / max(costs.step.wall_s, _copy_s(costs), 1e-12)
 
 
-def diagnose(costs: StageCosts, cores: float) -> Diagnosis:
+def diagnose(costs: StageCosts, cores: float, pauses: Pauses | None = None) -> Diagnosis:
     """Names the bottleneck.
 
     It is the step if everything else fits beside it, both in time and into the cores. It is the
     cores if only the time fits. Otherwise it is the costliest stage. A copy to the device does not
-    fit beside the step: unless batches are copied ahead, the step waits for it.
+    fit beside the step: unless batches are copied ahead, the step waits for it. The costs of the
+    stages are those between the generator's pauses, which take the step's place if they matter.
     """
+    found = _by_costs(costs, cores).model_copy(update={"pauses": pauses})
+    if pauses is None or not pauses.bridging or found.bottleneck != "step-bound":
+        return found
+    return found.model_copy(
+        update={"bottleneck": "pauses", "stage": "generator", "advice": ADVICE["pauses"]}
+    )
+
+
+def _by_costs(costs: StageCosts, cores: float) -> Diagnosis:
     before = {name: cost for name, cost in stages(costs).items() if name != "step"}
     if costs.step.wall_s + _copy_s(costs) >= producer_s(costs):
         if cores_wanted(costs) > SHARED * cores:

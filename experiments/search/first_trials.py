@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from prefetch_tuning.experiments.search.diagnosis import Bottleneck, Diagnosis
+from prefetch_tuning.experiments.search.pauses import near
 from prefetch_tuning.experiments.search.prediction import Predictor
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
@@ -47,6 +48,7 @@ CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
     "map-gil": ("map on batches", "threads"),
     "shared-cores": ("blocks", "map on batches", "one thread per op"),
     "device-copy": ("on device",),
+    "pauses": (),
     "step-bound": (),
 }
 
@@ -57,7 +59,8 @@ def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list
     Each switch that the space offers is on in one of them, as far as `MOST_FIRST` allows; switches
     that the bottleneck calls for come first. The best plain chain is among them. Any trials left
     go to the best predicted ones that differ in batch size, calls in flight or structure, so a
-    wrong cost doesn't spoil all trials.
+    wrong cost doesn't spoil all trials. For a generator that pauses, half and twice the buffer that
+    bridges its pauses are tried as well.
     """
     predictor = Predictor(diagnosis.costs, cores)
     ranked = sorted(candidates(space), key=lambda c: rank_by(predictor.rate, c))
@@ -75,12 +78,20 @@ def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list
         if kind(config, cores) not in kinds:
             kinds.add(kind(config, cores))
             chosen.append(config)
+    needed = space.bridging.get(chosen[0].batch_size)
+    if needed:
+        near_it = [chosen[0].model_copy(update={"prefetch_buffer": b}) for b in near(needed)]
+        chosen = list(dict.fromkeys([chosen[0], *near_it, *chosen]))[:LEAST_FIRST]
     return chosen
 
 
 def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
     """The points of a space that are worth predicting: with some prefetch, and each kind once."""
-    for config in space.grid(prefetch_buffer=LOOK_AHEAD, max_queue_size=QUEUES):
+    ahead = sorted({*LOOK_AHEAD, *space.bridging.values()})
+    for config in space.grid(prefetch_buffer=ahead, max_queue_size=QUEUES):
+        needed = space.bridging.get(config.batch_size)
+        if config.prefetch_buffer not in ((needed,) if needed else LOOK_AHEAD):
+            continue  # it belongs to another batch size
         threads = config.thread_pool_size
         if threads and config.map_parallelism == 1:
             continue  # a sequential map has no calls for the threads

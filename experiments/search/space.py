@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import optuna
 
+from prefetch_tuning.experiments.search.pauses import near
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 
 Value = int | str | bool
@@ -68,11 +69,14 @@ class SearchSpace:
         axes: the other axes.
         most_in_block: a block has at most this many elements, or a batch, whichever is more; None
             leaves only the axis's own bound.
+        bridging: for a generator that pauses, the prefetch buffer that bridges its pauses, by batch
+            size. At these sizes, only buffers near it are searched.
     """
 
     batch_sizes: tuple[int, ...]
     axes: tuple[Axis, ...]
     most_in_block: int | None = None
+    bridging: Mapping[int, int] = field(default_factory=dict)
 
     def suggest(self, trial: optuna.Trial) -> PipelineConfig:
         """The configuration that `trial` should measure."""
@@ -119,6 +123,9 @@ class SearchSpace:
         if self.most_in_block is not None and "generator_chunk" in chosen:
             most = max(batch_size, self.most_in_block)
             chosen["generator_chunk"] = min(chosen["generator_chunk"], most)
+        if batch_size in self.bridging:
+            low, high = near(self.bridging[batch_size])
+            chosen["prefetch_buffer"] = min(max(chosen["prefetch_buffer"], low), high)
         return PipelineConfig.model_validate(chosen)
 
 

@@ -37,6 +37,8 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
 
 Candidates = dict[str, PipelineConfig]
+# The search gives up if this many trials ended and all failed.
+FAILURES = 3
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -107,6 +109,16 @@ class StudyAttributes:
     @spent.setter
     def spent(self, seconds: tuple[float, float]) -> None:
         self._study.set_user_attr(StudyAttr.SPENT, list(seconds))
+
+    @property
+    def server_mib(self) -> float | None:
+        """Memory of a process that has imported TensorFlow; None if not stored."""
+        kept: float | None = self._study.user_attrs.get(StudyAttr.SERVER_MIB)
+        return kept
+
+    @server_mib.setter
+    def server_mib(self, mib: float | None) -> None:
+        self._study.set_user_attr(StudyAttr.SERVER_MIB, mib)
 
     @property
     def diagnosis(self) -> Diagnosis | None:
@@ -273,10 +285,10 @@ def state_of(trial: FrozenTrial) -> State:
     return state
 
 
-def all_failed(finished: Iterable[FrozenTrial], patience: int = 3) -> str | None:
-    """The first failure in one line if the first `patience` trials all failed, otherwise None."""
+def all_failed(finished: Iterable[FrozenTrial]) -> str | None:
+    """The first failure in one line if at least `FAILURES` trials ended and all failed."""
     trials = list(finished)
-    if len(trials) < patience or any(t.state is not TrialState.FAIL for t in trials):
+    if len(trials) < FAILURES or any(t.state is not TrialState.FAIL for t in trials):
         return None
     failure = trials[0].user_attrs.get(TrialAttr.FAILURE) or {}
     return f"{failure.get('kind')}: {failure.get('detail')}"

@@ -41,8 +41,8 @@ def trial_note(
         return "\n\n".join([*lines, f"{outcome.kind}: {outcome.detail[:4_000]}"])
     half = (outcome.ci.high - outcome.ci.low) / 2
     lines.append(
-        f"{outcome.examples_per_s:,.0f} ± {half:,.0f} examples/s; the step waited for data for "
-        f"{100 * outcome.wait_fraction:.0f}% of the time; peak memory "
+        f"{outcome.examples_per_s:,.0f} ± {half:,.0f} examples/s; the host waited for data for "
+        f"{100 * outcome.host_wait_fraction:.0f}% of the time; peak memory "
         f"{outcome.host_peak_mib:,.0f} MiB."
     )
     if "prediction/examples_per_s" in more:

@@ -103,6 +103,7 @@ class StudyResult(BaseModel):
         diagnosis: what limits the pipeline; None if the stages could not be measured.
         limit: the pipeline's limit at the confirmed batch size, the same for every candidate.
         fraction: share of the limit that the recommended configuration reached.
+        utilisation: its rate as a share of the step's rate on ready batches.
         confirmation: every candidate, fastest first; empty without a confirmation.
         speedup: ratio to AUTOTUNE at the same batch size; None without a confirmation.
         gain: how structure and settings contribute to the speedup; None if no structure was found.
@@ -126,6 +127,7 @@ class StudyResult(BaseModel):
     diagnosis: Diagnosis | None
     limit: Limit | None
     fraction: Fraction | None = None
+    utilisation: Fraction | None = None
     confirmation: list[Confirmed]
     speedup: Speedup | None
     gain: Gain | None = None
@@ -145,6 +147,7 @@ class StudyRecord(BaseModel):
         info: the pipeline as inspected before the search.
         host: description of the machine.
         versions: versions of Python and the main libraries.
+        server_mib: memory of a process that has imported TensorFlow; None if not measured.
         trials: those that ended on their own, in order.
         searched: the axes with their ranges.
         left_out: structural axes that were not searched, and why.
@@ -156,6 +159,7 @@ class StudyRecord(BaseModel):
     info: PipelineInfo
     host: str
     versions: dict[str, str]
+    server_mib: float | None = None
     seed: int
     trials: list[TrialRow]
     importance: dict[str, float]

@@ -133,6 +133,7 @@ class StudyAttr(StrEnum):
     CORES = "cores"
     VERSIONS = "versions"
     SPENT = "spent"
+    SERVER_MIB = "server_mib"
     DIAGNOSIS = "diagnosis"
     OFFERED = "offered"
     CONFIRMATION = "confirmation/"
@@ -174,8 +175,21 @@ TRIAL_METRICS = {
     "throughput/steps_per_s": Metric(
         "steps/s", "training steps per second over the counted windows, without start-up"
     ),
-    "input/wait_fraction": Metric("0 to 1", "share of the time that the step waited for data"),
-    "step/p50_ms": Metric("ms", "median time of a training step, including its wait for data"),
+    "accelerator/utilisation": Metric(
+        "share",
+        "rate as a share of the step's rate on ready batches, which the diagnosis measured; the "
+        "accelerator waits for data in the rest of the time",
+    ),
+    "host/wait_fraction": Metric(
+        "0 to 1",
+        "share of the time that the host waited for the next batch; a GPU may still have had steps "
+        "to run meanwhile",
+    ),
+    "step/p50_ms": Metric(
+        "ms",
+        "median time of a training step, including its wait for data; on a GPU, one step in "
+        "fifty is timed, and the host waits for the device before and after it",
+    ),
     "step/p95_ms": Metric("ms", "95th percentile of the same time"),
     "cpu/seconds_per_1k_examples": Metric(
         "CPU s", "CPU seconds per 1,000 examples, of the trial's process and its children"
@@ -254,6 +268,15 @@ STUDY_METRICS = {
     ),
     "limit/fraction_ci_low": Metric("0 to 1", "lower end of this share's 95% confidence interval"),
     "limit/fraction_ci_high": Metric("0 to 1", "upper end of this interval"),
+    "accelerator/utilisation": Metric(
+        "share",
+        "rate of the recommended configuration as a share of the step's rate on ready batches; the "
+        "accelerator waits for data in the rest of the time",
+    ),
+    "accelerator/utilisation_ci_low": Metric(
+        "share", "lower end of this share's 95% confidence interval"
+    ),
+    "accelerator/utilisation_ci_high": Metric("share", "upper end of this interval"),
     "speedup/ratio": Metric(
         "ratio",
         "recommended configuration over AUTOTUNE at the same batch size, by median rates; if "
@@ -282,9 +305,16 @@ STUDY_METRICS = {
     "confirmation/CANDIDATE/limit_fraction": Metric(
         "0 to 1", "share of the limit that the candidate reached"
     ),
+    "confirmation/CANDIDATE/utilisation": Metric(
+        "share", "the candidate's rate as a share of the step's rate on ready batches"
+    ),
     "diagnosis/STAGE/wall_us": Metric("µs", "wall time per example in the stage alone"),
     "diagnosis/STAGE/cpu_us": Metric("µs", "CPU time per example in the stage alone"),
     "diagnosis/step_ms/BATCH": Metric("ms", "time of a training step at this batch size"),
+    "diagnosis/pause_s": Metric("s", "how long the generator pauses, if it does"),
+    "diagnosis/pause_apart_s": Metric(
+        "s", "from the beginning of one of its pauses to that of the next"
+    ),
     "diagnosis/map_speedup": Metric(
         "ratio", "rate of the map with several calls in flight over its rate with one"
     ),
@@ -321,7 +351,7 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "throughput/ci_low": measured.ci.low,
         "throughput/ci_high": measured.ci.high,
         "throughput/steps_per_s": measured.steps_per_s,
-        "input/wait_fraction": measured.wait_fraction,
+        "host/wait_fraction": measured.host_wait_fraction,
         "step/p50_ms": measured.step_p50_ms,
         "step/p95_ms": measured.step_p95_ms,
         "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,

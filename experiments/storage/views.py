@@ -19,7 +19,8 @@ VIEW_TAG = "mlflow.sharedViewState."
 # The UI allows 40 views per experiment. Older studies lose theirs first.
 MOST_VIEWS = 30
 STUDIES = "studies"
-RATE, MEMORY, WAIT = "throughput/examples_per_s", "memory/host_peak_mib", "input/wait_fraction"
+RATE, MEMORY = "throughput/examples_per_s", "memory/host_peak_mib"
+UTILISATION = "accelerator/utilisation"
 # Pages of the UI open in its view for training runs, not in its default one for prompts and traces.
 TRAINING = "workflowType=machine_learning"
 
@@ -115,7 +116,7 @@ def trials_view(run_id: str, study: str) -> View:
             column("tags", Tag.STATE),
             *(
                 column("metrics", name)
-                for name in (RATE, WAIT, MEMORY, "prediction/examples_per_s")
+                for name in (RATE, UTILISATION, MEMORY, "prediction/examples_per_s")
             ),
             *settings_columns(),
         ],
@@ -138,7 +139,7 @@ def trials_view(run_id: str, study: str) -> View:
                 "yaxis": {"key": RATE, "type": "METRIC"},
                 "runsCountToCompare": 100,
             },
-            bar(WAIT),
+            bar(UTILISATION),
         ],
     )
 

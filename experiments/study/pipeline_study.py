@@ -9,14 +9,15 @@ import optuna
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.search.axes import Offer, offer
+from prefetch_tuning.experiments.search.stage_seconds import step_seconds
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, Offered
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.objectives.spec import StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -59,6 +60,8 @@ class PipelineStudy:
     def begin(self) -> None:
         """Creates the parent run, or resumes an earlier run's and clears that run's leftovers."""
         self.kept.begin(self.info, self.settings, self.tags.get("host", "unknown"))
+        if self.runner.server_mib is not None:
+            self.kept.server_mib = self.runner.server_mib
         earlier = self.kept.run_id
         if earlier is not None and self.tracker.resume_study(earlier):
             self.run_id = earlier
@@ -69,15 +72,34 @@ class PipelineStudy:
 
     def spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
         """The spec that measures a configuration; pruned against `best` if it is given."""
+        stop = self.stop_rule(config.batch_size)
+        longer_s = longest_s(stop) - longest_s(self.settings.stop)
         return TrialSpec(
             pipeline=self.info.target,
             config=config,
             seed=self.settings.seed,
             device=self.settings.device,
-            stop=self.settings.stop,
+            stop=stop,
             best_examples_per_s=best.examples_per_s if best else None,
-            deadline_s=self.settings.trial_timeout_s,
+            deadline_s=self.settings.trial_timeout_s + longer_s,
         )
+
+    def stop_rule(self, batch_size: int) -> StopRule:
+        """How long a trial lasts: longer than set if the generator's pauses are far apart."""
+        diagnosis, rule = self.kept.diagnosis, self.settings.stop
+        if diagnosis is None or diagnosis.pauses is None or diagnosis.bottleneck != "pauses":
+            return rule
+        return diagnosis.pauses.stop_rule(rule, batch_size)
+
+    def utilisation(
+        self, config: PipelineConfig, result: Measurement | TrialFailure
+    ) -> dict[str, float]:
+        """How busy the step was kept, as a metric; empty without a diagnosis or a measurement."""
+        diagnosis = self.kept.diagnosis
+        if diagnosis is None or isinstance(result, TrialFailure):
+            return {}
+        step_s = step_seconds(diagnosis.costs, config.batch_size) / config.batch_size
+        return {"accelerator/utilisation": result.examples_per_s * step_s}
 
     def _clear_leftovers(self) -> None:
         """Ends what a killed run of this study left unfinished in Optuna and in MLflow.
@@ -96,3 +118,8 @@ class PipelineStudy:
             ended = run.status == "FAILED" or run.tags.get(Tag.KIND) == Kind.RERUN
             if run.run_id not in known and not ended:
                 self.tracker.mark_interrupted(run.run_id)
+
+
+def longest_s(rule: StopRule) -> float:
+    """Seconds of the longest measurement under a rule, which may drift."""
+    return rule.warmup_max_s + 2 * rule.max_s

@@ -60,6 +60,7 @@ class RoundRuns:
                 "failed" if failed else "complete",
                 tags,
                 began,
+                self._study.utilisation(config, result),
             )
         if isinstance(result, TrialFailure):
             return result

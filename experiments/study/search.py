@@ -105,7 +105,7 @@ class Search:
                 outcome.state,
                 tags,
                 began,
-                self._predicted(trial, outcome),
+                self._predicted(trial, outcome) | self._study.utilisation(config, result),
             )
             self._tell(trial, outcome, run_id)
         return outcome
@@ -168,9 +168,8 @@ class Search:
         size = max(self._study.offer.space.batch_sizes)
         config = PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2)
         deadline_s = min(READ_ONCE_S, self._study.settings.trial_timeout_s)
-        self._study.runner.measure(
-            self._study.spec(config).model_copy(update={"deadline_s": deadline_s})
-        )
+        short = {"deadline_s": deadline_s, "stop": self._study.settings.stop}
+        self._study.runner.measure(self._study.spec(config).model_copy(update=short))
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
         """The rate that the diagnosis predicts for this trial, and the error of that prediction."""

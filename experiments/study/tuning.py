@@ -13,7 +13,7 @@ import optuna
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
-from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.search.axes import BOUND
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
@@ -22,17 +22,22 @@ from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.study.candidates import candidates_of
+from prefetch_tuning.experiments.study.diagnose import diagnose_study
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Progress, show_trial
 from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.experiments.study.search import Search
-from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
-# A step-bound pipeline has hardly any configuration that is better than another.
-STEP_BOUND_TRIALS = 6
+# If no change of structure helps, the configurations hardly differ in rate.
+SHORT_TRIALS = 6
+# To estimate how long a study takes: candidates in a round beside AUTOTUNE, and seconds to start a
+# trial.
+USUAL_CANDIDATES, START_S = 4, 2.0
 
 
 class Tuning:
@@ -140,7 +145,9 @@ class Tuning:
             self.records.append(closed)
 
     def _tune(self, study: PipelineStudy) -> None:
-        self._diagnose(study)
+        problem = diagnose_study(study, self._progress)
+        if problem is not None:
+            self.problems.append(problem)
         search = Search(study)
         search.enqueue_predicted()
         if not study.kept.finished:
@@ -149,40 +156,14 @@ class Tuning:
         if study.settings.rounds and study.kept.complete:
             self._confirm(study)
 
-    def _diagnose(self, study: PipelineStudy) -> None:
-        """Measures the stages once per study. Without them, the search starts unguided."""
-        info, diagnosis = study.info, study.kept.diagnosis
-        if not info.has_stages:
-            self._progress.say(f"{info.name} builds its own chain, so its stages are not measured")
-            return
-        if diagnosis is None and study.kept.finished:
-            self._progress.say(f"{info.name}: no diagnosis, because the search began without one")
-            return
-        if diagnosis is None:
-            settings = study.settings
-            self._progress.say(f"{info.name}: measuring the cost of each stage, about ten seconds")
-            costs = self._runner.measure_stages(
-                info.target, settings.seed, settings.device, settings.trial_timeout_s
-            )
-            if isinstance(costs, TrialFailure):
-                self.problems.append(f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}")
-                return
-            diagnosis = study.kept.diagnosis = diagnose(costs, study.kept.cores)
-            study.measured_s += costs.measured_s
-        self._progress.show_diagnosis(info.name, diagnosis)
-
     def _search(self, study: PipelineStudy, search: Search) -> None:
         """Runs trials until their number is reached or the time is spent."""
         kept, begin = study.kept, time.monotonic()
-        budget_s, trials = study.settings.search_budget_s, study.settings.most_trials
+        budget_s, trials = study.settings.search_budget_s, self._most_trials(study)
         # A trial of a large model on a GPU takes 13 s. The default time was enough for two, so the
         # study knew only two kinds of configuration. So all predicted trials run, even after the
         # default time. A time budget that the user sets is kept.
         by_default = study.settings.time_budget_s is None
-        diagnosis = kept.diagnosis
-        if diagnosis and diagnosis.bottleneck == "step-bound" and study.settings.trials is None:
-            trials = STEP_BOUND_TRIALS
-            self._progress.say(f"{study.info.name}: a short search of {trials} trials is enough")
         title, done = f"{study.info.name}: searching", len(kept.finished)
         steps = self._progress.steps(title, "trial", done, trials, budget_s)
         with steps.shown():
@@ -203,6 +184,23 @@ class Tuning:
                     )
                     break
 
+    def _most_trials(self, study: PipelineStudy) -> int:
+        """The number of trials that ends the search; says if it or their length is unusual."""
+        name, diagnosis = study.info.name, study.kept.diagnosis
+        trials = study.settings.most_trials
+        if diagnosis and diagnosis.bottleneck in BOUND and study.settings.trials is None:
+            trials = SHORT_TRIALS
+            self._progress.say(f"{name}: a short search of {trials} trials is enough")
+        rules = [study.stop_rule(size) for size in study.offer.space.batch_sizes]
+        longest = max(rules, key=lambda rule: rule.max_s)
+        if longest != study.settings.stop and not study.kept.rounds:
+            self._progress.say(
+                f"{name}: trials last from one pause to the next, up to {longest.max_s:.0f} s, so "
+                f"this study takes about {_minutes(longest, trials, study.settings.rounds):.0f} "
+                "minutes"
+            )
+        return trials
+
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
         kept = study.kept
@@ -216,6 +214,13 @@ class Tuning:
                 confirmer.run(steps, more)
         finally:
             self.problems.extend(confirmer.problems)
+
+
+def _minutes(rule: StopRule, trials: int, rounds: int) -> float:
+    """Rough length of a study whose trials have this rule, in minutes."""
+    trial_s = START_S + rule.startup_s + rule.max_s
+    round_s = USUAL_CANDIDATES * trial_s + START_S + rule.warmup_max_s + rule.max_s
+    return (trials * trial_s + rounds * round_s) / 60.0
 
 
 def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:

@@ -93,6 +93,7 @@ def conclude(
     memory_limit_mib: float | None = None,
     limits: Sequence[LimitTerms | None] = (),
     splittable: bool = False,
+    flowing_share: float = 1.0,
     other_data: Sequence[str] = (),
 ) -> Confirmation:
     """Judges the rounds; recommends nothing before there are `LEAST_ROUNDS` of them.
@@ -105,10 +106,14 @@ def conclude(
         memory_limit_mib: peak host memory above which a candidate cannot be recommended.
         limits: the limit's terms, one entry per round.
         splittable: whether the generator can run in several processes.
+        flowing_share: share of the time in which the generator doesn't pause.
         other_data: candidates whose batches differed from the plain chain's.
     """
     terms = LimitRounds(
-        [*limits, *[None] * (len(rounds) - len(limits))], cores, splittable=splittable
+        [*limits, *[None] * (len(rounds) - len(limits))],
+        cores,
+        splittable=splittable,
+        flowing_share=flowing_share,
     )
     found = [
         confirmed(name, config, rounds, terms, same_data=name not in other_data)

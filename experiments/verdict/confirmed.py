@@ -22,11 +22,13 @@ class Confirmed(Reached):
         cv: standard deviation of the rounds over their mean, the noise of host and pipeline; None
             for a single round.
         first_batch_s: median seconds until the first batch was ready.
-        wait_fraction: median share of the time in which the step waited for a batch.
+        host_wait_fraction: median share of the time in which the host waited for a batch.
         producer_only: median rate of the chain without the step; None if it wasn't measured.
         cpu_s_per_example: median CPU seconds per example.
         ratio: ratio to AUTOTUNE; None for AUTOTUNE itself or without it.
         fraction: share of the study's limit that the candidate reached; None without a limit.
+        utilisation: its rate as a share of the step's rate on ready batches. The accelerator waits
+            for data in the rest of the time. None without a limit.
         same_data: False if its batches differed from the plain chain's.
     """
 
@@ -34,11 +36,12 @@ class Confirmed(Reached):
     rounds: int
     cv: float | None
     first_batch_s: float = 0.0
-    wait_fraction: float = 0.0
+    host_wait_fraction: float = 0.0
     producer_only: float | None = None
     cpu_s_per_example: float = 0.0
     ratio: Ratio | None
     fraction: Fraction | None
+    utilisation: Fraction | None = None
     same_data: bool = True
 
 
@@ -58,6 +61,7 @@ def confirmed(
     device = [m.device_peak_mib for m in measured if m.device_peak_mib is not None]
     alone = [m.ceilings.producer_only for m in measured if m.ceilings is not None]
     above, below = shared(rounds, name, AUTOTUNE)
+    by_round = [r[name].examples_per_s if name in r else None for r in rounds]
     return Confirmed(
         candidate=name,
         config=config,
@@ -68,11 +72,12 @@ def confirmed(
         host_peak_mib=statistics.median(m.host_peak_mib for m in measured),
         device_peak_mib=statistics.median(device) if device else None,
         first_batch_s=statistics.median(m.first_batch_s for m in measured),
-        wait_fraction=statistics.median(m.wait_fraction for m in measured),
+        host_wait_fraction=statistics.median(m.host_wait_fraction for m in measured),
         producer_only=statistics.median(alone) if alone else None,
         cpu_s_per_example=statistics.median(m.cpu_s_per_example for m in measured),
         ratio=ratio_to(above, below) if above and name != AUTOTUNE else None,
-        fraction=limits.fraction([r[name].examples_per_s if name in r else None for r in rounds]),
+        fraction=limits.fraction(by_round),
+        utilisation=limits.utilisation(by_round),
         same_data=same_data,
     )
 

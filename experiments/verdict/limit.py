@@ -33,7 +33,8 @@ class LimitBreakdown(BaseModel):
 
     Attributes:
         step: the step on batches that are ready.
-        generator: the bare generator times the processes that it can be split into; None if it
+        generator: the bare generator, with its pauses, times the processes that it can be split
+            into; None if it
             cannot run alone.
         cpu: cores divided by the least CPU seconds that an example needs.
     """
@@ -75,7 +76,7 @@ class Limit(BaseModel):
 
 
 class Fraction(BaseModel):
-    """The share of the limit that a candidate reached, paired by round.
+    """A candidate's rate as a share of the limit, or of one of its terms, paired by round.
 
     If the whole interval is above 1, something was measured wrong.
     """
@@ -90,11 +91,25 @@ class LimitRounds:
     """The limit's terms of every round that measured them, and the limit that they give."""
 
     def __init__(
-        self, terms: Sequence[LimitTerms | None], cores: float, *, splittable: bool
+        self,
+        terms: Sequence[LimitTerms | None],
+        cores: float,
+        *,
+        splittable: bool,
+        flowing_share: float = 1.0,
     ) -> None:
-        """`terms` has one entry per round; `splittable` says if processes can share the work."""
+        """Takes one entry of `terms` per round.
+
+        Args:
+            terms: the terms of each round that measured them.
+            cores: cores that a trial may use.
+            splittable: whether processes can share the generator's work.
+            flowing_share: share of the time in which the generator doesn't pause. Its rate is
+                measured in less time than there is between two pauses.
+        """
         self._terms = terms
         self._cores = cores
+        self._flowing_share = flowing_share
         found = [t for t in terms if t is not None]
         self._processes = processes_for(found, cores, splittable=splittable) if found else 1
         self.limit = self._limit(found) if found else None
@@ -104,11 +119,19 @@ class LimitRounds:
 
         `rates` has one entry per round; None means that the candidate was not measured.
         """
-        if self.limit is None:
-            return None
-        binding = self.limit.binding
+        return None if self.limit is None else self._share(rates, self.limit.binding)
+
+    def utilisation(self, rates: Sequence[float | None]) -> Fraction | None:
+        """A candidate's rate as a share of the step's rate on ready batches; arguments as above.
+
+        It is what MLPerf Storage calls accelerator utilisation. On a GPU, the host's own waiting
+        says less: the device may still have steps to run meanwhile.
+        """
+        return self._share(rates, "step")
+
+    def _share(self, rates: Sequence[float | None], term: Binding) -> Fraction | None:
         pairs = [
-            (rate, self._rows(terms)[binding])
+            (rate, self._rows(terms)[term])
             for rate, terms in zip(rates, self._terms, strict=True)
             if rate is not None and terms is not None
         ]
@@ -123,7 +146,8 @@ class LimitRounds:
             "cpu": self._cores / max(terms.cpu_s_per_example, 1e-9),
         }
         if terms.generator_examples_per_s is not None:
-            rows["generator"] = terms.generator_examples_per_s * self._processes
+            rate = terms.generator_examples_per_s * self._flowing_share
+            rows["generator"] = rate * self._processes
         return rows
 
     def _limit(self, found: Sequence[LimitTerms]) -> Limit:

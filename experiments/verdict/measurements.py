@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from prefetch_tuning.objectives.measurement import (
     Ceilings,
@@ -60,7 +60,10 @@ class RoundMeasurement(BaseModel):
     host_peak_mib: float
     device_peak_mib: float | None
     cpu_s_per_example: float
-    wait_fraction: float
+    # Version 0.1 stored it as `wait_fraction`.
+    host_wait_fraction: float = Field(
+        validation_alias=AliasChoices("host_wait_fraction", "wait_fraction")
+    )
     first_batch_s: float = 0.0
     ceilings: Ceilings | None
     each_batch: list[str] = []
@@ -75,7 +78,7 @@ class RoundMeasurement(BaseModel):
             host_peak_mib=measured.host_peak_mib,
             device_peak_mib=measured.device_peak_mib,
             cpu_s_per_example=measured.cpu_seconds_per_1k_examples / 1_000.0,
-            wait_fraction=measured.wait_fraction,
+            host_wait_fraction=measured.host_wait_fraction,
             first_batch_s=measured.first_batch_s,
             ceilings=measured.ceilings,
             each_batch=measured.digest.each_batch,

@@ -28,6 +28,8 @@ UNREAD_BATCHES = 64
 class Alone:
     """A feed for `steady_state` that runs only one half: the batches or the step."""
 
+    asynchronous = False  # nobody asks for its step times, so none need samples
+
     def __init__(
         self,
         examples_per_batch: int,

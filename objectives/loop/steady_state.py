@@ -28,6 +28,9 @@ from prefetch_tuning.objectives.spec import StopRule
 
 Clock = Callable[[], float]
 
+# On a device that runs steps behind the host, one step in this many is timed: before and after it
+# the host waits for the device. More of them would keep the two from working side by side.
+SAMPLE_EVERY = 50
 # A difference between the first and the last third of the windows up to this share isn't drift,
 # however significant it is.
 DRIFT_SHARE = 0.03
@@ -47,11 +50,12 @@ class Taken(NamedTuple):
 class Feed(Protocol):
     """What is timed: steps that each take one batch."""
 
-    def advance(self) -> Taken:
-        """Takes a batch and starts one step, or a few of them in one execution.
+    @property
+    def asynchronous(self) -> bool:
+        """Whether `advance` returns while steps still run, as on a GPU."""
 
-        On a GPU it may return before they have run.
-        """
+    def advance(self) -> Taken:
+        """Takes a batch and starts one step, or a few of them in one execution."""
 
     def synchronise(self) -> None:
         """Returns when every step that was started has run."""
@@ -64,10 +68,13 @@ class Feed(Protocol):
 class SteadyState:
     """Counted windows and how the count went; all times are in seconds.
 
-    `step_s` has one time for each single step. The steps of one execution get equal shares of it.
+    `steps` is the number of steps in the windows. `step_s` has a time for each of them, or for one
+    in `SAMPLE_EVERY` on an asynchronous device, where only dispatching the others could be timed.
+    The steps of one execution get equal shares of its time.
     """
 
     windows: list[Window]
+    steps: int
     step_s: list[float]
     startup_s: float
     stopped: Stopped
@@ -82,11 +89,13 @@ class SteadyState:
 
 @dataclass
 class _Count:
-    """Windows counted since the last restart, with each window's step times and CPU time."""
+    """Windows counted since the last restart, with each window's steps, step times and CPU time."""
 
     windows: list[Window] = field(default_factory=list)
-    steps: list[list[float]] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    step_s: list[list[float]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    since_sample: int = SAMPLE_EVERY
 
     @property
     def seconds(self) -> float:
@@ -95,7 +104,8 @@ class _Count:
     def drop_first(self, count: int) -> float:
         """Drops the first windows; returns their seconds, which count as start-up."""
         dropped = sum(window.seconds for window in self.windows[:count])
-        del self.windows[:count], self.steps[:count], self.cpu[:count]
+        del self.windows[:count], self.steps[:count], self.step_s[:count], self.cpu[:count]
+        self.since_sample = SAMPLE_EVERY  # the only sample may have been among them
         return dropped
 
 
@@ -222,7 +232,7 @@ def _start_up(feed: Feed, rule: StopRule, clock: Clock, begin: float) -> float:
     warm_up = _Count()
     while True:
         end = _count_window(feed, rule, clock, clock, warm_up, end)
-        batches += len(warm_up.steps[-1])
+        batches += warm_up.steps[-1]
         now = end - begin
         choice = feed.choices()
         if choice is None:
@@ -253,19 +263,30 @@ def _count_window(
     cpu_begin = cpu_clock()
     step_begin = begin
     wait_s = 0.0
-    examples = 0
+    examples = steps = 0
     step_s: list[float] = []
-    while not step_s or step_begin - begin < rule.window_s:
+    while not steps or step_begin - begin < rule.window_s:
+        timed = not feed.asynchronous or count.since_sample >= SAMPLE_EVERY
+        if timed and feed.asynchronous:
+            feed.synchronise()
+            step_begin = clock()
+            count.since_sample = 0
         taken = feed.advance()
+        if timed and feed.asynchronous:
+            feed.synchronise()
         step_end = clock()
         wait_s += taken.wait_s
         examples += taken.examples
-        step_s += [(step_end - step_begin) / taken.steps] * taken.steps
+        steps += taken.steps
+        count.since_sample += taken.steps
+        if timed:
+            step_s += [(step_end - step_begin) / taken.steps] * taken.steps
         step_begin = step_end
     feed.synchronise()
     end = clock()
     count.windows.append(Window(examples=examples, seconds=end - begin, wait_s=wait_s))
-    count.steps.append(step_s)
+    count.steps.append(steps)
+    count.step_s.append(step_s)
     count.cpu.append(cpu_clock() - cpu_begin)
     return end
 
@@ -279,7 +300,8 @@ def _t_factor(freedom: float) -> float:
 def _finish(count: _Count, startup_s: float, stopped: Stopped) -> SteadyState:
     return SteadyState(
         windows=count.windows,
-        step_s=[step for steps in count.steps for step in steps],
+        steps=sum(count.steps),
+        step_s=[each for step_s in count.step_s for each in step_s],
         startup_s=startup_s,
         stopped=stopped,
         settled=not drifts(count.windows),

@@ -43,6 +43,9 @@ class TrainingFeed:
 
     The iterator exists only after `start`. A prefetch buffer that filled while the step was being
     traced would give the measurement batches that cost it nothing.
+
+    Attributes:
+        asynchronous: whether steps are dispatched to a GPU, which runs them behind the host.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class TrainingFeed:
         *,
         autotuned: bool = False,
     ) -> None:
+        self.asynchronous = bool(tf.config.list_logical_devices("GPU"))
         self.first_batches: list[Any] = []
         self.first_batch_s = 0.0
         self._started = 0.0

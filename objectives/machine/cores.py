@@ -22,11 +22,6 @@ def usable_cores() -> float:
     return allowed if quota is None else min(allowed, quota)
 
 
-def whole_cores() -> int:
-    """`usable_cores` as a number of processes or calls: rounded down, at least one."""
-    return max(1, int(usable_cores()))
-
-
 def cpu_quota(membership: Path, mount: Path) -> float | None:
     """Cores that the control groups allow, v1 or v2; None if none of them has a limit.
 

@@ -14,9 +14,8 @@ from typing import Any, Self
 from prefetch_tuning.objectives.gpu_readings import event_names
 from prefetch_tuning.objectives.machine.process_tree import MIB
 
-# Constants from nvml.h. They aren't read from the module, because a test replaces it.
+# A constant from nvml.h. It isn't read from the module, because a test replaces it.
 CLOCK_SM = 1
-TEMPERATURE_GPU = 0
 
 
 def first_visible(environment: Mapping[str, str]) -> int | str | None:
@@ -126,18 +125,6 @@ class Gpu:
         memory = self._ask_device("nvmlDeviceGetMemoryInfo")
         return None if memory is None else float(memory.used) / MIB
 
-    def process_used_mib(self) -> dict[int, float | None] | None:
-        """MiB in use, by the pid of each process that computes on the device.
-
-        The value is None for a process whose share the driver doesn't report. Inside a container
-        the driver may give the pids of the host, or no process at all.
-        """
-        found = self._ask_device("nvmlDeviceGetComputeRunningProcesses")
-        if found is None:
-            return None
-        used = {int(process.pid): process.usedGpuMemory for process in found}
-        return {pid: None if held is None else float(held) / MIB for pid, held in used.items()}
-
     def utilisation_percent(self) -> float | None:
         """Share of the driver's last period, 1/6 to 1 s, in which any kernel ran; 0 to 100."""
         rates = self._ask_device("nvmlDeviceGetUtilizationRates")
@@ -146,15 +133,6 @@ class Gpu:
     def sm_clock_mhz(self) -> float | None:
         """The current clock of the multiprocessors, in MHz."""
         return _number(self._ask_device("nvmlDeviceGetClockInfo", CLOCK_SM))
-
-    def temperature_c(self) -> float | None:
-        """Temperature of the chip, in degrees Celsius."""
-        return _number(self._ask_device("nvmlDeviceGetTemperature", TEMPERATURE_GPU))
-
-    def power_w(self) -> float | None:
-        """Power use of the whole board, in watts."""
-        milliwatts = self._ask_device("nvmlDeviceGetPowerUsage")
-        return None if milliwatts is None else float(milliwatts) / 1_000.0
 
     def clock_events(self) -> frozenset[str] | None:
         """Why the clocks are below their maximum now; see `gpu_readings.CLOCK_EVENTS`."""

@@ -17,18 +17,18 @@ MIB = 1024.0 * 1024.0
 LOOK_EVERY_S = 1.0
 
 
-def resident_peak_mib(pid: int | str = "self") -> float:
-    """`VmHWM` of one process, in MiB.
+def resident_peak_mib() -> float:
+    """`VmHWM` of this process, in MiB.
 
     It isn't `ru_maxrss`, because in the child of a large parent that starts at the parent's size.
 
     Raises:
-        OSError: the process is gone, or this system has no /proc.
+        OSError: this system has no /proc.
     """
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024.0
-    raise OSError(f"/proc/{pid}/status has no VmHWM line")
+    raise OSError("/proc/self/status has no VmHWM line")
 
 
 def reset_peak() -> bool:

@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 import psutil
 from filelock import FileLock
 
+from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.machine.gpu_watch import GpuWatch
 from prefetch_tuning.objectives.machine.process_tree import MIB
@@ -39,6 +40,8 @@ from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.source import PipelineError
 
 INSPECT_DEADLINE_S = 120.0
+# Beyond the time that arrivals are recorded for: the start, and the last element.
+ARRIVALS_DEADLINE_S = 30.0
 # A trial may take this share of the memory that is free when it starts.
 HOST_CAP_SHARE = 0.8
 
@@ -91,6 +94,16 @@ class TrialRunner:
         """The pid of the process that forks the trials; None before `start` and after `close`."""
         return self._server.pid
 
+    @property
+    def server_mib(self) -> float | None:
+        """Memory of the server alone, which has imported TensorFlow; None before it has started."""
+        if self.server_pid is None:
+            return None
+        try:
+            return float(psutil.Process(self.server_pid).memory_full_info().uss) / MIB
+        except psutil.Error:  # it died; the next trial starts another one
+            return None
+
     def close(self) -> None:
         """Ends the server and any trial that is still running."""
         self._server.end()
@@ -128,6 +141,17 @@ class TrialRunner:
         if isinstance(answer, TrialFailure):
             return answer
         return StageCosts.model_validate(answer["stages"])
+
+    def record_arrivals(
+        self, pipeline: str, seed: int, most_s: float, most_pauses: int
+    ) -> Arrivals | TrialFailure:
+        """Records when the bare generator's elements arrive; see `arrivals.record_arrivals`."""
+        job = {"job": "arrivals", "pipeline": pipeline, "seed": seed}
+        job |= {"most_s": most_s, "most_pauses": most_pauses}
+        answer = self._alone(job, most_s + ARRIVALS_DEADLINE_S, default_cap_mib())
+        if isinstance(answer, TrialFailure):
+            return answer
+        return Arrivals.model_validate(answer["arrivals"])
 
     def measure_limit(
         self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool

@@ -91,13 +91,13 @@ class Trial:
         full = None if unreadable else buffer_mib(spec.config, feed.first_batches[0], nodes)
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
-            batch_s = seconds / len(state.step_s)
+            batch_s = seconds / state.steps
             ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop, batch_s)
         return Measurement(
             examples_per_s=steady_state.mean_rate(state.windows),
             ci=steady_state.interval(state.windows),
-            steps_per_s=len(state.step_s) / seconds,
-            wait_fraction=sum(window.wait_s for window in state.windows) / seconds,
+            steps_per_s=state.steps / seconds,
+            host_wait_fraction=sum(window.wait_s for window in state.windows) / seconds,
             step_p50_ms=p50_ms,
             step_p95_ms=p95_ms,
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,

@@ -6,12 +6,15 @@ import faulthandler
 import json
 import os
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from pydantic import BaseModel
 
+from prefetch_tuning.objectives.arrivals import Arrivals, record_arrivals
 from prefetch_tuning.objectives.checks.inspection import inspect_pipeline
 from prefetch_tuning.objectives.machine.device import (
     DeviceError,
@@ -30,24 +33,21 @@ from prefetch_tuning.objectives.stages.generator_stages import Stages
 from prefetch_tuning.objectives.stages.limit_terms import measure_limit_terms
 from prefetch_tuning.objectives.stages.py_dataset_stages import PyDatasetStages
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
 
 STDERR = 2
 
 
 def run_job(request: str) -> str:
-    """Runs one job, `{"job": "measure" | "data" | "inspect" | "stages" | "limit", ...}`.
+    """Runs one job, `{"job": NAME, ...}` with a name of `JOBS`, "measure" or "data".
 
-    Returns a line of JSON with one key: "measurement", "data", "info", "stages", "limit" or
-    "failure".
+    Returns a line of JSON with one key: "measurement", "data", "info", "stages", "arrivals",
+    "limit" or "failure".
     """
     job = json.loads(request)
-    if job["job"] == "inspect":
-        return _answer(*_inspect(job))
-    if job["job"] == "stages":
-        return _answer(*_stages(job))
-    if job["job"] == "limit":
-        return _answer(*_limit(job))
+    if job["job"] in JOBS:
+        return _answer(*JOBS[job["job"]](job))
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
         if job["job"] == "data":
@@ -109,6 +109,22 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
         return "failure", TrialFailure(kind="usage", detail=detail)
 
 
+def _arrivals(job: dict[str, Any]) -> tuple[str, Arrivals | TrialFailure]:
+    try:
+        select_device("cpu")  # nothing runs on a device
+        pipeline = catalog.load(job["pipeline"])
+        if isinstance(pipeline, BatchesPipeline):
+            raise PipelineError("it makes whole batches, so no element arrives alone")
+        elements = SourceMonitor(pipeline, job["seed"]).endless()
+        return "arrivals", record_arrivals(
+            elements, job["most_s"], job["most_pauses"], time.perf_counter
+        )
+    except Exception as error:
+        traceback.print_exc()
+        detail = f"the elements of {job['pipeline']} cannot be timed: {quote(error)}"
+        return "failure", TrialFailure(kind="usage", detail=detail)
+
+
 def _limit(job: dict[str, Any]) -> tuple[str, LimitTerms | TrialFailure]:
     try:
         select_device(job["device"])
@@ -122,6 +138,14 @@ def _limit(job: dict[str, Any]) -> tuple[str, LimitTerms | TrialFailure]:
         traceback.print_exc()
         detail = f"the limit of {job['pipeline']} cannot be measured: {quote(error)}"
         return "failure", TrialFailure(kind="usage", detail=detail)
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], tuple[str, BaseModel]]] = {
+    "inspect": _inspect,
+    "stages": _stages,
+    "arrivals": _arrivals,
+    "limit": _limit,
+}
 
 
 def _answer(key: str, value: BaseModel) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from typing import Any
 
 import keras
@@ -92,7 +92,8 @@ class StageChains:
         Only the first reading of a file waits for the disk. The same is true in the trials, which
         all read the same elements.
         """
-        costs = [self._generator_from(self._endless()) for _ in range(readings)]
+        sources = [SourceMonitor(self._pipeline, self._seed) for _ in range(readings)]
+        costs = [self._generator_from(source.endless()) for source in sources]
         return min(costs, key=lambda cost: cost.wall_s)
 
     def batched(self) -> StageCost:
@@ -144,13 +145,9 @@ class StageChains:
         config = PipelineConfig.no_prefetch(self._batch_size)
         return PipelineConfig.model_validate({**config.model_dump(), **settings})
 
-    def _endless(self) -> Iterator[Any]:
-        source = SourceMonitor(self._pipeline, self._seed)
-        return chain.from_iterable(source() for _ in iter(int, 1))
-
     def _keep(self) -> list[Any]:
         """The first elements; fewer if they are slow or large."""
-        source = self._endless()
+        source = SourceMonitor(self._pipeline, self._seed).endless()
         elements: list[Any] = []
         end, size = time.monotonic() + KEPT_S, 0.0
         while len(elements) < KEPT_ELEMENTS:

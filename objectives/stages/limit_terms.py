@@ -6,11 +6,8 @@ limit applies to every candidate of a round.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from prefetch_tuning.objectives.checks.elements import first_elements
@@ -18,6 +15,8 @@ from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.steady_state import Feed
 from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.machine.scheduling import awake_cores, one_core
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import StageCost
@@ -27,7 +26,7 @@ from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS
 from prefetch_tuning.objectives.stages.py_dataset_stages import BareBatches
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.structure import calls_python
-from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
@@ -40,8 +39,8 @@ from prefetch_tuning.pipelines.source import (
 RULE = StopRule(window_s=0.05, startup_s=0.05, min_windows=3, max_s=0.15)
 # Real batches that the step repeats: several, because padded ones differ in length.
 READY_BATCHES, READY_S = 4, 0.5
-# Calls in flight, with a thread each, at which a waiting map needs the least CPU time.
-CHEAPEST_CALLS = 32
+# Settings for a map that waits: with more threads it would also take more CPU time.
+IN_THREADS = {"map_parallelism": 32, "thread_pool_size": 32}
 # Settings for a map that computes: one thread runs all calls, and no op is split over threads.
 ON_ONE_THREAD = {"map_parallelism": 4, "thread_pool_size": 1, "max_intra_op_parallelism": 1}
 
@@ -69,7 +68,7 @@ def measure_limit_terms(
         measured_s += time.perf_counter() - begin
     else:
         chains = StageChains(pipeline, seed, batch_size, RULE)
-        generator = chains.generator(readings=1)
+        generator = _generator(chains)
         map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
         measured_s += chains.measured_s
     return LimitTerms(
@@ -81,6 +80,18 @@ def measure_limit_terms(
         step_cpu_s=step_cpu_s,
         measured_s=measured_s,
     )
+
+
+def _generator(chains: StageChains) -> StageCost:
+    """Cost per element of the bare generator, as fast as it is beside a busy pipeline."""
+    alone = chains.generator(readings=1)
+    # A control group's quota would also count the time of the processes that keep the cores awake.
+    if not alone.waits or usable_cores() < len(os.sched_getaffinity(0)):
+        return alone
+    # In 32 processes at once, a generator that waits for 4 ms was 1% faster than 32 times alone.
+    with awake_cores():
+        awake = chains.generator(readings=1)
+    return StageCost(wall_s=min(alone.wall_s, awake.wall_s), cpu_s=min(alone.cpu_s, awake.cpu_s))
 
 
 def _bare_batches(pipeline: BatchesPipeline, seed: int) -> StageCost | None:
@@ -97,10 +108,11 @@ def _least_map_cpu_s(
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
     if ways[0].waits:
-        # With one call at a time, a waiting map spends most of its CPU time on waking up. The same
-        # happens with more threads than it needs.
-        threads = {"map_parallelism": CHEAPEST_CALLS, "thread_pool_size": UNBOUNDED}
-        ways.append(minus(chains.mapped(**threads), batch))
+        # With one call at a time, a waiting map spends most of its CPU time on waking up. With
+        # threads on several cores, it spends it on waking each other up: 50 to 140 µs on one host,
+        # from hour to hour, where a single core took 50 to 80.
+        with one_core():
+            ways.append(minus(chains.mapped(**IN_THREADS), batch))
     elif not calls_python(pipeline):
         # With one call at a time, the ops move from thread to thread: an image took 50 µs of CPU
         # time, but 21 µs in calls on a single thread. A chain then stood at 110% of the limit.
@@ -161,21 +173,3 @@ def _first_batches(dataset: Any) -> list[Any]:
 
 def _cost(feed: Feed) -> StageCost:
     return cost_of(steady_state.measure(feed, RULE, time.perf_counter, time.process_time))
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Keeps every thread of this process on one core while the block runs."""
-    before = os.sched_getaffinity(0)
-    _bind({min(before)})
-    try:
-        yield
-    finally:
-        _bind(before)
-
-
-def _bind(cores: set[int]) -> None:
-    # Thread by thread: `sched_setaffinity(0, ...)` would bind only the calling one.
-    for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.sched_setaffinity(int(thread.name), cores)

@@ -34,6 +34,8 @@ class BareBatches:
     It counts the examples of each batch, because an epoch's last batch may be short.
     """
 
+    asynchronous = False
+
     def __init__(self, batches: Iterator[Any]) -> None:
         self._batches = batches
         next(batches)  # the first batch opens and loads what the dataset needs

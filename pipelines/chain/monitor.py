@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from prefetch_tuning.pipelines.chain.chunking import blocks, unstack
 from prefetch_tuning.pipelines.chain.processes import GeneratorProcesses, StartMethod
 from prefetch_tuning.pipelines.config import PipelineConfig
-from prefetch_tuning.pipelines.source import GeneratorPipeline
+from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
 
 class SourceMonitor:
@@ -50,12 +51,31 @@ class SourceMonitor:
             self.error = error
             raise
 
+    def endless(self) -> Iterator[Any]:
+        """One run after another, like `repeat`, without Python work per element.
+
+        Raises:
+            PipelineError: a run yields nothing.
+        """
+        return chain.from_iterable(self._runs())
+
     @property
     def skipped_elements(self) -> int:
         """Faulty elements skipped so far, here or in the processes."""
         if self._processes is not None:
             return self._processes.skipped_elements
         return self._pipeline.skipped_elements
+
+    def _runs(self) -> Iterator[Iterator[Any]]:
+        while True:
+            run = self()
+            try:
+                first = next(run)
+            except StopIteration:
+                raise PipelineError(
+                    f"{self._pipeline.name} ended without yielding an element"
+                ) from None
+            yield chain((first,), run)
 
     def _run(self) -> Iterator[Any]:
         spec = self._pipeline.element_spec

@@ -13,6 +13,7 @@ from benchmarks.audit import __main__ as command
 from benchmarks.audit import judging
 from benchmarks.audit.access import Fraction as Reached
 from benchmarks.audit.access import NotMeasuredError, Studied, UnavailableError, run_study
+from benchmarks.audit.claims import edges, pauses
 from benchmarks.audit.claims.limits import (
     known_generator_lines,
     known_step_lines,
@@ -164,12 +165,14 @@ def test_the_audits_have_their_parts() -> None:
     short = {p.name for p in command.chosen(full=False, names=None)}
     full = {p.name for p in command.chosen(full=True, names=None)}
     limits = ["known_step", "known_generator", "wasteful_map"]
-    assert short == {*PLANTED, "shared_cores", *limits, "same_data"}
+    at_edges = ["late_start", "buffer_memory", "first_batch", "protocols"]
+    assert short == {*PLANTED, "shared_cores", *limits, *at_edges, "same_data"}
     assert full == {
         *(f"studies_{name}" for name in PLANTED),
         "studies_shared_cores",
         "copied_shards",
         "limit_repeats",
+        "pauses",
     }
     with pytest.raises(UsageError, match="no part 'limit_repeats' in this audit"):
         command.chosen(full=False, names=["limit_repeats"])
@@ -238,6 +241,40 @@ def test_first_trials_are_held_against_the_grids_best(opened: Opener) -> None:
     assert len(runner.specs) == len(brief) + 7 * (GUESSES + 1)
     assert line.measured.startswith(f"{calls / 8:.2f}x ({calls / 8:.2f}x to")
     assert line.state == ("holds" if calls >= 0.9 * 8 else "fails")
+
+
+@pytest.mark.parametrize(("held_mib", "state"), [(32.0, "holds"), (10.0, "fails")])
+def test_the_memory_of_buffers_is_held_against_what_they_hold(
+    opened: Opener, held_mib: float, state: State
+) -> None:
+    class Buffers(AuditRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
+            large = spec.config.prefetch_buffer == edges.LARGE
+            return measurement(100.0, peak_mib=7.0 + held_mib * large)
+
+    (line,) = edges.buffer_memory(opened(Buffers()))
+
+    assert (line.state, line.measured.partition(" MiB")[0]) == (state, f"{held_mib:.1f}")
+
+
+@pytest.mark.parametrize(("chosen", "state"), [(64, "holds"), (32, "holds"), (1, "fails")])
+def test_the_recommended_buffer_is_held_against_every_other(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, chosen: int, state: State
+) -> None:
+    class Pausing(AuditRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
+            assert spec.stop.max_s == 60.0
+            return measurement(730.0 + 1.0 * int(spec.config.prefetch_buffer))
+
+    bench = opened(Pausing())
+    config = PipelineConfig(batch_size=16, prefetch_buffer=chosen, map_parallelism=1)
+    studied = Studied(study="p", recommended=config, limit=None, fractions=[])
+    monkeypatch.setattr(bench, "study", lambda *_: studied)
+
+    (line,) = pauses.pauses(bench)
+
+    assert line.state == state
+    assert "64: 794" in line.measured
 
 
 def test_what_a_part_measured_is_not_measured_again(opened: Opener) -> None:

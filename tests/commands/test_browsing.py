@@ -33,7 +33,14 @@ class Kept:
         self.tracker = Tracker(store)
         self.won = self.tracker.start_study("simple", "won", {"pipeline": "simple"})
         self.waiting = self.tracker.log_trial(
-            self.won, "#00", SPEC, measurement(), "complete", {"kind": "trial"}, BEGAN
+            self.won,
+            "#00",
+            SPEC,
+            measurement(),
+            "complete",
+            {"kind": "trial"},
+            BEGAN,
+            {"accelerator/utilisation": 0.5},
         )
         self.finish(self.won, 0.95, "faster")
         self.lost = self.tracker.start_study("simple", "lost", {"pipeline": "simple"})

@@ -9,13 +9,15 @@ import pytest
 
 from prefetch_tuning.experiments.host import noise
 from prefetch_tuning.objectives.machine import cores
-from prefetch_tuning.objectives.machine.cores import usable_cores, whole_cores
+from prefetch_tuning.objectives.machine.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)
 def quiet_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host that nothing disturbs; its folder replaces /sys/devices/system/cpu and the cgroups."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(noise, "GOVERNORS", tmp_path)
     monkeypatch.setattr(cores, "MEMBERSHIP", tmp_path / "cgroup")
     monkeypatch.setattr(cores, "MOUNT", tmp_path)
@@ -23,13 +25,13 @@ def quiet_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_quiet_host_has_no_warning() -> None:
-    assert noise.host_warnings(whole_cores()) == []
+    assert noise.host_warnings() == []
 
 
 def test_other_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 1.0, 1.0))
 
-    [warning] = noise.host_warnings(whole_cores())
+    [warning] = noise.host_warnings()
     assert warning.startswith("load 1.5 before anything is measured: stop")
 
 
@@ -39,7 +41,7 @@ def test_frequency_scaling_is_named_with_its_cure(quiet_host: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "scaling_governor").write_text(governor + "\n")
 
-    [warning] = noise.host_warnings(whole_cores())
+    [warning] = noise.host_warnings()
     assert "(governor powersave): run cpupower frequency-set -g performance" in warning
 
 
@@ -48,7 +50,7 @@ def test_fewer_cores_than_asked_are_named(quiet_host: Path) -> None:
     (quiet_host / "cpu.max").write_text("50000 100000\n")
 
     assert usable_cores() == 0.5
-    [warning] = noise.host_warnings(2)
+    [warning] = noise.host_warnings()
     assert warning.startswith("this process may use only 0.5 of 2 cores: ")
 
 

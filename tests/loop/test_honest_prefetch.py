@@ -52,7 +52,7 @@ def test_a_deep_buffer_does_not_make_a_slow_generator_fast(runner: TrialRunner, 
     assert 1 / 1.5 < large.examples_per_s / small.examples_per_s < 1.5
     # The generator sleeps 5 ms per element, so a rate above 200 elements/s can't be true.
     assert large.examples_per_s < 200
-    assert large.wait_fraction > 0.5
+    assert large.host_wait_fraction > 0.5
 
 
 def test_a_naive_timing_of_the_same_is_fooled() -> None:

@@ -9,6 +9,7 @@ import statistics
 import pytest
 
 from prefetch_tuning.objectives.loop.steady_state import (
+    SAMPLE_EVERY,
     SteadyState,
     drifts,
     effective_count,
@@ -26,7 +27,7 @@ from prefetch_tuning.objectives.loop.warm_up import (
 )
 from prefetch_tuning.objectives.measurement import Window
 from prefetch_tuning.objectives.spec import StopRule
-from tests.support.fakes import FakeClock, FakeFeed
+from tests.support.fakes import FakeClock, FakeDevice, FakeFeed
 
 RULE = StopRule(window_s=0.1, startup_s=0.5, min_windows=6, max_s=2.0, target_half_width=0.02)
 
@@ -83,6 +84,47 @@ def test_the_device_is_synchronised_once_a_window() -> None:
 
     first_batch, startup_windows = 1, 5
     assert feed.synchronised == first_batch + startup_windows + len(state.windows)
+
+
+@pytest.mark.parametrize(
+    ("batch_ms", "utilisation", "least_host_waits", "sample_ms"),
+    # Step by step, the host waits for the 20 ms of each batch while the device runs for 30 ms.
+    [(20, 1.0, 0.5, 30), (40, 3 / 4, 0.7, 40)],
+)
+def test_a_device_starves_by_its_rate_not_by_the_hosts_waiting(
+    batch_ms: int, utilisation: float, least_host_waits: float, sample_ms: int
+) -> None:
+    # Planted: steps of 30 ms run one after the other behind the host that dispatches them.
+    def of(batch_s: float) -> SteadyState:
+        clock = FakeClock()
+        return measure(FakeDevice(clock, batch_s, 0.03), RULE, clock, clock)
+
+    state, ready = of(batch_ms / 1e3), of(1e-9)
+
+    assert mean_rate(ready.windows) == pytest.approx(32 / 0.03, rel=1e-3)
+    # Two sampled steps of the 67 drain the device, which costs less than a percent.
+    assert mean_rate(state.windows) / mean_rate(ready.windows) == pytest.approx(
+        utilisation, rel=0.01
+    )
+    waited_s = sum(w.wait_s for w in state.windows) / sum(w.seconds for w in state.windows)
+    assert waited_s > least_host_waits
+    # Dispatching takes no time here, but a step that the host waits for takes its time.
+    assert percentiles_ms(state.step_s) == pytest.approx((sample_ms, sample_ms))
+    assert len(state.step_s) == 1 + (state.steps - 1) // SAMPLE_EVERY
+
+
+def test_a_sample_is_left_when_the_first_windows_are_dropped() -> None:
+    # Planted: the first two counted windows are twice as fast. The first sample is in one of them,
+    # and so few steps follow that the next sample wouldn't be due.
+    clock = FakeClock()
+    fast_s = RULE.startup_s + 3 * RULE.window_s
+    device = FakeDevice(clock, 1e-9, 1 / 64, slower_at=fast_s, slower_s=1 / 32)
+
+    state = measure(device, RULE, clock, clock)
+
+    assert state.startup_s > fast_s  # they were dropped
+    assert state.settled
+    assert percentiles_ms(state.step_s) == pytest.approx((1e3 / 32, 1e3 / 32))
 
 
 def test_a_step_longer_than_a_window_still_gives_enough_windows() -> None:

@@ -18,11 +18,8 @@ QUESTIONS = (
     "memory_total_mib",
     "max_sm_clock_mhz",
     "memory_used_mib",
-    "process_used_mib",
     "utilisation_percent",
     "sm_clock_mhz",
-    "temperature_c",
-    "power_w",
     "clock_events",
 )
 
@@ -65,11 +62,8 @@ def test_every_answer_has_its_unit() -> None:
             "memory_total_mib": 81_559.0,
             "max_sm_clock_mhz": 1_980.0,
             "memory_used_mib": 600.0,
-            "process_used_mib": {41: 512.0, 42: None},
             "utilisation_percent": 50.0,
             "sm_clock_mhz": 1_980.0,
-            "temperature_c": 41.0,
-            "power_w": 121.5,
             "clock_events": {"sw_power_cap", "sw_thermal_slowdown"},
         }
     assert fake.open == 0
@@ -96,12 +90,12 @@ def test_a_hidden_or_missing_gpu_is_not_known(listed: str) -> None:
 
 def test_what_the_driver_does_not_support_is_not_known_and_the_rest_is() -> None:
     everything = {name for name in dir(FakeNvml) if name.startswith("nvmlDeviceGet")}
-    refused = everything - {"nvmlDeviceGetHandleByIndex", "nvmlDeviceGetTemperature"}
+    refused = everything - {"nvmlDeviceGetHandleByIndex", "nvmlDeviceGetClockInfo"}
 
     with Gpu(FakeNvml(refused=tuple(refused)), {}) as gpu:
         known = {name for name, answer in answers(gpu).items() if answer is not None}
 
-    assert known == {"driver_version", "cuda_driver_version", "temperature_c"}
+    assert known == {"driver_version", "cuda_driver_version", "sm_clock_mhz"}
 
 
 def test_an_old_library_still_tells_the_clock_events() -> None:

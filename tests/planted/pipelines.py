@@ -53,6 +53,19 @@ class Wide(Planted):
         return model
 
 
+class Pausing(Planted):
+    """Pauses for 0.4 s after every 200 elements."""
+
+    name = "pausing"
+    PAUSE_S, ELEMENTS = 0.4, 200
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        for number, element in enumerate(super().generate(seed), start=1):
+            yield element
+            if number % self.ELEMENTS == 0:
+                time.sleep(self.PAUSE_S)
+
+
 class Slow(Planted):
     """Sleeps 5 ms per element: just under 200 elements/s, however much is prefetched."""
 

@@ -14,16 +14,20 @@ from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.tables import confirmation_table
 from prefetch_tuning.experiments.report.text import (
+    batch_time,
     between,
+    choice,
     factor,
     findings,
     gain_words,
     of_the_limit,
+    of_the_step,
     rate,
     settings,
     tone,
     verdict,
 )
+from prefetch_tuning.experiments.search.pauses import Pauses
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
 from prefetch_tuning.experiments.verdict.limit import Fraction
@@ -255,6 +259,58 @@ def test_the_report_says_whether_the_data_were_compared(
     result = report_records.full().result.model_copy(update=changes)
 
     assert ("Data", said) in findings(result)
+
+
+def test_a_gpu_waits_for_the_rest_and_a_cpu_may_be_slowed_down() -> None:
+    busy = Fraction(share=0.75, ci=Interval(low=0.7, high=0.8))
+    whole = "75% (70% to 80%) of the rate of the step on ready batches"
+
+    assert of_the_step(busy, "gpu: H100") == f"{whole}: the GPU waits for data 25% of the time"
+    assert of_the_step(busy, "cpu").startswith(f"{whole}. On a CPU the rest is not all waiting")
+    result = report_records.full().result
+    assert result.limit is not None
+    [chosen] = [c for c in result.confirmation if c.candidate == "trial-17"]
+    # On a GPU the host may wait while steps run, so its waiting isn't shown as the step's.
+    assert "the step waits" in batch_time(result.limit, chosen, "cpu")
+    assert "the step waits" not in batch_time(result.limit, chosen, "gpu: H100")
+
+
+def test_processes_are_said_to_need_a_server_in_real_training() -> None:
+    record = report_records.full()
+    result = record.result
+    assert result.recommended is not None
+    config = result.recommended.config.model_copy(update={"generator_workers": 2})
+    chosen = result.recommended.model_copy(update={"config": config})
+    split = record.model_copy(
+        update={
+            "result": result.model_copy(update={"recommended": chosen}),
+            "server_mib": 312.4,
+        }
+    )
+
+    assert "Processes" not in dict(choice(record))
+    assert "about 312 MiB" in dict(choice(split))["Processes"]
+
+
+def test_pauses_are_said_beside_the_bottleneck() -> None:
+    result = report_records.full().result
+    assert result.diagnosis is not None
+    pauses = Pauses(
+        mean_s=1.0,
+        apart_s=6.0,
+        elements_apart=0.0,
+        flowing_share=5 / 6,
+        step_s={16: 0.02, 32: 0.04},
+        replayed={16: {4: 90.0, 64: 100.0}, 32: {4: 90.0, 32: 100.0}},
+    )
+    diagnosis = result.diagnosis.model_copy(update={"pauses": pauses})
+
+    said = dict(findings(result.model_copy(update={"diagnosis": diagnosis})))["Generator"]
+
+    assert said == (
+        "pauses for 1.0 s about every 6.0 s; the smallest prefetch buffer that bridges that is 64 "
+        "batches of 16 or 32 batches of 32"
+    )
 
 
 def test_more_than_the_whole_limit_is_called_wrong() -> None:

@@ -8,7 +8,11 @@ import pytest
 
 from prefetch_tuning.objectives.stage_costs import StageCost
 from prefetch_tuning.objectives.stages.chains import StageChains
-from prefetch_tuning.objectives.stages.limit_terms import ON_ONE_THREAD, _least_map_cpu_s
+from prefetch_tuning.objectives.stages.limit_terms import (
+    IN_THREADS,
+    ON_ONE_THREAD,
+    _least_map_cpu_s,
+)
 from prefetch_tuning.pipelines.catalog import load
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 from tests.support.fakes import cost
@@ -63,4 +67,4 @@ def test_a_map_that_waits_is_tried_on_threads_of_its_own() -> None:
     least = _least_map_cpu_s(pipeline, cast("StageChains", chains), vectorized=False)
 
     assert least == pytest.approx(40e-6)
-    assert [settings.get("thread_pool_size") for settings in chains.asked] == [None, "unbounded"]
+    assert chains.asked == [{}, IN_THREADS]

@@ -22,7 +22,7 @@ def test_a_trial_tells_how_it_was_chosen_and_what_it_reached() -> None:
 
     assert text.split("\n\n") == [
         "**batch 64, prefetch 4, map 2**, trial 7 chosen by the prediction: measured in full.",
-        "1,000 ± 50 examples/s; the step waited for data for 50% of the time; peak memory 50 MiB.",
+        "1,000 ± 50 examples/s; the host waited for data for 50% of the time; peak memory 50 MiB.",
         "The prediction was 1,234 examples/s.",
     ]
 

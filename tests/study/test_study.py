@@ -16,23 +16,28 @@ from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import first_trials
+from prefetch_tuning.experiments.search.pauses import Pauses
 from prefetch_tuning.experiments.search.prediction import predict
-from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.settings import Options, StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from prefetch_tuning.experiments.study import tuning
+from prefetch_tuning.experiments.study.diagnose import Listener, first_s
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
+from prefetch_tuning.objectives.arrivals import Arrivals, Pause
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
-from tests.support.fakes import COSTS, INFO, FakeRunner, FakeTracker, measurement
+from tests.support.fakes import COSTS, INFO, FakeRunner, FakeTracker, cost, measurement
 
+STEP_BOUND = COSTS.model_copy(update={"step": cost(400.0, cpu_us=10.0)})
 FAILURE = TrialFailure(kind="generator", detail="KeyError: 'lost'", output="Traceback ...")
 SETTINGS = StudySettings(
     name="s", trials=10, memory_limit_mib=100.0, device="cpu", seed=3, trial_timeout_s=9.0
@@ -90,6 +95,96 @@ def test_the_best_is_the_fastest_within_the_memory_limit(tmp_path: Path) -> None
     assert best is not None
     assert best.examples_per_s == 1_000.0
     assert best.config == bench.runner.specs[0].config
+
+
+def test_a_trial_logs_how_busy_it_kept_the_step(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, measurement(10_000.0), FAILURE)
+    bench.study.kept.diagnosis = diagnose(COSTS, 2.0)
+    for _ in range(2):
+        Search(bench.study).run_trial()
+
+    size = bench.runner.specs[0].config.batch_size
+    busy = 10_000.0 * COSTS.step_s[size] / size
+    assert bench.tracker.more[0]["accelerator/utilisation"] == pytest.approx(busy)
+    assert "accelerator/utilisation" not in bench.tracker.more[1]
+
+
+def test_trials_last_from_one_pause_to_the_next_where_a_buffer_helps(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    pauses = Pauses(
+        mean_s=1.0,
+        apart_s=6.0,
+        elements_apart=0.0,
+        flowing_share=0.8,
+        step_s=COSTS.step_s,
+        replayed={8: {4: 90.0, 64: 100.0}, 4: {4: 100.0, 64: 100.0}},
+    )
+    bench.study.kept.diagnosis = diagnose(STEP_BOUND, 2.0, pauses)
+    small, large = (
+        bench.study.spec(PipelineConfig(batch_size=size, prefetch_buffer=2, map_parallelism=1))
+        for size in (4, 8)
+    )
+
+    assert large.stop.max_s == pytest.approx(6.0)
+    # A trial that takes longer gets longer before it is killed.
+    longest_s, usual_s = 3.5 * 6.0 + 2 * 6.0, 15.0 + 2 * 1.0
+    assert large.deadline_s == pytest.approx(SETTINGS.trial_timeout_s + longest_s - usual_s)
+    assert (small.stop, small.deadline_s) == (StopRule(), SETTINGS.trial_timeout_s)
+    # What was found is frozen with the study.
+    assert bench.open().kept.diagnosis == bench.study.kept.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({}, 6.0),
+        ({"trials": 2}, 0.5),
+        ({"trials": 100}, 6.0),
+        ({"time_budget_s": 10.0}, 3.0),
+        ({"trials": 2, "time_budget_s": 300.0}, 0.5),
+    ],
+)
+def test_a_short_search_looks_for_pauses_for_a_short_time(
+    options: dict[str, Any], seconds: float
+) -> None:
+    assert first_s(Options(**options)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("pauses", "asked"), [(0, [(6.0, 1)]), (3, [(6.0, 1), (30.0, 3)])])
+def test_the_longer_recording_is_said_first_and_made_only_if_there_is_a_pause(
+    pauses: int, asked: list[tuple[float, int]]
+) -> None:
+    found = [Pause(begin_s=5.0 * n, seconds=1.5, elements=500 * n) for n in range(1, pauses + 1)]
+    runner = Listening(Arrivals(every=100, times_s=[1.0, 2.0], pauses=found, seconds=16.0))
+    said: list[str] = []
+
+    listener = Listener(runner, said.append)
+    heard = listener.pauses_of("rows:rows", 0, 6.0, COSTS, [4, 6])
+
+    assert runner.asked == asked
+    assert (heard is None, said) == (
+        (True, [])
+        if not pauses
+        else (False, ["the generator paused for 1.5 s; recording it for at most 30 s more"])
+    )
+    assert listener.measured_s == 16.0 * len(asked)
+    # A batch size that the pipeline doesn't list is replayed, too.
+    assert heard is None or heard.replayed.keys() == {4, 6}
+
+
+class Listening(FakeRunner):
+    """Gives the same recording each time, and keeps what was asked for."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        super().__init__([])
+        self.arrivals = arrivals
+        self.asked: list[tuple[float, int]] = []
+
+    def record_arrivals(
+        self, pipeline: str, seed: int, most_s: float, most_pauses: int
+    ) -> Arrivals | TrialFailure:
+        self.asked.append((most_s, most_pauses))
+        return self.arrivals
 
 
 def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
@@ -218,10 +313,9 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     assert [row.warm_start for row in rows] == [True] * len(expected) + [False]
     predicted = predict(COSTS, expected[0], usable_cores())
     assert rows[0].predicted_examples_per_s == predicted
-    assert bench.tracker.more[0] == {
-        "prediction/examples_per_s": predicted,
-        "prediction/error": 0.0,
-    }
+    logged = bench.tracker.more[0]
+    assert logged["prediction/examples_per_s"] == predicted
+    assert logged["prediction/error"] == 0.0
     assert not [t for t in bench.study.optuna_study.trials if t.state is TrialState.WAITING]
 
 

@@ -17,7 +17,7 @@ from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.study.tuning import STEP_BOUND_TRIALS, Tuning
+from prefetch_tuning.experiments.study.tuning import SHORT_TRIALS, Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule
 from tests.test_cli import prefetch_tune
@@ -78,10 +78,10 @@ def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
 
 
 def test_a_step_bound_pipeline_gets_a_short_search_and_is_told(tuned: Tuned) -> None:
-    assert tuned.record.result.trials.total == STEP_BOUND_TRIALS
+    assert tuned.record.result.trials.total == SHORT_TRIALS
     log = tuned.console.export_text(clear=False)
     assert "heavy_model: limited by the training step" in log
-    assert f"heavy_model: a short search of {STEP_BOUND_TRIALS} trials is enough" in log
+    assert f"heavy_model: a short search of {SHORT_TRIALS} trials is enough" in log
 
 
 def test_the_record_says_what_was_predicted(tuned: Tuned) -> None:

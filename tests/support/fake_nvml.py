@@ -69,10 +69,6 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:
         return SimpleNamespace(total=81_559 * MIB, used=_next(self.used_mib) * MIB)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
-        held = SimpleNamespace(pid=41, usedGpuMemory=512 * MIB)
-        return [held, SimpleNamespace(pid=42, usedGpuMemory=None)]
-
     def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
         return SimpleNamespace(gpu=_next(self.percents), memory=7)
 
@@ -82,12 +78,6 @@ class FakeNvml:
 
     def nvmlDeviceGetMaxClockInfo(self, handle: str, clock: int) -> int:
         return 1_980
-
-    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
-        return 41
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        return 121_500
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
         self.on_look(self.asked.count("nvmlDeviceGetCurrentClocksEventReasons"))

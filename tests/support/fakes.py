@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from prefetch_tuning.experiments.storage.runs import LoggedRun
 from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.measurement import (
     Digest,
@@ -34,11 +36,13 @@ class FakeClock:
 
 
 class FakeFeed:
-    """A producer and a consumer with known times.
+    """A producer and a consumer with known times, one after the other.
 
     `wait_s(n, now)` is the wait for batch n (from 0) when it is asked for at `now`. `steps` is the
     number of steps that one `advance` runs.
     """
+
+    asynchronous = False
 
     def __init__(
         self,
@@ -72,6 +76,46 @@ class FakeFeed:
         return self.choice(self.clock.now)
 
 
+class FakeDevice:
+    """A device that runs steps of `step_s` one after the other, behind a host that dispatches them.
+
+    A generator needs `batch_s` for each batch. It makes the next one as soon as one is taken, so
+    there is a buffer of one batch. From `slower_at` on, a step takes `slower_s`.
+    """
+
+    asynchronous = True
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        batch_s: float,
+        step_s: float,
+        slower_at: float = math.inf,
+        slower_s: float = 0.0,
+    ) -> None:
+        self.clock = clock
+        self.batch_s = batch_s
+        self.step_s = step_s
+        self.slower_at = slower_at
+        self.slower_s = slower_s
+        self._made_at = clock.now + batch_s
+        self._done_at = clock.now
+
+    def advance(self) -> Taken:
+        wait_s = max(self._made_at - self.clock.now, 0.0)
+        self.clock.now += wait_s
+        self._made_at = self.clock.now + self.batch_s
+        begin = max(self._done_at, self.clock.now)
+        self._done_at = begin + (self.slower_s if begin >= self.slower_at else self.step_s)
+        return Taken(wait_s, 32)
+
+    def synchronise(self) -> None:
+        self.clock.now = max(self.clock.now, self._done_at)
+
+    def choices(self) -> object:
+        return None
+
+
 def measurement(
     rate: float = 1_000.0, *, stopped: Stopped = "precise", peak_mib: float = 50.0
 ) -> Measurement:
@@ -80,7 +124,7 @@ def measurement(
         examples_per_s=rate,
         ci=Interval(low=0.95 * rate, high=1.05 * rate),
         steps_per_s=rate / 32,
-        wait_fraction=0.5,
+        host_wait_fraction=0.5,
         step_p50_ms=32_000.0 / rate,
         step_p95_ms=40_000.0 / rate,
         cpu_seconds_per_1k_examples=0.5,
@@ -163,6 +207,11 @@ class FakeRunner(TrialRunner):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def record_arrivals(
+        self, pipeline: str, seed: int, most_s: float, most_pauses: int
+    ) -> Arrivals | TrialFailure:
+        return Arrivals(every=1, times_s=[0.1], pauses=[], seconds=0.1)
 
     def measure_limit(
         self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool

@@ -135,6 +135,7 @@ def _record(
         diagnosis=diagnose(costs, CORES) if costs else None,
         limit=confirmation.limit,
         fraction=winner.fraction if winner else None,
+        utilisation=winner.utilisation if winner else None,
         data_checked=True if recommended else None,
         confirmation=confirmation.candidates,
         speedup=confirmation.speedup,
@@ -213,7 +214,7 @@ def _confirmation(gain: float) -> Confirmation:
                     host_peak_mib=peaks[name],
                     device_peak_mib=None,
                     cpu_s_per_example=CORES / 4_600.0,
-                    wait_fraction=0.62,
+                    host_wait_fraction=0.62,
                     ceilings=Ceilings(producer_only=rate * 1.12, measured_s=1.5),
                     mlflow_run_id=f"round-{index}-{name}",
                 )

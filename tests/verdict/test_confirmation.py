@@ -30,7 +30,7 @@ def measured(rate: float, peak_mib: float = 50.0, first_batch_s: float = 0.1) ->
         host_peak_mib=peak_mib,
         device_peak_mib=None,
         cpu_s_per_example=0.001,
-        wait_fraction=0.3,
+        host_wait_fraction=0.3,
         first_batch_s=first_batch_s,
         ceilings=None,
         mlflow_run_id="r",

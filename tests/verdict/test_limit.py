@@ -75,6 +75,23 @@ def test_a_candidate_that_wastes_the_processor_does_not_look_better() -> None:
     assert wasteful.share == pytest.approx(0.4)
 
 
+def test_the_generators_pauses_lower_its_rate_and_so_the_limit() -> None:
+    found = LimitRounds([terms()] * 3, 2.0, splittable=False, flowing_share=0.8).limit
+
+    assert found is not None
+    assert found.binding == "generator"
+    assert found.examples_per_s == pytest.approx(800.0)
+
+
+def test_utilisation_is_the_share_of_the_steps_own_rate_round_by_round() -> None:
+    rounds = LimitRounds([terms(factor) for factor in HOST], 2.0, splittable=False)
+    found = rounds.utilisation([3_000.0 * factor for factor in HOST])
+
+    # The generator sets the limit, at 1,000 examples/s. A step alone would take 4,000.
+    assert found is not None
+    assert (found.share, found.ci.low, found.ci.high) == pytest.approx((0.75, 0.75, 0.75))
+
+
 def test_rounds_without_terms_or_without_the_candidate_do_not_count() -> None:
     rounds = LimitRounds([terms(), None, terms(), terms()], 2.0, splittable=False)
     fraction = rounds.fraction([500.0, 9_999.0, None, 700.0])
