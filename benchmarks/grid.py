@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
         "brief": BRIEF,
         **settings.model_dump(),
     }
-    with Journal(path, pinned, name=info.name, costs=costs) as journal:
+    with Journal(path, pinned, name=info.name, info=info, costs=costs) as journal:
         say(f"writing {path}")
         autotune = PipelineConfig.autotune(size, **info.own)
         bench = Bench(runner, journal, options.seed)

@@ -138,7 +138,8 @@ class Measurement(BaseModel):
         step_p50_ms: median time of a whole training step, including its wait for data. On a GPU,
             one step in fifty is timed, and the host waits for the device before and after it.
         host_peak_mib: what the input pipeline added to the resident memory of the process tree, at
-            most, after the step was traced; at least what its full buffers hold.
+            most, after the step was traced. The part of the buffers that was empty at the end
+            counts as full.
         memory_resets: False if this system can't reset the peak, so it includes model and tracing.
         buffer_mib: what the chain's full buffers hold. None if the sizes that AUTOTUNE chose can't
             be read, for example under a `tf.distribute` strategy.

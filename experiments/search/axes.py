@@ -108,7 +108,7 @@ def _bridging(
 
 
 def _most_in_block(diagnosis: Diagnosis | None) -> int | None:
-    """The elements that the generator makes in `BLOCK_S`."""
+    """The elements that one process makes in `BLOCK_S`."""
     if diagnosis is None:
         return None
     return int(BLOCK_S / max(diagnosis.costs.generator.wall_s, 1e-9))

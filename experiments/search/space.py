@@ -67,7 +67,8 @@ class SearchSpace:
     Attributes:
         batch_sizes: in examples, ascending; a single one isn't an axis.
         axes: the other axes.
-        most_in_block: a block has at most this many elements, or a batch, whichever is more; None
+        most_in_block: a block has at most this many elements per process, or a batch, whichever is
+            more; None
             leaves only the axis's own bound.
         bridging: for a generator that pauses, the prefetch buffer that bridges its pauses, by batch
             size. At these sizes, only buffers near it are searched.
@@ -121,7 +122,9 @@ class SearchSpace:
     def _config(self, batch_size: int, values: Mapping[str, Any]) -> PipelineConfig:
         chosen = {"batch_size": batch_size, "prefetch_buffer": 1, "map_parallelism": 1, **values}
         if self.most_in_block is not None and "generator_chunk" in chosen:
-            most = max(batch_size, self.most_in_block)
+            # Processes make their parts of a block at the same time.
+            at_once = max(chosen.get("generator_workers", 0), 1)
+            most = max(batch_size, self.most_in_block * at_once)
             chosen["generator_chunk"] = min(chosen["generator_chunk"], most)
         if batch_size in self.bridging:
             low, high = near(self.bridging[batch_size])

@@ -199,7 +199,7 @@ TRIAL_METRICS = {
     "memory/host_peak_mib": Metric(
         "MiB",
         "peak resident memory that the input pipeline added after tracing, including child "
-        "processes; at least what its full buffers hold",
+        "processes, with its buffers full",
     ),
     "memory/device_peak_mib": Metric("MiB", "on a GPU: peak memory of TensorFlow's allocator"),
     "memory/device_used_mib": Metric(

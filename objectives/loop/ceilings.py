@@ -7,22 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from prefetch_tuning.objectives.loop import steady_state
-from prefetch_tuning.objectives.loop.buffers import ready_batches
 from prefetch_tuning.objectives.loop.steady_state import Clock, Taken
 from prefetch_tuning.objectives.loop.training import TrainingFeed
-from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
-from prefetch_tuning.objectives.measurement import AutotuneNode, Ceilings
+from prefetch_tuning.objectives.measurement import Ceilings
 from prefetch_tuning.objectives.spec import StopRule
-from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Few and short, because every confirmation round pays for them. On a host whose speed wanders
 # within seconds, nine short looks show more than three longer ones.
 PRODUCER_WINDOWS = 2
 WINDOW_SHARE = 2 / 3
 WAITED_IN_A_ROW = 2
-# Most batches to drain if AUTOTUNE doesn't show how many are ready. `drain` ends by itself once
-# they are used up, but a chain that is faster than the step never runs out.
-UNREAD_BATCHES = 64
 
 
 class Alone:
@@ -57,28 +51,17 @@ class Alone:
         return None
 
 
-def measure_ceilings(
-    feed: TrainingFeed,
-    config: PipelineConfig,
-    nodes: list[AutotuneNode],
-    rule: StopRule,
-    batch_s: float,
-) -> Ceilings:
+def measure_ceilings(feed: TrainingFeed, batch_size: int, rule: StopRule) -> Ceilings:
     """Continues with the iterator of a finished measurement, without the step.
 
     Args:
-        feed: a started feed in its steady state.
-        config: the configuration that `feed` runs.
-        nodes: what AUTOTUNE chose, if it did.
+        feed: a started feed, from which the batches that were ready have been taken.
+        batch_size: examples per batch.
         rule: the measurement's rule; a few windows, somewhat shorter than its own, are measured.
-        batch_s: seconds per batch in the measurement.
     """
     begin = time.perf_counter()
-    unread = feed.choices() == UNREADABLE
-    ready = UNREAD_BATCHES if unread else ready_batches(config, nodes)
-    drain(feed.take_only, ready, batch_s, time.perf_counter)
     producer = steady_state.measure(
-        Alone(config.batch_size, feed.take_only),
+        Alone(batch_size, feed.take_only),
         few_windows(rule, PRODUCER_WINDOWS),
         time.perf_counter,
         time.process_time,
@@ -90,7 +73,7 @@ def measure_ceilings(
 
 
 def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
-    """Takes the batches that are ready, at most `most`; returns how many it took.
+    """Takes the batches that are ready, at most `most`; returns how many were.
 
     They were made while the step ran, so they would cost the measurement nothing. A batch that
     takes more than half of `batch_s` was waited for. Two of them in a row mean that no more are
@@ -102,8 +85,8 @@ def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock
         next_batch()
         waited = waited + 1 if clock() - begin > batch_s / 2 else 0
         if waited == WAITED_IN_A_ROW:
-            return taken + 1
-    return most
+            return taken + 1 - waited
+    return most - waited
 
 
 def few_windows(rule: StopRule, count: int) -> StopRule:

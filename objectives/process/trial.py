@@ -12,8 +12,8 @@ from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.digest import digest, short_digest
 from prefetch_tuning.objectives.loop import steady_state
-from prefetch_tuning.objectives.loop.buffers import buffer_mib
-from prefetch_tuning.objectives.loop.ceilings import measure_ceilings
+from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
+from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
@@ -40,6 +40,11 @@ from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, Pipeline
 
 # Elements that the digest covers, and that the batch for tracing the step is made of.
 FIRST_ELEMENTS = 4
+# Share of the time for which the host waits if the buffers are empty.
+MOSTLY_WAITS = 0.5
+# Most batches to look for if AUTOTUNE doesn't show how many can be ready. A chain that is faster
+# than the step never runs out.
+UNREAD_BATCHES = 64
 
 
 class Trial:
@@ -89,22 +94,26 @@ class Trial:
         device_peak = device_peak_mib(device)
         unreadable = feed.choices() == UNREADABLE
         full = None if unreadable else buffer_mib(spec.config, feed.first_batches[0], nodes)
+        wait_fraction = sum(window.wait_s for window in state.windows) / seconds
+        most = UNREAD_BATCHES if unreadable else ready_batches(spec.config, nodes)
+        # If the host waits for batches most of the time, none are ready.
+        ready = 0
+        if wait_fraction < MOSTLY_WAITS:
+            ready = drain(feed.take_only, most, seconds / state.steps, time.perf_counter)
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
-            batch_s = seconds / state.steps
-            ceilings = measure_ceilings(feed, spec.config, nodes, spec.stop, batch_s)
+            ceilings = measure_ceilings(feed, spec.config.batch_size, spec.stop)
         return Measurement(
             examples_per_s=steady_state.mean_rate(state.windows),
             ci=steady_state.interval(state.windows),
             steps_per_s=state.steps / seconds,
-            host_wait_fraction=sum(window.wait_s for window in state.windows) / seconds,
+            host_wait_fraction=wait_fraction,
             step_p50_ms=p50_ms,
             step_p95_ms=p95_ms,
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
             cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
             first_batch_s=feed.first_batch_s,
-            # Training fills buffers that a trial has no time to fill.
-            host_peak_mib=max(peak_mib, full or 0.0),
+            host_peak_mib=with_full_buffers(peak_mib, full or 0.0, ready / max(most, 1)),
             memory_resets=tree.resets,
             device_peak_mib=device_peak,
             buffer_mib=full,
@@ -175,6 +184,18 @@ class Trial:
         elif cause is not None:
             kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
         return TrialFailure(kind=kind, detail=quote(cause or error))
+
+
+def with_full_buffers(peak_mib: float, full_mib: float, ready: float) -> float:
+    """The peak in training, which fills buffers that a trial has no time to fill.
+
+    Args:
+        peak_mib: the trial's peak, less what the process had before.
+        full_mib: what the full buffers hold.
+        ready: share of the buffers that was full at the trial's end.
+    """
+    # Some of what the process had before may have been freed, so the peak may be too small.
+    return max(peak_mib + full_mib * (1.0 - ready), full_mib)
 
 
 def _lacks_device_memory(error: Exception, device: str) -> bool:

@@ -108,6 +108,12 @@ class StageChains:
         )
         return self._chain(generated.repeat)
 
+    def handed_over(self) -> StageCost:
+        """Elements in memory, handed over one by one, in batches."""
+        source = SourceMonitor(Kept(self._pipeline.element_spec, self._elements), self._seed)
+        given = tf.data.Dataset.from_generator(source, output_signature=self._pipeline.element_spec)
+        return self._chain(lambda: given)
+
     def mapped(self, **settings: Any) -> StageCost:
         """Elements in memory, mapped one by one with these settings, in batches."""
         config = self._config(**settings)

@@ -54,6 +54,11 @@ class Stages:
         generator = chains.generator()
         batch = chains.batched()
         fed = chains.fed()
+        handing = minus(fed, batch, generator)
+        if generator.waits:
+            # Beside one that waits, waking up comes on top: twice as much time, from hour to hour.
+            # Many processes that wait at the same time keep the cores awake.
+            handing = minus(chains.handed_over(), batch)
         mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
         chunk, chunked = self._chunked()
         # A slow generator gets smaller blocks, so that a block is there in time.
@@ -64,7 +69,7 @@ class Stages:
         waits = bool(mapping.get("waiting_calls"))
         return StageCosts(
             generator=generator,
-            from_generator=minus(fed, batch, generator),
+            from_generator=handing,
             batch=batch,
             step=step,
             batch_size=self._largest,

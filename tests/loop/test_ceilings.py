@@ -109,10 +109,10 @@ def test_a_chain_of_ones_own_has_no_generator_to_run_alone(runner: TrialRunner) 
 
 
 @pytest.mark.parametrize(
-    ("ready", "most", "taken"),
-    [(5, 8, 7), (8, 8, 8), (20, 8, 8), (0, 8, 2), (3, 0, 0)],
+    ("ready", "most", "found"),
+    [(5, 8, 5), (7, 8, 7), (8, 8, 8), (20, 8, 8), (0, 8, 0), (3, 0, 0)],
 )
-def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -> None:
+def test_only_batches_that_are_ready_are_taken(ready: int, most: int, found: int) -> None:
     """Planted: batches that are ready take 1 ms, the others 20 ms as in the loop."""
     clock = FakeClock()
     left = ready
@@ -122,7 +122,8 @@ def test_only_what_lies_ready_is_taken_away(ready: int, most: int, taken: int) -
         clock.now += 0.001 if left > 0 else 0.02
         left -= 1
 
-    assert drain(next_batch, most, 0.02, clock) == taken
+    assert drain(next_batch, most, 0.02, clock) == found
+    assert left in (ready - found, ready - found - 1, ready - found - 2)
 
 
 def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
@@ -133,7 +134,7 @@ def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
     def next_batch() -> None:
         clock.now += next(seconds)
 
-    assert drain(next_batch, 20, 0.02, clock) == 14
+    assert drain(next_batch, 20, 0.02, clock) == 12
 
 
 def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
