@@ -22,7 +22,8 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines import accelerators, catalog
+from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
 
 Named = str | Callable[..., Any]
@@ -64,7 +65,8 @@ def tune(
     *pipelines: Named,
     map: Named | None = None,  # noqa: A002 - named after the option --map
     model: Named | None = None,
-    step_time_ms: float | None = None,
+    step_time: str | None = None,
+    accelerator: str | None = None,
     mixed_precision: Literal["float16", "bfloat16"] | None = None,
     jit_compile: bool = False,
     storage: str | None = None,
@@ -80,7 +82,10 @@ def tune(
         map: map function for the elements of a plain generator function.
         model: function that returns the compiled model to train, for a generator function, a
             dataset function or a PyDataset.
-        step_time_ms: without a model, milliseconds to sleep in place of each training step.
+        step_time: emulate an accelerator whose step takes this long, like "12ms" or
+            "4ms+0.1ms/example", in place of the model's step.
+        accelerator: the same with a known model's step on a known accelerator, like
+            "resnet50-h100".
         mixed_precision: build the models under Keras's policy mixed_float16 or mixed_bfloat16;
             None leaves them as they are.
         jit_compile: compile the models' steps with XLA; False leaves them as they are.
@@ -95,18 +100,17 @@ def tune(
     """
     began = time.monotonic()
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
-    if (map, model, step_time_ms) != (None, None, None) and len(targets) != 1:
+    step = _emulated(model, step_time, accelerator)
+    if (map, model) != (None, None) and len(targets) != 1:
         raise UsageError(
-            "map, model and step_time_ms belong to exactly one generator function, "
-            f"dataset function or PyDataset; name one pipeline, not {len(targets)}"
+            "map and model belong to exactly one generator function, dataset function or "
+            f"PyDataset; name one pipeline, not {len(targets)}"
         )
-    if mixed_precision or jit_compile:
+    if step or mixed_precision or jit_compile:
         targets = targets or [catalog.resolve(name) for name in catalog.names()]
     parts = [None if part is None else _target(part) for part in (map, model)]
     targets = [
-        compose(
-            target, parts[0], parts[1], step_time_ms, precision=mixed_precision, jit=jit_compile
-        )
+        compose(target, parts[0], parts[1], step, precision=mixed_precision, jit=jit_compile)
         for target in targets
     ]
     request = TuneRequest.checked(pipelines=targets, **options)
@@ -115,6 +119,17 @@ def tune(
         tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
         tuning.tune(request, began)
     return Tuned(tuning.records, tuning.problems)
+
+
+def _emulated(
+    model: Named | None, step_time: str | None, accelerator: str | None
+) -> StepTime | None:
+    """The time of an emulated step; None for the model's own step."""
+    if sum(given is not None for given in (model, step_time, accelerator)) > 1:
+        raise UsageError("give only one of model, step_time and accelerator")
+    if accelerator is not None:
+        return accelerators.accelerator(accelerator).step_time
+    return None if step_time is None else StepTime.parse(step_time)
 
 
 def _target(named: Named) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from prefetch_tuning.experiments.commands import (
+    accelerators,
     confirm,
     diagnose,
     new,
@@ -20,6 +21,7 @@ from prefetch_tuning.experiments.commands import (
     rerun,
     selftest,
     show,
+    step_time,
     studies,
     tune,
     ui,
@@ -30,7 +32,21 @@ from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.source import PipelineError
 
 # `--help` lists them in this order.
-COMMANDS = (tune, diagnose, confirm, report, ui, rerun, studies, show, selftest, new, pipelines)
+COMMANDS = (
+    tune,
+    diagnose,
+    confirm,
+    report,
+    ui,
+    rerun,
+    studies,
+    show,
+    selftest,
+    new,
+    pipelines,
+    accelerators,
+    step_time,
+)
 
 
 def run() -> NoReturn:

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 from prefetch_tuning.experiments.errors import StudyError
-from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.locations import RUNS, Store
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
-
-RUNS = "runs:/"
 
 
 def load_config(

@@ -119,9 +119,9 @@ def load(selector: str) -> Pipeline:
     target = Target.parse(resolve(selector))
     if target.precision is None and not target.jit:
         return _load(target)
-    if target.step_ms is not None:
+    if target.step is not None:
         raise PipelineError(
-            f"{target.main}: a step that sleeps has no model for --mixed-precision or "
+            f"{target.main}: an emulated step has no model for --mixed-precision or "
             "--jit-compile; leave out --step-time or these options"
         )
     from prefetch_tuning.pipelines.adapters.model_options import with_model_options
@@ -143,7 +143,7 @@ def _load(target: Target) -> Pipeline:
             ) from error
     if _is_py_dataset(found):
         return _from_py_dataset(found, target)
-    if (target.map, target.model, target.step_ms) != (None, None, None):
+    if (target.map, target.model, target.step) != (None, None, None):
         raise PipelineError(
             f"{target.main} isn't a plain function: it has its own map and model, so leave out "
             "--map, --model and --step-time"
@@ -160,7 +160,7 @@ def _load(target: Target) -> Pipeline:
         raise PipelineError(
             f"{target.main} is not a pipeline: subclass prefetch_tuning.GeneratorPipeline"
         )
-    return found
+    return _emulated(found, target)
 
 
 # The functions below need TensorFlow, which listing the names must not import.
@@ -176,10 +176,19 @@ def _from_functions(function: Any, target: Target) -> Pipeline:
     transform, model = _named(target.map), _named(target.model)
     if builds_dataset(function):
         _refuse_map(target, "a function that builds a dataset")
-        return DatasetFunction(function, model, target.step_ms)
+        return DatasetFunction(function, model, target.step)
     if transform is None:
-        return FunctionPipeline(function, model, target.step_ms)
-    return MappedFunctionPipeline(function, model, target.step_ms, transform)
+        return FunctionPipeline(function, model, target.step)
+    return MappedFunctionPipeline(function, model, target.step, transform)
+
+
+def _emulated(pipeline: Any, target: Target) -> Pipeline:
+    """The pipeline with an emulated step in place of its model's, if the target has one."""
+    if target.step is not None:
+        from prefetch_tuning.pipelines.adapters.functions import step_model
+
+        pipeline.build_model, pipeline.stand_in = step_model(pipeline.name, None, target.step)
+    return pipeline  # type: ignore[no-any-return]
 
 
 def _is_py_dataset(found: object) -> bool:
@@ -191,7 +200,7 @@ def _from_py_dataset(dataset: Any, target: Target) -> Pipeline:
     from prefetch_tuning.pipelines.adapters.py_dataset import PyDatasetPipeline
 
     _refuse_map(target, "a PyDataset")
-    return PyDatasetPipeline(dataset, _named(target.model), target.step_ms)
+    return PyDatasetPipeline(dataset, _named(target.model), target.step)
 
 
 def _refuse_map(target: Target, what: str) -> None:

@@ -13,12 +13,12 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 # Any name that importlib can import. Nothing but a name is ever accepted from a record.
 ATTRIBUTE = re.compile(r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*")
 # The same with the module's file, as users type it.
 FILE = re.compile(r"(?P<path>[^:,]+\.py):(?P<attribute>[A-Za-z_]\w*(?:\.\w+)*)")
-STEP = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)ms")
 # The types that mixed precision computes in; the weights stay float32.
 PRECISIONS = ("float16", "bfloat16")
 # The options that may follow the pipeline, in this order.
@@ -33,7 +33,7 @@ class Target(BaseModel):
             PyDataset.
         map: `module:attribute` of a plain generator function's map.
         model: `module:attribute` of the function that makes its model.
-        step_ms: milliseconds to sleep in place of a model's step.
+        step: how long an emulated step takes, in place of the model's own.
         precision: "float16" or "bfloat16", for mixed precision; None leaves the model as it is.
         jit: compiles the model's step with XLA.
     """
@@ -43,7 +43,7 @@ class Target(BaseModel):
     main: str
     map: str | None = None
     model: str | None = None
-    step_ms: float | None = None
+    step: StepTime | None = None
     precision: str | None = None
     jit: bool = False
 
@@ -63,26 +63,23 @@ class Target(BaseModel):
             if not equals or key not in later:
                 raise _malformed(line)
             given[key] = value
-        step = STEP.fullmatch(given.get("step", "0ms"))
-        if step is None or given.get("jit", "true") != "true":
+        if given.get("jit", "true") != "true":
             raise _malformed(line)
         check_precision(given.get("precision"))
         return cls(
             main=_attribute(main, line),
             map=_attribute(given["map"], line) if "map" in given else None,
             model=_attribute(given["model"], line) if "model" in given else None,
-            step_ms=float(step[1]) if "step" in given else None,
+            step=StepTime.parse(given["step"]) if "step" in given else None,
             precision=given.get("precision"),
             jit="jit" in given,
         )
 
     def __str__(self) -> str:
-        # As many decimals as `STEP` accepts, and never an exponent, which it doesn't accept.
-        step = None if self.step_ms is None else f"{self.step_ms:.6f}".rstrip("0").rstrip(".")
         said = {
             "map": self.map,
             "model": self.model,
-            "step": None if step is None else f"{step}ms",
+            "step": None if self.step is None else str(self.step),
             "precision": self.precision,
             "jit": "true" if self.jit else None,
         }
@@ -98,7 +95,7 @@ def compose(
     target: str,
     transform: str | None = None,
     model: str | None = None,
-    step_ms: float | None = None,
+    step: StepTime | None = None,
     *,
     precision: str | None = None,
     jit: bool = False,
@@ -109,7 +106,7 @@ def compose(
         target: a resolved target.
         transform: `module:attribute` of a plain generator function's map.
         model: `module:attribute` of the function that makes its model.
-        step_ms: milliseconds to sleep in place of a model's step.
+        step: how long an emulated step takes, in place of the model's own.
         precision: "float16" or "bfloat16", for mixed precision.
         jit: compiles the model's step with XLA.
 
@@ -120,7 +117,7 @@ def compose(
     said = {
         "map": None if transform is None else _attribute(transform, f"--map {transform!r}"),
         "model": None if model is None else _attribute(model, f"--model {model!r}"),
-        "step_ms": step_ms,
+        "step": step,
         "precision": precision,
         "jit": jit or None,
     }

@@ -29,7 +29,7 @@ def test_a_function_is_tuned_and_the_result_shows_itself(folder: Path) -> None:
     found = tune(
         planted_functions.rows,
         map=planted_functions.double,
-        step_time_ms=2.0,
+        step_time="2ms",
         trials=2,
         rounds=0,
         batch_size=8,
@@ -42,7 +42,7 @@ def test_a_function_is_tuned_and_the_result_shows_itself(folder: Path) -> None:
     [result] = found.results
     assert (result.pipeline, result.study, result.trials.total) == ("rows", "api", 2)
     assert "rows: unconfirmed" in repr(found)
-    assert "a sleep of 2 ms in place of a training step" in " ".join(repr(found).split())
+    assert "an emulated step: 2 ms" in " ".join(repr(found).split())
     page = found._repr_html_()
     assert page.count("<tr>") == 2
     assert "<th>pipeline</th>" in page
@@ -55,7 +55,11 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
     with pytest.raises(UsageError, match="at the top level of a file beside this one"):
         tune(local)
     with pytest.raises(UsageError, match=r"belong to exactly one generator function, .* not 2"):
-        tune("simple", "image", step_time_ms=5.0)
+        tune("simple", "image", map=planted_functions.double)
+    with pytest.raises(UsageError, match="give only one of model, step_time and accelerator"):
+        tune("simple", step_time="5ms", accelerator="resnet50-h100")
+    with pytest.raises(PipelineError, match="no accelerator named 'h100'"):
+        tune("simple", accelerator="h100")
     with pytest.raises(UsageError, match=r"rounds: Input should be a valid integer"):
         tune("simple", rounds="many")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"trials: Input should be greater than or equal to 1"):

@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.audit.planted import BlockingMap, Cheap, row
-from prefetch_tuning.pipelines.adapters.functions import sleeping_model
+from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.step_time import StepTime
 
 
 class LateBlockingMap(BlockingMap):
@@ -76,7 +78,29 @@ class Pausing(Cheap):
                 time.sleep(self.PAUSE_S)
 
     def build_model(self) -> keras.Model:
-        return sleeping_model(self.STEP_MS)
+        return EmulatedModel(StepTime(fixed_ms=self.STEP_MS))
+
+
+def rows_of_20_ms(seed: int = 0) -> Iterator[Any]:
+    """Rows of which 32 take 20 ms."""
+    return _rows(seed, 0.020 / 32)
+
+
+def rows_of_40_ms(seed: int = 0) -> Iterator[Any]:
+    """Rows of which 32 take 40 ms."""
+    return _rows(seed, 0.040 / 32)
+
+
+def ready_batches(config: PipelineConfig) -> tf.data.Dataset:
+    """The same batch again and again."""
+    batch = (np.zeros((config.batch_size, 4), np.float32), np.zeros(config.batch_size, np.float32))
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def _rows(seed: int, each_s: float) -> Iterator[Any]:
+    for number in itertools.count(seed):
+        wait(each_s)
+        yield row(number)
 
 
 def wait(seconds: float) -> None:

@@ -8,11 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from prefetch_tuning.experiments.commands.values import milliseconds, number, precision
+from prefetch_tuning.experiments.commands.values import (
+    number,
+    precision,
+    step_time,
+)
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Rounds, Seed
-from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.locations import RUNS, Store
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.accelerators import accelerator
+from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import PRECISIONS, compose
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -51,17 +57,25 @@ def add_functions(command: argparse.ArgumentParser) -> None:
         metavar="FILE:FUNCTION",
         help="map function for the elements of a plain generator function, in TensorFlow ops",
     )
+    emulated = command.add_mutually_exclusive_group()
+    emulated.add_argument(
+        "--step-time",
+        type=step_time,
+        metavar="TIME",
+        help="emulate an accelerator whose training step takes this long: 12ms, 0.56ms/example or "
+        "4ms+0.1ms/example",
+    )
+    emulated.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="emulate a known model's step on a known accelerator, like resnet50-h100, which "
+        "prefetch-tune accelerators lists; or runs:/RUN_ID of prefetch-tune step-time",
+    )
     command.add_argument(
         "--model",
         metavar="FILE:FUNCTION",
         help="function that returns the compiled Keras model to train; for a generator function, a "
         "dataset function or a PyDataset",
-    )
-    command.add_argument(
-        "--step-time",
-        type=milliseconds,
-        metavar="TIME",
-        help="without a model: sleep this long in place of each training step, like 5ms",
     )
 
 
@@ -140,26 +154,48 @@ def targets_of(options: argparse.Namespace) -> list[str]:
 
     Raises:
         PipelineError: there is no such pipeline, or a function's name is malformed.
-        UsageError: --map, --model or --step-time don't belong to exactly one pipeline, or
-            contradict each other.
+        UsageError: --map or --model don't belong to exactly one pipeline, or contradict an
+            emulated step.
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
-    functions = (options.map, options.model, options.step_time)
-    if functions != (None, None, None):
-        _check_functions(options, targets)
-    elif options.mixed_precision or options.jit_compile:
+    step = options.step_time or _accelerator_of(options)
+    if (options.map, options.model) != (None, None):
+        _check_functions(options, step, targets)
+    elif step or options.mixed_precision or options.jit_compile:
         targets = targets or [catalog.resolve(name) for name in catalog.names()]
     precision, jit = options.mixed_precision, options.jit_compile
-    return [compose(target, *functions, precision=precision, jit=jit) for target in targets]
+    return [
+        compose(target, options.map, options.model, step, precision=precision, jit=jit)
+        for target in targets
+    ]
 
 
-def _check_functions(options: argparse.Namespace, targets: Sequence[str]) -> None:
-    if options.model is not None and options.step_time is not None:
-        raise UsageError("--model and --step-time: a step either trains or sleeps; leave one out")
+def _accelerator_of(options: argparse.Namespace) -> StepTime | None:
+    name: str | None = options.accelerator
+    if name is None:
+        return None
+    if not name.startswith(RUNS):
+        return accelerator(name).step_time
+    from prefetch_tuning.experiments.storage.runs import RunReader
+
+    store = Store.choose(Path.cwd(), None, getattr(options, "tracking_uri", None))
+    store.check_exists()
+    found: StepTime = RunReader(store).step_time(name.removeprefix(RUNS))
+    return found
+
+
+def _check_functions(
+    options: argparse.Namespace, step: StepTime | None, targets: Sequence[str]
+) -> None:
+    if options.model is not None and step is not None:
+        raise UsageError(
+            "--model and --step-time or --accelerator: a step is either the model's or emulated; "
+            "leave one out"
+        )
     if len(targets) != 1:
         raise UsageError(
-            "--map, --model and --step-time belong to exactly one generator function, "
-            f"dataset function or PyDataset; name one pipeline, not {len(targets)}"
+            "--map and --model belong to exactly one generator function, dataset function or "
+            f"PyDataset; name one pipeline, not {len(targets)}"
         )
 
 

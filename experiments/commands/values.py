@@ -1,4 +1,4 @@
-"""The argument types of the command line: numbers within bounds, times, sizes, precisions."""
+"""The argument types of the command line: numbers within bounds, step times, sizes, precisions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import PRECISIONS
 
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT])i?B$", re.IGNORECASE)
 UNITS_MIB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
-TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s)$")
-TIME_UNITS_MS = {"ms": 1.0, "s": 1_000.0}
-MAX_STEP_MS = 10_000.0
 
 
 def number(kind: Any) -> Callable[[str], Any]:
@@ -49,12 +48,12 @@ def _in_words(bounds: Mapping[str, float]) -> str:
     return f"above {bounds['gt']}" if "gt" in bounds else f"at least {bounds['ge']}"
 
 
-def milliseconds(text: str) -> float:
-    """Converts a time with a unit (`5ms`, `0.2s`) to milliseconds."""
-    match = TIME.match(text.strip())
-    if match is None or not 0 < float(match[1]) * TIME_UNITS_MS[match[2]] <= MAX_STEP_MS:
-        raise argparse.ArgumentTypeError(f"must be a time like 5ms, up to 10s, not {text!r}")
-    return float(match[1]) * TIME_UNITS_MS[match[2]]
+def step_time(text: str) -> StepTime:
+    """Converts the time of an emulated step, like `12ms` or `0.56ms/example`."""
+    try:
+        return StepTime.parse(text)
+    except PipelineError as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
 
 
 def precision(text: str) -> str:

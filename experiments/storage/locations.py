@@ -12,6 +12,8 @@ from filelock import FileLock
 from prefetch_tuning.experiments.errors import StoreError
 
 LOCAL = "mlruns"
+# How the address of an MLflow run begins.
+RUNS = "runs:/"
 
 
 @dataclass(frozen=True)

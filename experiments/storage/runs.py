@@ -18,7 +18,9 @@ from mlflow.exceptions import MlflowException
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.schema import Kind, Tag
+from prefetch_tuning.experiments.storage.schema import STEP_TIME, Kind, Tag
+from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 # The artifact that contains a run's configuration.
 CONFIG_FILE = "config.json"
@@ -83,6 +85,21 @@ class RunReader:
             raise StudyError(f"no run {run_id!r} in MLflow at {self._store.tracking_uri}")
         found = LoggedRun.of(run)
         return self.read(found.tags[Tag.REPLACED_BY]) if Tag.REPLACED_BY in found.tags else found
+
+    def step_time(self, run_id: str) -> StepTime:
+        """The time of a step that `prefetch-tune step-time` logged.
+
+        Raises:
+            StudyError: there is no such run, or it has no step's time.
+        """
+        run = self.read(run_id)
+        try:
+            found = StepTime.parse(run.params[STEP_TIME])
+        except (KeyError, PipelineError):
+            raise StudyError(
+                f"run {run_id!r} ({run.name}) has no step's time; prefetch-tune step-time logs one"
+            ) from None
+        return found.model_copy(update={"accelerator": f"run-{run.run_id[:8]}"})
 
     def experiment_of(self, run_id: str) -> str:
         """The id of the experiment that a run belongs to."""

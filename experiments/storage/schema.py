@@ -20,6 +20,7 @@ class Kind(StrEnum):
     LIMIT = "limit"
     RERUN = "rerun"
     SELFTEST = "selftest"
+    STEP_TIME = "step_time"
     REPLACED = "replaced"
 
 
@@ -30,8 +31,13 @@ KINDS = {
     Kind.LIMIT: "the limit's terms in one round of the confirmation",
     Kind.RERUN: "a logged run that was measured again",
     Kind.SELFTEST: "a configuration compared with itself",
+    Kind.STEP_TIME: "the training step alone, measured to be emulated",
     Kind.REPLACED: "an earlier parent run of a study whose recommendation changed since",
 }
+
+
+# The parameter of a run that measured a step.
+STEP_TIME = "step_time"
 
 
 class Tag(StrEnum):
@@ -321,6 +327,10 @@ STUDY_METRICS = {
     "prediction/median_error": Metric(
         "share", "median size of the prediction's error over the trials that it chose"
     ),
+}
+# Metrics of a measured step.
+STEP_TIME_METRICS = {
+    "step_ms/BATCH": Metric("ms", "time of a training step on ready batches of this size"),
 }
 # Metrics of a self-test.
 SELFTEST_METRICS = {

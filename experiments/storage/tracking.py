@@ -16,7 +16,13 @@ from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.notes import trial_note
 from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
-from prefetch_tuning.experiments.storage.schema import Kind, Tag, limit_metrics, trial_metrics
+from prefetch_tuning.experiments.storage.schema import (
+    STEP_TIME,
+    Kind,
+    Tag,
+    limit_metrics,
+    trial_metrics,
+)
 from prefetch_tuning.experiments.storage.views import (
     VIEW_TAG,
     View,
@@ -24,8 +30,14 @@ from prefetch_tuning.experiments.storage.views import (
     surplus,
     trials_view,
 )
-from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.measurement import (
+    LimitTerms,
+    Measurement,
+    PipelineInfo,
+    TrialFailure,
+)
 from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines.step_time import StepTime
 
 # Makes the UI show runs and metrics first, not traces of prompts.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -204,6 +216,35 @@ class Tracker(RunReader):
                 params=[Param(key, str(value)) for key, value in params.items()],
             )
             self._client.log_text(run_id, document, "selftest.json")
+            self._client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    def log_step_time(
+        self, info: PipelineInfo, step: StepTime, seconds: Mapping[int, float]
+    ) -> str:
+        """Writes a measured step as one run of the pipeline's experiment; returns its run id.
+
+        Args:
+            info: the pipeline.
+            step: the time that emulates its step; the parameter `step_time`.
+            seconds: the measured seconds of a step by batch size.
+        """
+        tags: dict[str, str] = {
+            Tag.KIND: Kind.STEP_TIME,
+            Tag.PIPELINE: info.name,
+            Tag.DEVICE: info.device,
+        }
+        metrics = {f"step_ms/batch_{size}": 1e3 * each for size, each in seconds.items()}
+        with self.one_line():
+            run = self._client.create_run(
+                self._experiment_id(info.name), run_name=f"step time on {info.device}", tags=tags
+            )
+            run_id = str(run.info.run_id)
+            self._client.log_batch(
+                run_id,
+                metrics=_metrics(metrics),
+                params=[Param(STEP_TIME, str(step)), Param("pipeline", info.target)],
+            )
             self._client.set_terminated(run_id, "FINISHED")
         return run_id
 

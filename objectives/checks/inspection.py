@@ -21,7 +21,8 @@ from prefetch_tuning.objectives.checks.elements import (
 )
 from prefetch_tuning.objectives.checks.shards import why_not_split
 from prefetch_tuning.objectives.loop.distribution import Distribution
-from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
+from prefetch_tuning.objectives.loop.emulated import feed_of
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
@@ -198,7 +199,7 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
         )
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size))
     try:
-        TrainingFeed(model, dataset).trace(batch)
+        feed_of(model, dataset).trace(batch)
     except (StepError, NotFiniteLossError) as error:
         raise PipelineError(
             f"pipeline {name!r}: a training step on the first elements failed: {first_line(error)}"

@@ -31,6 +31,9 @@ Clock = Callable[[], float]
 # On a device that runs steps behind the host, one step in this many is timed: before and after it
 # the host waits for the device. More of them would keep the two from working side by side.
 SAMPLE_EVERY = 50
+# Fewest steps per window on such a device. At its end the host waits for all of them, so short
+# windows would keep the two from working side by side.
+LEAST_STEPS = 5
 # A difference between the first and the last third of the windows up to this share isn't drift,
 # however significant it is.
 DRIFT_SHARE = 0.03
@@ -265,7 +268,8 @@ def _count_window(
     wait_s = 0.0
     examples = steps = 0
     step_s: list[float] = []
-    while not steps or step_begin - begin < rule.window_s:
+    least = LEAST_STEPS if feed.asynchronous else 1
+    while steps < least or step_begin - begin < rule.window_s:
         timed = not feed.asynchronous or count.since_sample >= SAMPLE_EVERY
         if timed and feed.asynchronous:
             feed.synchronise()

@@ -14,7 +14,8 @@ from prefetch_tuning.objectives.digest import digest, short_digest
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
-from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
+from prefetch_tuning.objectives.loop.emulated import feed_of
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.device import (
@@ -67,7 +68,7 @@ class Trial:
         dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=source)
         self.stage = "model"
         model = pipeline.build_model()
-        feed = TrainingFeed(model, dataset, autotuned=spec.config.is_autotune)
+        feed = feed_of(model, dataset, autotuned=spec.config.is_autotune)
         feed.trace(traced)
         reset_device_peak(device)
         tree.begin_memory()

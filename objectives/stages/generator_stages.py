@@ -11,6 +11,7 @@ from typing import Any
 
 from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.loop.ceilings import Alone
+from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
 from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
 from prefetch_tuning.objectives.machine.device import lacked_device_memory
 from prefetch_tuning.objectives.spec import StopRule
@@ -151,6 +152,9 @@ class Stages:
         Raises:
             StepError: the step failed.
         """
+        known = known_step(self._model, size)
+        if known is not None:
+            return known
         batch = sample_batch(self._pipeline, self._first, size)
         self._feed.trace(batch)
         if self._device is not None:
@@ -199,4 +203,5 @@ class Stages:
         config = PipelineConfig.no_prefetch(self._batch_size)
         dataset = build_dataset(self._pipeline, config)
         self._batch_spec = dataset.element_spec
-        return TrainingFeed(self._pipeline.build_model(), dataset)
+        self._model = self._pipeline.build_model()
+        return feed_of(self._model, dataset)

@@ -13,8 +13,8 @@ from typing import Any
 from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
+from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
 from prefetch_tuning.objectives.loop.steady_state import Feed
-from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.scheduling import awake_cores, one_core
 from prefetch_tuning.objectives.measurement import LimitTerms
@@ -125,8 +125,11 @@ def _least_map_cpu_s(
 def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, float, float]:
     """The step on ready batches: cost per example, least CPU seconds per example, time spent."""
     model = pipeline.build_model()
+    known = known_step(model, batch_size)
+    if known is not None:
+        return known, known.cpu_s, 0.0
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size), seed=seed)
-    feed = TrainingFeed(model, dataset)
+    feed = feed_of(model, dataset)
     feed.trace(_sample(pipeline, batch_size, seed))
     batches = _first_batches(dataset)
     feed.repeat(batches)

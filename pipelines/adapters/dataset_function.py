@@ -12,6 +12,7 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.adapters.functions import BATCH_SIZES, step_model
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 PARAMETER = "config"
 
@@ -31,7 +32,7 @@ class DatasetFunction(BatchesPipeline):
         self,
         function: Callable[..., Any],
         model: Callable[[], Any] | None,
-        step_ms: float | None,
+        step: StepTime | None,
     ) -> None:
         """Calls the function once to learn the spec of its batches.
 
@@ -43,7 +44,7 @@ class DatasetFunction(BatchesPipeline):
         self.functions = [f for f in (function, model) if f is not None]
         self.name = function.__name__.lstrip("_")
         self.__doc__ = inspect.getdoc(function) or f"The dataset of {function.__name__}."
-        self.build_model_of, self.stand_in = step_model(function.__name__, model, step_ms)
+        self.build_model_of, self.stand_in = step_model(function.__name__, model, step)
         smallest = PipelineConfig.no_prefetch(min(self.batch_sizes))
         self.element_spec = self.make_batches(smallest, 0).element_spec
 

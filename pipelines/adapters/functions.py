@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 # The spec is inferred from this many elements, again in each process. A dimension that differs
 # among them is unknown.
@@ -34,7 +35,7 @@ class FunctionPipeline(GeneratorPipeline):
         self,
         generator: Callable[..., Any],
         model: Callable[[], Any] | None,
-        step_ms: float | None,
+        step: StepTime | None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
         """Calls the generator once to infer the spec of its elements.
@@ -47,7 +48,7 @@ class FunctionPipeline(GeneratorPipeline):
         self.functions = [f for f in (generator, transform, model) if f is not None]
         self.name = generator.__name__.lstrip("_")
         self.__doc__ = inspect.getdoc(generator) or f"The generator {generator.__name__}."
-        self.build_model_of, self.stand_in = step_model(generator.__name__, model, step_ms)
+        self.build_model_of, self.stand_in = step_model(generator.__name__, model, step)
         self.element_spec = infer_spec(self.name, self.generate(0))
 
     def generate(self, seed: int) -> Iterator[Any]:
@@ -76,10 +77,10 @@ class MappedFunctionPipeline(FunctionPipeline):
         self,
         generator: Callable[..., Any],
         model: Callable[[], Any] | None,
-        step_ms: float | None,
+        step: StepTime | None,
         transform: Callable[..., Any],
     ) -> None:
-        super().__init__(generator, model, step_ms, transform)
+        super().__init__(generator, model, step, transform)
         self._transform = transform
 
     def transform(self, *element: Any) -> Any:
@@ -87,36 +88,42 @@ class MappedFunctionPipeline(FunctionPipeline):
 
 
 def step_model(
-    name: str, model: Callable[[], Any] | None, step_ms: float | None
+    name: str, model: Callable[[], Any] | None, step: StepTime | None
 ) -> tuple[Callable[[], Any], str | None]:
-    """Returns the function that makes the model, and a stand-in's description or None.
+    """Returns the function that makes the model, and an emulated step's description or None.
 
     Raises:
         PipelineError: there is neither a model nor a step time.
     """
-    if model is not None:
-        return model, None
-    if step_ms is None:
+    if step is not None:
+        return functools.partial(EmulatedModel, step), step.in_words
+    if model is None:
         raise PipelineError(
             f"{name}: there is no model to consume its elements; give --model module:function, "
             "which returns a compiled Keras model, or --step-time 5ms"
         )
-    said = f"a sleep of {step_ms:g} ms in place of a training step"
-    return functools.partial(sleeping_model, step_ms), said
+    return model, None
 
 
-def sleeping_model(step_ms: float) -> keras.Model:
-    """A model whose training step sleeps: like a step on a GPU, it takes time but no core."""
+class EmulatedModel(keras.Model):  # type: ignore[misc]  # keras has no types
+    """A model whose training step takes a known time and no core, like a step on a GPU.
 
-    class Sleeping(keras.Model):  # type: ignore[misc]  # keras has no types
-        def train_step(self, _: Any) -> dict[str, Any]:
-            time.sleep(step_ms / 1_000.0)
-            return {"loss": 0.0}
+    The measuring loop emulates an accelerator instead of calling `train_step`. In `model.fit`, each
+    step sleeps.
 
-    model = Sleeping()
-    # Eager, because in a graph the sleep would need a separate op to call back into Python.
-    model.compile(optimizer="sgd", loss="mse", run_eagerly=True)
-    return model
+    Attributes:
+        step_time: how long a step takes.
+    """
+
+    def __init__(self, step_time: StepTime) -> None:
+        super().__init__()
+        self.step_time = step_time
+        # Eager, because in a graph the sleep would need a separate op to call back into Python.
+        self.compile(optimizer="sgd", loss="mse", run_eagerly=True)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        time.sleep(self.step_time.seconds(int(tf.shape(tf.nest.flatten(data)[0])[0])))
+        return {"loss": 0.0}
 
 
 def infer_spec(name: str, elements: Iterator[Any]) -> Any:

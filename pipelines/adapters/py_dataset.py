@@ -16,6 +16,7 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from prefetch_tuning.pipelines.adapters.functions import step_model
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 AXES = ("workers", "use_multiprocessing", "max_queue_size")
 
@@ -33,7 +34,7 @@ class PyDatasetPipeline(BatchesPipeline):
         self,
         dataset: keras.utils.PyDataset,
         model: Callable[[], Any] | None,
-        step_ms: float | None,
+        step: StepTime | None,
     ) -> None:
         """Asks for the first batches to learn their spec.
 
@@ -47,7 +48,7 @@ class PyDatasetPipeline(BatchesPipeline):
         given = getattr(kind, "name", None)
         self.name = given if isinstance(given, str) else kind.__name__
         self.__doc__ = inspect.getdoc(kind) or f"The batches of {kind.__name__}."
-        self.build_model_of, self.stand_in = step_model(kind.__name__, model, step_ms)
+        self.build_model_of, self.stand_in = step_model(kind.__name__, model, step)
         self.own = {name: getattr(dataset, name) for name in AXES}
         try:
             self.element_spec = PyDatasetAdapter(dataset).get_tf_dataset().element_spec

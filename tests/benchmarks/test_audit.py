@@ -166,6 +166,7 @@ def test_the_audits_have_their_parts() -> None:
     full = {p.name for p in command.chosen(full=True, names=None)}
     limits = ["known_step", "known_generator", "wasteful_map"]
     at_edges = ["late_start", "buffer_memory", "first_batch", "protocols"]
+    at_edges += ["emulated_step", "emulated_cores", "emulated_beside"]
     assert short == {*PLANTED, "shared_cores", *limits, *at_edges, "same_data"}
     assert full == {
         *(f"studies_{name}" for name in PLANTED),

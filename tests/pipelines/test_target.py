@@ -10,13 +10,16 @@ from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import Target, compose
 
 EVERYTHING = "my.rows:rows,map=m:f,model=m:g,step=5ms,precision=bfloat16,jit=true"
 
 
 def test_everything_that_belongs_to_a_pipeline_is_in_one_line() -> None:
-    line = compose("my.rows:rows", "m:f", "m:g", 5.0, precision="bfloat16", jit=True)
+    line = compose(
+        "my.rows:rows", "m:f", "m:g", StepTime(fixed_ms=5.0), precision="bfloat16", jit=True
+    )
 
     assert line == EVERYTHING
     assert catalog.resolve(line) == line
@@ -43,9 +46,9 @@ def test_options_come_on_top_of_options_in_the_order_that_is_understood() -> Non
         (EVERYTHING, "main", "my.rows:rows"),
         (EVERYTHING, "precision", "bfloat16"),
         (EVERYTHING, "jit", True),
-        (EVERYTHING, "step_ms", 5.0),
-        ("m:f,step=0.00001ms", "step_ms", 1e-5),
-        ("m:f,step=12345.678ms", "step_ms", 12345.678),
+        (EVERYTHING, "step", StepTime(fixed_ms=5.0)),
+        ("m:f,step=0.00001ms", "step", StepTime(fixed_ms=1e-5)),
+        ("m:f,step=4ms+0.1ms/example", "step", StepTime(fixed_ms=4.0, per_example_ms=0.1)),
         ("m:Mine,precision=float16", "precision", "float16"),
         ("m:Mine,precision=float16", "jit", False),
         ("m:Mine", "precision", None),
@@ -64,7 +67,6 @@ def test_it_is_taken_apart_again(target: str, part: str, value: object) -> None:
         "m:Mine,jit=false",
         "m:Mine,jit=true,precision=float16",
         "m:f,step=5ms,step=6ms",
-        "m:f,step=fastms",
         "m:f,shell=m:g",
         "m:f,model",
         "m:f,",
@@ -80,6 +82,8 @@ def test_what_is_no_target(wrong: str) -> None:
 def test_a_wrong_value_is_one_line() -> None:
     with pytest.raises(PipelineError, match=r"^mixed precision must be .*, not 'float8'$"):
         compose("m:f", precision="float8")
+    with pytest.raises(PipelineError, match=r"^'fastms' isn't a step's time; give one like"):
+        catalog.resolve("m:f,step=fastms")
     with pytest.raises(PipelineError, match=r"--model 'g' is not of the form module:attribute"):
         compose("m:f", None, "g")
 

@@ -13,6 +13,7 @@ from benchmarks.gpu_check.checks import check, holds, line
 from benchmarks.gpu_check.ground import PLANTED, CheckError, Ground
 from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
 
 BATCH = 8
@@ -62,7 +63,9 @@ def utilisation(ground: Ground) -> list[Line]:
             rate = ground.trial(heavy(rows), batch_size=BATCH, stop=STEADY).examples_per_s
         real = rate * step_s / BATCH
         by_nvml = sampled.last(STEADY.max_s - 0.5)
-        stand_in = compose(f"{PLANTED}:{rows}", None, None, round(1e3 * step_s, 3))
+        stand_in = compose(
+            f"{PLANTED}:{rows}", None, None, StepTime(fixed_ms=round(1e3 * step_s, 3))
+        )
         emulated = ground.trial(stand_in, batch_size=BATCH, stop=STEADY).examples_per_s
         predicted = emulated * step_s / BATCH
         what = f"{rows.replace('_', ' ')} before a step of {1e3 * step_s:.1f} ms"

@@ -1,0 +1,119 @@
+"""`prefetch-tune step-time`: measure a real training step, to emulate it on another machine."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from prefetch_tuning.experiments.commands.arguments import (
+    Commands,
+    add_command,
+    add_functions,
+    add_json,
+    add_measuring,
+    add_model_options,
+    add_pipelines,
+    add_store,
+    check_json_file,
+    store_of,
+    targets_of,
+)
+from prefetch_tuning.experiments.errors import EXIT_OK, UsageError
+from prefetch_tuning.experiments.report.console_table import print_rows
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.pipelines.source import PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Readings per batch size, each in a fresh process; their median counts.
+READINGS = 3
+HEADINGS = ("batch size", "step, ms", "emulated, ms")
+
+
+def add(commands: Commands[argparse.ArgumentParser]) -> None:
+    text = "measure a pipeline's training step alone, to emulate it on a machine without its GPU"
+    command = add_command(commands, "step-time", run, text)
+    add_pipelines(command)
+    add_functions(command)
+    add_model_options(command)
+    add_measuring(command)
+    add_store(command)
+    add_json(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    targets = targets_of(options)
+    if len(targets) != 1:
+        raise UsageError(f"step-time measures one pipeline's step; name one, not {len(targets)}")
+    check_json_file(options.json)
+    store = store_of(options)
+    with TrialRunner() as runner:
+        return measure_and_report(
+            targets[0], options.seed or 0, options.device or "auto", runner, store, options.json
+        )
+
+
+def measure_and_report(
+    target: str,
+    seed: int,
+    device: Device,
+    runner: TrialRunner,
+    store: Store,
+    json_file: Path | None,
+) -> int:
+    """Measures the step at each batch size, logs it and prints the option that emulates it."""
+    from prefetch_tuning.experiments.storage.results import write_json
+    from prefetch_tuning.experiments.storage.tracking import Tracker
+
+    info = runner.inspect(target, seed, device)
+    if info.stand_in is not None:
+        raise UsageError(f"{info.name} has no step to measure, only {info.stand_in}")
+    store.create()
+    tracker = Tracker(store)
+    seconds = step_seconds(target, info, seed, device, runner)
+    found = StepTime.fitted(seconds)
+    run_id = tracker.log_step_time(info, found, seconds)
+    rows = [
+        (str(size), f"{1e3 * each:.3f}", f"{1e3 * found.seconds(size):.3f}")
+        for size, each in seconds.items()
+    ]
+    console = Console()
+    print_rows(console, f"{info.name} on {info.device}", HEADINGS, rows, "rrr")
+    console.print(
+        f"To emulate it on another machine:\n  --step-time {found}\n"
+        f"or, from this MLflow:\n  --accelerator runs:/{run_id}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if json_file is not None:
+        write_json({"step_time": str(found), "step_s": seconds, "run_id": run_id}, json_file)
+    return EXIT_OK
+
+
+def step_seconds(
+    target: str, info: PipelineInfo, seed: int, device: Device, runner: TrialRunner
+) -> Mapping[int, float]:
+    """Seconds of a step on ready batches, by batch size.
+
+    Raises:
+        PipelineError: the step can't be measured.
+    """
+    found: dict[int, float] = {}
+    for size in info.batch_sizes:
+        readings = []
+        for _ in range(READINGS):
+            terms = runner.measure_limit(target, size, seed, device, vectorized=False)
+            if isinstance(terms, TrialFailure):
+                raise PipelineError(terms.detail)
+            readings.append(size / terms.step_examples_per_s)
+        found[size] = statistics.median(readings)
+    return found
