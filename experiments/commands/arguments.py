@@ -159,6 +159,8 @@ def targets_of(options: argparse.Namespace) -> list[str]:
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
     step = options.step_time or _accelerator_of(options)
+    if step and getattr(options, "device", None) == "gpu":
+        raise UsageError("--device gpu: an emulated step runs on no device; leave one of them out")
     if (options.map, options.model) != (None, None):
         _check_functions(options, step, targets)
     elif step or options.mixed_precision or options.jit_compile:

@@ -202,8 +202,9 @@ def of_the_step(utilisation: Fraction, device: str) -> str:
     """The rate as a share of the step's own, and what the rest of the time is."""
     words = f"{share_with_interval(utilisation)} of the rate of the step on ready batches"
     starved = max(1.0 - utilisation.share, 0.0)
-    if device.startswith("gpu"):
-        return f"{words}: the GPU waits for data {share(starved)} of the time"
+    if device != "cpu":
+        which = "the GPU" if device.startswith("gpu") else "the emulated accelerator"
+        return f"{words}: {which} waits for data {share(starved)} of the time"
     return (
         f"{words}. On a CPU the rest is not all waiting: the input pipeline also takes cores from "
         "the step"
@@ -228,7 +229,7 @@ def batch_time(limit: Limit, found: Confirmed, device: str) -> str:
         making = f"making a batch takes {span(size / found.producer_only)} and "
     busy = found.cpu_s_per_example * found.examples_per_s
     parts = ""
-    if not device.startswith("gpu"):  # on a GPU, the host may wait while steps run
+    if device == "cpu":  # otherwise the host may wait while steps run
         parts = (
             f", of which the step waits {span(waited_s)} for data and runs "
             f"{span(whole_s - waited_s)}"

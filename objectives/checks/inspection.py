@@ -40,6 +40,8 @@ from prefetch_tuning.pipelines.source import (
 # Elements to check: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
 LEAST_BATCH = 2
+# The device of a pipeline whose step is emulated.
+EMULATED = "emulated"
 
 
 def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
@@ -74,7 +76,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element_spec=spec_source(pipeline.element_spec),
         padded=is_padded(mapped),
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        device=device,
+        device=EMULATED if pipeline.stand_in else device,
         source_digest=source_digest(pipeline),
         flat=is_flat(pipeline.element_spec),
         axes=["map_parallelism"] * has_transform(pipeline)
@@ -112,7 +114,7 @@ def inspect_batches(
         element_spec=spec_source(pipeline.element_spec),
         padded=False,
         element_bytes=None,
-        device=device,
+        device=EMULATED if pipeline.stand_in else device,
         source_digest=source_digest(pipeline),
         kind="batches",
         axes=[name for name in pipeline.axes if name != "batch_size"],

@@ -10,10 +10,16 @@ from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.machine.gpu import first_visible
 from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.pipelines.target import Target
 
 
 class DeviceError(ValueError):
     """The requested device isn't there; the message says what to do."""
+
+
+def device_for(target: str, wanted: Device) -> Device:
+    """The device to select for a target: an emulated step runs on none, so it needs no GPU."""
+    return wanted if Target.parse(target).step is None else "cpu"
 
 
 def select_device(wanted: Device) -> str:

@@ -20,6 +20,7 @@ from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.device import (
     DeviceError,
+    device_for,
     device_peak_mib,
     reset_device_peak,
     select_device,
@@ -60,7 +61,7 @@ class Trial:
     def run(self) -> Measurement:
         """Builds, traces, starts the iterator and measures; `steady_state` has the rules."""
         spec, tree = self.spec, ProcessTree()
-        device = self.device = select_device(spec.device)
+        device = self.device = select_device(device_for(spec.pipeline, spec.device))
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "transform"
@@ -141,7 +142,7 @@ class Trial:
         Reads `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
         """
         spec, end = self.spec, time.perf_counter() + most_s
-        select_device(spec.device)
+        select_device(device_for(spec.pipeline, spec.device))
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "generator"

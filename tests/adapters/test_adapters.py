@@ -135,6 +135,10 @@ def test_a_spec_takes_names_and_nothing_else(target: str, valid: bool) -> None:
         (["simple", "--accelerator", "h200"], "no accelerator named 'h200'"),
         (["simple", "--accelerator", "runs:/0"], "there is no "),
         (
+            ["simple", "--step-time", "5ms", "--device", "gpu"],
+            "an emulated step runs on no device",
+        ),
+        (
             ["simple", "--step-time", "5ms", "--accelerator", "unet3d-h100"],
             "not allowed with argument",
         ),
