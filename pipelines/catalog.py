@@ -143,13 +143,13 @@ def _load(target: Target) -> Pipeline:
             ) from error
     if _is_py_dataset(found):
         return _from_py_dataset(found, target)
-    if (target.map, target.model, target.step) != (None, None, None):
+    if (target.map, target.model) != (None, None):
         raise PipelineError(
             f"{target.main} isn't a plain function: it has its own map and model, so leave out "
-            "--map, --model and --step-time"
+            "--map and --model"
         )
     if isinstance(found, BatchesPipeline):
-        return found
+        return _emulated(found, target)
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(found, member)]
     if missing:
         raise PipelineError(

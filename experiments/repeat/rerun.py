@@ -13,11 +13,11 @@ from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.storage.runs import LoggedRun
 from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.verdict.ratio import variation
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import SpecError, TrialSpec
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.target import Target
 
 # Run-to-run noise (CV) to assume for a study without a confirmation: that of a shared machine.
@@ -275,11 +275,35 @@ def _digest(run: LoggedRun) -> Digest:
 
 
 def _cv(children: Sequence[LoggedRun]) -> float | None:
-    """Noise from run to run: the median of the candidates' CVs."""
-    rates: dict[str, list[float]] = {}
+    """Noise of one measurement, as a share; None without a confirmation.
+
+    It is the larger of two: how far the rounds of all candidates are from their medians, and how
+    far the trials of the same configurations, some minutes earlier, are from these medians.
+    """
+    rates: dict[tuple[str | None, ...], list[float]] = {}
+    earlier: list[tuple[tuple[str | None, ...], float]] = []
     for run in children:
-        if run.tags.get(Tag.KIND) == Kind.CONFIRMATION and run.tags.get(Tag.STATE) == "complete":
-            rate = run.metrics["throughput/examples_per_s"]
-            rates.setdefault(run.tags[Tag.CANDIDATE], []).append(rate)
-    found = [variation(of_one) for of_one in rates.values() if len(of_one) > 1]
-    return float(statistics.median(found)) if found else None
+        rate = run.metrics.get("throughput/examples_per_s")
+        if rate is None or run.tags.get(Tag.STATE) != "complete":
+            continue
+        config = tuple(run.params.get(name) for name in PipelineConfig.model_fields)
+        if run.tags.get(Tag.KIND) == Kind.CONFIRMATION:
+            rates.setdefault(config, []).append(rate)
+        elif run.tags.get(Tag.KIND) == Kind.TRIAL:
+            earlier.append((config, rate))
+    several = {config: found for config, found in rates.items() if len(found) > 1}
+    if not several:
+        return None
+    medians = {config: statistics.median(found) for config, found in several.items()}
+    # With n values, the deviations from their own median are too small by n / (n - 1).
+    rounds = [
+        math.log(rate / medians[config]) * math.sqrt(len(found) / (len(found) - 1))
+        for config, found in several.items()
+        for rate in found
+    ]
+    trials = [math.log(rate / medians[config]) for config, rate in earlier if config in medians]
+    return max(_root_mean_square(rounds), _root_mean_square(trials))
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(statistics.fmean(value**2 for value in values)) if values else 0.0

@@ -89,8 +89,8 @@ def test_it_can_be_sent_to_the_processes_of_a_generator() -> None:
     assert sent.build_model().dtype_policy.name == "mixed_bfloat16"
 
 
-def test_a_step_that_sleeps_has_no_model_to_change() -> None:
-    with pytest.raises(PipelineError, match="a step that sleeps has no model"):
+def test_an_emulated_step_has_no_model_to_change() -> None:
+    with pytest.raises(PipelineError, match="an emulated step has no model"):
         catalog.load("tests.planted.functions:rows,step=5ms,jit=true")
 
 

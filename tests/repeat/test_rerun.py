@@ -45,6 +45,7 @@ SPEC = TrialSpec(
     device="cpu",
     stop=QUICK,
 )
+AUTOTUNED = SPEC.model_copy(update={"config": PipelineConfig.autotune(SPEC.config.batch_size)})
 
 
 def then(**changes: Any) -> Original:
@@ -240,13 +241,27 @@ def test_a_study_stands_for_the_rounds_of_what_it_recommends(logged: Logged) -> 
         (950.0, 0.5, "tuned-1"),
     ):
         tags = {"kind": "confirmation", "candidate": candidate}
-        logged.tracker.log_trial(parent, "r", SPEC, now(rate, speed), "complete", tags, BEGAN)
+        spec = SPEC if candidate == "tuned-1" else AUTOTUNED
+        logged.tracker.log_trial(parent, "r", spec, now(rate, speed), "complete", tags, BEGAN)
 
     found = original(logged.tracker, parent)
 
     assert (found.examples_per_s, found.runs) == (950.0, 3)
-    assert found.cv == pytest.approx(np.std([900.0, 1_000.0, 950.0], ddof=1) / 950.0)
+    # Two of three rounds are off their median, and three values know only two deviations.
+    off = np.log([900.0 / 950.0, 1_000.0 / 950.0])
+    assert found.cv == pytest.approx(np.sqrt((off**2).sum() / 2))
     assert (found.name, found.windows, found.spec) == ("t", 3, SPEC)
+
+
+def test_what_a_trial_was_off_its_later_rounds_counts_as_noise(logged: Logged) -> None:
+    parent = logged.tracker.start_study("simple", "u", {})
+    for kind, rate in (("trial", 800.0), ("confirmation", 990.0), ("confirmation", 1_010.0)):
+        tags = {"kind": kind, "candidate": "tuned-1"}
+        run_id = logged.tracker.log_trial(parent, "r", SPEC, now(rate), "complete", tags, BEGAN)
+    # A trial of another configuration has no rounds to compare with.
+    logged.tracker.log_trial(parent, "r", AUTOTUNED, now(1.0), "complete", {"kind": "trial"}, BEGAN)
+
+    assert original(logged.tracker, run_id).cv == pytest.approx(abs(np.log(0.8)))
 
 
 def test_a_trial_is_measured_again_from_mlflow_alone(logged: Logged) -> None:
