@@ -184,7 +184,7 @@ def compare(
     """Compares the new measurements with the original.
 
     The rates aren't divided by the host's own speed, because that makes them noisier: over the
-    candidates of three studies the mean CV was 5.2% raw and 5.8% divided
+    candidates of three studies the mean CV was 6.1% raw and 7.1% divided
     (`benchmarks/studies/speed_index.py`).
     """
     now = statistics.median(m.examples_per_s for m in measured)
