@@ -68,7 +68,7 @@ class Bench:
         """The journal line of one trial, measured unless it is there; arguments as for `rate`.
 
         It has `examples_per_s`, which is None if the trial failed. Otherwise it also has
-        `host_peak_mib`, `first_batch_s` and `cpu_s_per_1k_examples`.
+        `host_peak_mib` and `first_batch_s`.
         """
         line = self.journal.find(part, key)
         if line is None or line["config"] != config.model_dump(mode="json"):
@@ -86,7 +86,6 @@ class Bench:
                     "examples_per_s": result.examples_per_s,
                     "host_peak_mib": result.host_peak_mib,
                     "first_batch_s": result.first_batch_s,
-                    "cpu_s_per_1k_examples": result.cpu_seconds_per_1k_examples,
                     "host_speed_index": result.host_speed_index,
                     "settled": result.settled,
                 }

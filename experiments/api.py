@@ -99,6 +99,8 @@ def tune(
         StoreError, StudyError: the store or the named study cannot be used.
     """
     began = time.monotonic()
+    if "step_time_ms" in options:
+        raise UsageError('step_time_ms is now a text with a unit: step_time="5ms"')
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
     step = _emulated(model, step_time, accelerator)
     if (map, model) != (None, None) and len(targets) != 1:

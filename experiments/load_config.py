@@ -38,7 +38,7 @@ def load_config(
     if source is not None and not str(source).startswith(RUNS):
         return _from_file(Path(source))
     store = Store.choose(Path.cwd(), None, tracking_uri)
-    store.check_exists()
+    store.check_tracking_exists()
     runs = RunReader(store)
     run_id = str(source).removeprefix(RUNS) if source else _latest(runs, str(pipeline))
     return _parse(runs.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")

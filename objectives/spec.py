@@ -30,7 +30,8 @@ class StopRule(BaseModel):
     """When the start-up is over, when a measurement is good enough, and when it must end.
 
     Attributes:
-        window_s: length of a window in seconds; it ends with the first step that passes it.
+        window_s: length of a window in seconds; it ends with the first step that passes it. On an
+            asynchronous device it has at least five steps or lasts a second.
         startup_s: shortest time that is skipped before the first window counts.
         warmup_max_s: longest time that AUTOTUNE gets until its choices settle.
         min_windows: fewest windows for which an interval is trusted.

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from prefetch_tuning.pipelines.step_time import StepTime
+
 # A stage that uses the processor for less than this share of its time mostly waits.
 WAITS_SHARE = 0.5
 
@@ -83,6 +85,8 @@ class StageCosts(BaseModel):
         batch_map: the map on whole batches; None if it doesn't accept them.
         measured_s: seconds that measuring all of it took.
         py_dataset: the costs are those of a PyDataset, which makes and hands over whole batches.
+        emulated: the time of an emulated step, which is known at every batch size; None for a real
+            one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -107,5 +111,6 @@ class StageCosts(BaseModel):
     batch_map: StageCost | None = None
     device_copy: StageCost | None = None
     measured_s: float = 0.0
+    emulated: StepTime | None = None
     # Version 0.1 stored it as `sequence`.
     py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))

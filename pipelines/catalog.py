@@ -122,7 +122,7 @@ def load(selector: str) -> Pipeline:
     if target.step is not None:
         raise PipelineError(
             f"{target.main}: an emulated step has no model for --mixed-precision or "
-            "--jit-compile; leave out --step-time or these options"
+            "--jit-compile; leave out the emulated step or these options"
         )
     from prefetch_tuning.pipelines.adapters.model_options import with_model_options
 
@@ -182,13 +182,13 @@ def _from_functions(function: Any, target: Target) -> Pipeline:
     return MappedFunctionPipeline(function, model, target.step, transform)
 
 
-def _emulated(pipeline: Any, target: Target) -> Pipeline:
+def _emulated(pipeline: Pipeline, target: Target) -> Pipeline:
     """The pipeline with an emulated step in place of its model's, if the target has one."""
-    if target.step is not None:
-        from prefetch_tuning.pipelines.adapters.functions import step_model
+    if target.step is None:
+        return pipeline
+    from prefetch_tuning.pipelines.adapters.model_options import with_step
 
-        pipeline.build_model, pipeline.stand_in = step_model(pipeline.name, None, target.step)
-    return pipeline  # type: ignore[no-any-return]
+    return with_step(pipeline, target.step)
 
 
 def _is_py_dataset(found: object) -> bool:

@@ -1,4 +1,4 @@
-"""How long an emulated training step takes, as a text that a record keeps."""
+"""Parses and formats the time of an emulated training step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from prefetch_tuning.pipelines.source import PipelineError
 DECIMALS = 9
 NUMBER = rf"\d{{1,6}}(?:\.\d{{1,{DECIMALS}}})?"
 FORM = re.compile(
-    rf"(?:(?P<fixed>{NUMBER})ms)?"
+    rf"(?:(?P<fixed>{NUMBER}) ?(?P<unit>ms|s))?"
     rf"(?:(?P<plus>\+)?(?P<each>{NUMBER})ms/example)?"
     r"(?:@(?P<accelerator>[a-z0-9][a-z0-9-]*))?"
 )
-MOST_MS = 600_000.0
+MOST_MS = 60_000.0
 # Decimals of a measured time in ms.
 FITTED_DECIMALS = 6
 
@@ -49,16 +49,17 @@ class StepTime(BaseModel):
         if match is not None:
             fixed, each = match["fixed"], match["each"]
             joined = (match["plus"] is not None) == (fixed is not None and each is not None)
-            times = {"fixed_ms": float(fixed or 0.0), "per_example_ms": float(each or 0.0)}
+            fixed_ms = float(fixed or 0.0) * (1e3 if match["unit"] == "s" else 1.0)
+            times = {"fixed_ms": fixed_ms, "per_example_ms": float(each or 0.0)}
             if joined and 0.0 < sum(times.values()) <= MOST_MS:
                 return cls(**times, accelerator=match["accelerator"])
         raise PipelineError(
-            f"{text!r} isn't a step's time; give one like 12ms, 0.56ms/example or 4ms+0.1ms/example"
+            f"{text!r} isn't a step time; give one like 12ms, 0.56ms/example or 4ms+0.1ms/example"
         )
 
     @classmethod
     def fitted(cls, seconds: Mapping[int, float]) -> Self:
-        """The time that comes nearest to these steps, in relative terms.
+        """Fits a time to measured steps, by their relative errors.
 
         Args:
             seconds: the seconds of a step by batch size; a single one gives a fixed time.

@@ -87,8 +87,8 @@ class Target(BaseModel):
 
     @property
     def without_model_options(self) -> Target:
-        """The same target without precision and jit."""
-        return self.model_copy(update={"precision": None, "jit": False})
+        """The same target without what only changes the step: its time, precision and jit."""
+        return self.model_copy(update={"step": None, "precision": None, "jit": False})
 
 
 def compose(

@@ -29,7 +29,7 @@ OWN = "raise ImportError(\"a user's own folder was taken for the project's\")\n"
 FROM_PYTHON = """
 from prefetch_tuning import tune
 
-found = tune("pipelines.mine:rows", step_time_ms=2, trials=2, rounds=0)
+found = tune("pipelines.mine:rows", step_time="2ms", trials=2, rounds=0)
 print(found.results[0].trials.total)
 """
 

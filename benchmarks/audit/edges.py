@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from benchmarks.audit.planted import BlockingMap, Cheap, row
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
-from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.step_time import StepTime
 
 
@@ -91,15 +90,12 @@ def rows_of_40_ms(seed: int = 0) -> Iterator[Any]:
     return _rows(seed, 0.040 / 32)
 
 
-def ready_batches(config: PipelineConfig) -> tf.data.Dataset:
-    """The same batch again and again."""
-    batch = (np.zeros((config.batch_size, 4), np.float32), np.zeros(config.batch_size, np.float32))
-    return tf.data.Dataset.from_tensors(batch).repeat()
-
-
 def _rows(seed: int, each_s: float) -> Iterator[Any]:
+    """Rows that arrive every `each_s` seconds, including what handing them over takes."""
+    due = time.perf_counter()
     for number in itertools.count(seed):
-        wait(each_s)
+        due = max(due + each_s, time.perf_counter())  # a row that was late isn't made up for
+        wait(due - time.perf_counter())
         yield row(number)
 
 

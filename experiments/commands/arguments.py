@@ -68,8 +68,8 @@ def add_functions(command: argparse.ArgumentParser) -> None:
     emulated.add_argument(
         "--accelerator",
         metavar="NAME",
-        help="emulate a known model's step on a known accelerator, like resnet50-h100, which "
-        "prefetch-tune accelerators lists; or runs:/RUN_ID of prefetch-tune step-time",
+        help="emulate a known accelerator, like resnet50-h100 (prefetch-tune accelerators lists "
+        "them), or a step that prefetch-tune step-time measured, as runs:/RUN_ID",
     )
     command.add_argument(
         "--model",
@@ -160,7 +160,9 @@ def targets_of(options: argparse.Namespace) -> list[str]:
     targets = [catalog.resolve(name) for name in options.pipelines]
     step = options.step_time or _accelerator_of(options)
     if step and getattr(options, "device", None) == "gpu":
-        raise UsageError("--device gpu: an emulated step runs on no device; leave one of them out")
+        raise UsageError(
+            "an emulated step runs on no device: leave out --device gpu or the emulated step"
+        )
     if (options.map, options.model) != (None, None):
         _check_functions(options, step, targets)
     elif step or options.mixed_precision or options.jit_compile:
@@ -181,7 +183,7 @@ def _accelerator_of(options: argparse.Namespace) -> StepTime | None:
     from prefetch_tuning.experiments.storage.runs import RunReader
 
     store = Store.choose(Path.cwd(), None, getattr(options, "tracking_uri", None))
-    store.check_exists()
+    store.check_tracking_exists()
     found: StepTime = RunReader(store).step_time(name.removeprefix(RUNS))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 
@@ -23,16 +23,15 @@ from prefetch_tuning.experiments.commands.arguments import (
     targets_of,
 )
 from prefetch_tuning.experiments.errors import EXIT_OK, UsageError
+from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Readings per batch size, each in a fresh process; their median counts.
 READINGS = 3
@@ -76,12 +75,16 @@ def measure_and_report(
 
     info = runner.inspect(target, seed, device)
     if info.stand_in is not None:
-        raise UsageError(f"{info.name} has no step to measure, only {info.stand_in}")
+        raise UsageError(
+            f"{info.name}: its step is emulated, so there is nothing to measure; leave out "
+            "--step-time and --accelerator"
+        )
     store.create()
     tracker = Tracker(store)
     seconds = step_seconds(target, info, seed, device, runner)
     found = StepTime.fitted(seconds)
-    run_id = tracker.log_step_time(info, found, seconds)
+    tags = environment_tags(Path.cwd()) | {Tag.SOURCE_DIGEST: info.source_digest}
+    run_id = tracker.log_step_time(info, found, seconds, tags)
     rows = [
         (str(size), f"{1e3 * each:.3f}", f"{1e3 * found.seconds(size):.3f}")
         for size, each in seconds.items()
@@ -90,10 +93,14 @@ def measure_and_report(
     print_rows(console, f"{info.name} on {info.device}", HEADINGS, rows, "rrr")
     console.print(
         f"To emulate it on another machine:\n  --step-time {found}\n"
-        f"or, from this MLflow:\n  --accelerator runs:/{run_id}",
+        f"or, with the same MLflow:\n  --accelerator runs:/{run_id}",
         highlight=False,
         soft_wrap=True,
     )
+    if info.device == "cpu":
+        console.print(
+            "This step ran on the CPU and took cores. An emulated step takes none.", highlight=False
+        )
     if json_file is not None:
         write_json({"step_time": str(found), "step_s": seconds, "run_id": run_id}, json_file)
     return EXIT_OK

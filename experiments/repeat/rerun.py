@@ -36,8 +36,8 @@ class Original(BaseModel):
         examples_per_s, speed_index: medians over `runs` runs. That is one run, or the rounds of a
             study's recommended configuration.
         windows: number of counted windows.
-        cv: run-to-run noise of its study, as the coefficient of variation; None if the study has
-            no confirmation.
+        cv: noise of one measurement in its study, as a share; None if the study has no
+            confirmation.
     """
 
     run_id: str
@@ -295,7 +295,8 @@ def _cv(children: Sequence[LoggedRun]) -> float | None:
     if not several:
         return None
     medians = {config: statistics.median(found) for config, found in several.items()}
-    # With n values, the deviations from their own median are too small by n / (n - 1).
+    # With n values, the squares of the deviations from their own median are too small by
+    # n / (n - 1).
     rounds = [
         math.log(rate / medians[config]) * math.sqrt(len(found) / (len(found) - 1))
         for config, found in several.items()

@@ -169,6 +169,8 @@ def serial_share(costs: StageCosts) -> float:
 
 def step_seconds(costs: StageCosts, batch_size: int) -> float:
     """Seconds per step, linear between and above the measured batch sizes, constant below."""
+    if costs.emulated is not None:
+        return costs.emulated.seconds(batch_size)
     sizes = sorted(costs.step_s)
     times = [costs.step_s[size] for size in sizes]
     if batch_size <= sizes[-1] or len(sizes) == 1:

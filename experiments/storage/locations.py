@@ -65,6 +65,15 @@ class Store:
         """
         return FileLock(self.folder / ".lock") if self.folder else nullcontext()
 
+    def check_tracking_exists(self) -> None:
+        """Checks that the local folder exists, if MLflow's data are in it.
+
+        Raises:
+            StoreError: nothing was ever stored here.
+        """
+        if self.artifacts is not None:
+            self.check_exists()
+
     def check_exists(self) -> None:
         """Checks that the local folder exists, so that a command that reads creates no database.
 

@@ -90,14 +90,14 @@ class RunReader:
         """The time of a step that `prefetch-tune step-time` logged.
 
         Raises:
-            StudyError: there is no such run, or it has no step's time.
+            StudyError: there is no such run, or it has no step time.
         """
         run = self.read(run_id)
         try:
             found = StepTime.parse(run.params[STEP_TIME])
         except (KeyError, PipelineError):
             raise StudyError(
-                f"run {run_id!r} ({run.name}) has no step's time; prefetch-tune step-time logs one"
+                f"run {run_id!r} ({run.name}) has no step time; prefetch-tune step-time logs one"
             ) from None
         return found.model_copy(update={"accelerator": f"run-{run.run_id[:8]}"})
 

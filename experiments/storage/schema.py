@@ -31,7 +31,7 @@ KINDS = {
     Kind.LIMIT: "the limit's terms in one round of the confirmation",
     Kind.RERUN: "a logged run that was measured again",
     Kind.SELFTEST: "a configuration compared with itself",
-    Kind.STEP_TIME: "the training step alone, measured to be emulated",
+    Kind.STEP_TIME: "a training step that was measured alone, so it can be emulated",
     Kind.REPLACED: "an earlier parent run of a study whose recommendation changed since",
 }
 

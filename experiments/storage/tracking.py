@@ -220,7 +220,11 @@ class Tracker(RunReader):
         return run_id
 
     def log_step_time(
-        self, info: PipelineInfo, step: StepTime, seconds: Mapping[int, float]
+        self,
+        info: PipelineInfo,
+        step: StepTime,
+        seconds: Mapping[int, float],
+        tags: Mapping[str, str],
     ) -> str:
         """Writes a measured step as one run of the pipeline's experiment; returns its run id.
 
@@ -228,8 +232,10 @@ class Tracker(RunReader):
             info: the pipeline.
             step: the time that emulates its step; the parameter `step_time`.
             seconds: the measured seconds of a step by batch size.
+            tags: where and with what it was measured.
         """
-        tags: dict[str, str] = {
+        all_tags: dict[str, str] = {
+            **tags,
             Tag.KIND: Kind.STEP_TIME,
             Tag.PIPELINE: info.name,
             Tag.DEVICE: info.device,
@@ -237,7 +243,9 @@ class Tracker(RunReader):
         metrics = {f"step_ms/batch_{size}": 1e3 * each for size, each in seconds.items()}
         with self.one_line():
             run = self._client.create_run(
-                self._experiment_id(info.name), run_name=f"step time on {info.device}", tags=tags
+                self._experiment_id(info.name),
+                run_name=f"step time on {info.device}",
+                tags=all_tags,
             )
             run_id = str(run.info.run_id)
             self._client.log_batch(

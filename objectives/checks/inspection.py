@@ -25,6 +25,7 @@ from prefetch_tuning.objectives.loop.emulated import feed_of
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import is_flat
 from prefetch_tuning.pipelines.chain.structure import reasons_against
@@ -40,8 +41,8 @@ from prefetch_tuning.pipelines.source import (
 # Elements to check: enough to catch a generator that changes its mind, few enough to be cheap.
 ELEMENTS = 4
 LEAST_BATCH = 2
-# The device of a pipeline whose step is emulated.
-EMULATED = "emulated"
+# The device of an emulated step.
+EMULATED = "an emulated accelerator"
 
 
 def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
@@ -76,7 +77,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element_spec=spec_source(pipeline.element_spec),
         padded=is_padded(mapped),
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        device=EMULATED if pipeline.stand_in else device,
+        device=EMULATED if isinstance(model, EmulatedModel) else device,
         source_digest=source_digest(pipeline),
         flat=is_flat(pipeline.element_spec),
         axes=["map_parallelism"] * has_transform(pipeline)
@@ -102,7 +103,7 @@ def inspect_batches(
             f"{pipeline.name} gave a batch of {found} when asked for batches of {size}; "
             "use config.batch_size"
         )
-    _train_once(pipeline, batch, size)
+    model = _train_once(pipeline, batch, size)
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),
@@ -114,7 +115,7 @@ def inspect_batches(
         element_spec=spec_source(pipeline.element_spec),
         padded=False,
         element_bytes=None,
-        device=EMULATED if pipeline.stand_in else device,
+        device=EMULATED if isinstance(model, EmulatedModel) else device,
         source_digest=source_digest(pipeline),
         kind="batches",
         axes=[name for name in pipeline.axes if name != "batch_size"],

@@ -31,9 +31,10 @@ Clock = Callable[[], float]
 # On a device that runs steps behind the host, one step in this many is timed: before and after it
 # the host waits for the device. More of them would keep the two from working side by side.
 SAMPLE_EVERY = 50
-# Fewest steps per window on such a device. At its end the host waits for all of them, so short
-# windows would keep the two from working side by side.
-LEAST_STEPS = 5
+# Fewest steps per window on such a device, unless the window lasts this long. At its end the host
+# waits for all of its steps, so windows of a step or two would keep host and device from working
+# side by side.
+LEAST_STEPS, LONG_S = 5, 1.0
 # A difference between the first and the last third of the windows up to this share isn't drift,
 # however significant it is.
 DRIFT_SHARE = 0.03
@@ -269,7 +270,9 @@ def _count_window(
     examples = steps = 0
     step_s: list[float] = []
     least = LEAST_STEPS if feed.asynchronous else 1
-    while steps < least or step_begin - begin < rule.window_s:
+    executions = 0
+    # A window has at least one step, and ends with the first step that passes its length.
+    while not executions or step_begin - begin < (rule.window_s if executions >= least else LONG_S):
         timed = not feed.asynchronous or count.since_sample >= SAMPLE_EVERY
         if timed and feed.asynchronous:
             feed.synchronise()
@@ -282,6 +285,7 @@ def _count_window(
         wait_s += taken.wait_s
         examples += taken.examples
         steps += taken.steps
+        executions += 1
         count.since_sample += taken.steps
         if timed:
             step_s += [(step_end - step_begin) / taken.steps] * taken.steps

@@ -131,6 +131,21 @@ def take_on_iterator(distribution: Distribution) -> Any:
     return take
 
 
+def take_timed(distribution: Distribution) -> Any:
+    """A function that takes a batch; returns the seconds that it waited, and its examples."""
+
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take(iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        begin = _time()
+        with tf.control_dependencies([begin]):
+            batch = iterator.get_next()
+        there_at = _time(after=batch)
+        return _between(begin, there_at), count_examples(batch, distribution)
+
+    return take
+
+
 def _further(iterator: Any, step: Any, distribution: Distribution, steps: int, first: Ran) -> Ran:
     """The steps of an execution after its first one, in the loop that Keras makes.
 

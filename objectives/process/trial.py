@@ -15,7 +15,7 @@ from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
 from prefetch_tuning.objectives.loop.emulated import feed_of
-from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.device import (
@@ -42,7 +42,7 @@ from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, Pipeline
 
 # Elements that the digest covers, and that the batch for tracing the step is made of.
 FIRST_ELEMENTS = 4
-# Share of the time for which the host waits if the buffers are empty.
+# From this share of waiting on, buffers count as empty.
 MOSTLY_WAITS = 0.5
 # Most batches to look for if AUTOTUNE doesn't show how many can be ready. A chain that is faster
 # than the step never runs out.
@@ -98,10 +98,9 @@ class Trial:
         full = None if unreadable else buffer_mib(spec.config, feed.first_batches[0], nodes)
         wait_fraction = sum(window.wait_s for window in state.windows) / seconds
         most = UNREAD_BATCHES if unreadable else ready_batches(spec.config, nodes)
-        # If the host waits for batches most of the time, none are ready.
         ready = 0
-        if wait_fraction < MOSTLY_WAITS:
-            ready = drain(feed.take_only, most, seconds / state.steps, time.perf_counter)
+        if wait_fraction < MOSTLY_WAITS and (spec.ceilings or not unreadable):
+            ready = self._drained(feed, most, seconds / state.steps)
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
             ceilings = measure_ceilings(feed, spec.config.batch_size, spec.stop)
@@ -135,6 +134,15 @@ class Trial:
             autotune=nodes,
             ceilings=ceilings,
         )
+
+    def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
+        """Takes the batches that are ready; returns how many were."""
+        try:
+            return drain(feed.take_only, most, batch_s, time.perf_counter)
+        except Exception:
+            if self.spec.ceilings:
+                raise
+            return 0  # the generator failed after everything was measured
 
     def read(self, most_s: float) -> list[str]:
         """Reads the first batches without a model or a step; returns the digest of each.

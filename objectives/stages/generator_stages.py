@@ -11,7 +11,7 @@ from typing import Any
 
 from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.loop.ceilings import Alone
-from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
+from prefetch_tuning.objectives.loop.emulated import feed_of, known_step, step_time_of
 from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
 from prefetch_tuning.objectives.machine.device import lacked_device_memory
 from prefetch_tuning.objectives.spec import StopRule
@@ -57,8 +57,8 @@ class Stages:
         fed = chains.fed()
         handing = minus(fed, batch, generator)
         if generator.waits:
-            # Beside one that waits, waking up comes on top: twice as much time, from hour to hour.
-            # Many processes that wait at the same time keep the cores awake.
+            # Beside one that waits, handing over includes waking up, which doubled the cost from
+            # one day to the next. Many processes that wait keep the cores awake.
             handing = minus(chains.handed_over(), batch)
         mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
         chunk, chunked = self._chunked()
@@ -66,7 +66,7 @@ class Stages:
         loop_chunk = None if chunked is None else max(fitting(generator.wall_s, CHUNK), 2)
         step_s, step = self._steps()
         # If a whole batch is that slow, the stages say enough, and a loop would take a minute.
-        slow = fed.wall_s * self._batch_size > SLOW_BATCH_S
+        slow = max(fed.wall_s, step.wall_s) * self._batch_size > SLOW_BATCH_S
         waits = bool(mapping.get("waiting_calls"))
         return StageCosts(
             generator=generator,
@@ -81,6 +81,7 @@ class Stages:
             batch_map=self._batch_map(batch),
             device_copy=self._device_copy(),
             measured_s=chains.measured_s,
+            emulated=step_time_of(self._model),
             **{"map": None, "map_speedup": 1.0, "map_calls": MAP_CALLS, **mapping},
         )
 

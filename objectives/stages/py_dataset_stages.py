@@ -16,7 +16,7 @@ import tensorflow as tf
 from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.ceilings import Alone
-from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
+from prefetch_tuning.objectives.loop.emulated import feed_of, known_step, step_time_of
 from prefetch_tuning.objectives.loop.steady_state import Feed, Taken
 from prefetch_tuning.objectives.machine.process_tree import ProcessTree
 from prefetch_tuning.objectives.stage_costs import LoopCost, StageCost, StageCosts
@@ -94,6 +94,7 @@ class PyDatasetStages:
             loops=[] if slow else [self._loop()],
             device_copy=self._device_copy(),
             measured_s=self._measured_s,
+            emulated=step_time_of(self._model),
             py_dataset=True,
         )
 

@@ -1,4 +1,4 @@
-"""Applies mixed precision and XLA to the model that any pipeline's `build_model` makes."""
+"""Changes the model that any pipeline's `build_model` makes: precision, XLA, an emulated step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import keras
 
+from prefetch_tuning.pipelines.adapters.functions import step_model
 from prefetch_tuning.pipelines.source import Pipeline, PipelineError
+from prefetch_tuning.pipelines.step_time import StepTime
 
 
 def with_model_options(pipeline: Pipeline, precision: str | None, *, jit: bool) -> Pipeline:
@@ -25,10 +27,21 @@ def with_model_options(pipeline: Pipeline, precision: str | None, *, jit: bool) 
         precision: "float16" or "bfloat16"; None leaves the precision to the pipeline.
         jit: compiles the model's step with XLA; False leaves this to the pipeline.
     """
-    chosen = copy.copy(pipeline)
     build = partial(build_model_as, pipeline.build_model, precision, jit=jit)
-    # Bypasses the class's own __setattr__, because a pipeline may be a frozen dataclass.
-    object.__setattr__(chosen, "build_model", build)
+    return _copy(pipeline, build_model=build)
+
+
+def with_step(pipeline: Pipeline, step: StepTime) -> Pipeline:
+    """Copies `pipeline` so that an emulated step takes the place of its model's."""
+    build, said = step_model(pipeline.name, None, step)
+    return _copy(pipeline, build_model=build, stand_in=said)
+
+
+def _copy(pipeline: Pipeline, **changes: object) -> Pipeline:
+    chosen = copy.copy(pipeline)
+    for name, value in changes.items():
+        # Bypasses the class's own __setattr__, because a pipeline may be a frozen dataclass.
+        object.__setattr__(chosen, name, value)
     return chosen
 
 

@@ -28,7 +28,7 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
         "vectorized_map": why_not_vectorized(pipeline, elements, python=python),
         "thread_pool_size": None if has_transform(pipeline) else "there is no map",
         "max_intra_op_parallelism": None if has_transform(pipeline) else "there is no map",
-        "device_prefetch": None if tf.config.list_physical_devices("GPU") else "there is no GPU",
+        "device_prefetch": None if tf.config.get_visible_devices("GPU") else "there is no GPU",
     }
     if not is_shardable(pipeline):
         against["generator_workers"] = "generate has no parameters shard_index and shard_count"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,15 +11,18 @@ import tensorflow as tf
 
 from prefetch_tuning.objectives.checks.inspection import inspect_pipeline
 from prefetch_tuning.objectives.loop.emulated import feed_of
+from prefetch_tuning.objectives.machine.device import device_for
 from prefetch_tuning.objectives.measurement import Measurement
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import PipelineError, has_transform
 from tests.planted.functions import SPEC
+from tests.planted.pipelines import Mapped
 from tests.process.test_runner import QUICK
 from tests.test_cli import prefetch_tune
 
@@ -82,13 +86,35 @@ def test_an_emulated_step_takes_the_place_of_any_pipelines_model(target: str) ->
     dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(4))
     feed = feed_of(pipeline.build_model(), dataset)
     assert pipeline.stand_in == "an emulated step: 10 ms + 2.5 ms per example"
-    begin, cpu = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
     for _ in range(5):
         feed.step(next(iter(dataset)))
     feed.synchronise()
 
     assert time.perf_counter() - begin >= 0.1
-    assert time.process_time() - cpu < 0.5
+
+
+@dataclass(frozen=True)
+class Frozen(Mapped):
+    """A pipeline that can't be changed."""
+
+
+FROZEN = Frozen()
+
+
+def test_an_emulated_step_leaves_the_users_own_instance_alone() -> None:
+    emulated = catalog.load(f"{__name__}:FROZEN,step=5ms")
+
+    assert (emulated.stand_in, FROZEN.stand_in) == ("an emulated step: 5 ms", None)
+    assert isinstance(emulated.build_model(), EmulatedModel)
+    assert not isinstance(FROZEN.build_model(), EmulatedModel)
+
+
+def test_an_emulated_step_runs_on_no_gpu() -> None:
+    assert device_for("m:f,step=5ms", "auto") == "cpu"
+    assert device_for("m:f", "gpu") == "gpu"
+    assert inspect_pipeline(f"{HERE}:rows,step=2ms", 0, "gpu").device == "an emulated accelerator"
+    assert inspect_pipeline(ROWS, 0, "cpu").device == "cpu"
 
 
 def test_it_is_inspected_measured_and_diagnosed_like_any_other(runner: TrialRunner) -> None:
@@ -131,7 +157,7 @@ def test_a_spec_takes_names_and_nothing_else(target: str, valid: bool) -> None:
     ("arguments", "message"),
     [
         (["simple", "image", "--map", "a:b"], "belong to exactly one generator function"),
-        ([f"{HERE}:rows", "--step-time", "fast"], "'fast' isn't a step's time; give one like 12ms"),
+        ([f"{HERE}:rows", "--step-time", "fast"], "'fast' isn't a step time; give one like 12ms"),
         (["simple", "--accelerator", "h200"], "no accelerator named 'h200'"),
         (["simple", "--accelerator", "runs:/0"], "there is no "),
         (

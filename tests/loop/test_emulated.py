@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from prefetch_tuning.objectives.loop.emulated import (
-    QUEUED,
-    EmulatedAccelerator,
-    EmulatedFeed,
-    feed_of,
-    known_step,
-)
+from prefetch_tuning.objectives.emulated_accelerator import QUEUED, EmulatedAccelerator
+from prefetch_tuning.objectives.loop.emulated import EmulatedFeed, feed_of, known_step
 from prefetch_tuning.objectives.loop.steady_state import Taken, mean_rate, measure
 from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.spec import StopRule
@@ -41,7 +36,6 @@ class Loop:
         self._buffer = buffer
         self._made_at: list[float] = []
         self._taken_at: list[float] = []
-        self.slept = 0
 
     def advance(self) -> Taken:
         number = len(self._taken_at)
@@ -61,7 +55,6 @@ class Loop:
         return None
 
     def _sleep(self, seconds: float) -> None:
-        self.slept += 1
         self.clock.now += seconds
 
 
@@ -135,7 +128,6 @@ def test_a_real_chain_is_taken_in_the_graph_and_its_examples_are_counted() -> No
     feed.trace(next(iter(dataset)))
     feed.start()
     digests = feed.take_first(2)
-    before = time.process_time()
 
     taken = [feed.advance() for _ in range(20)]
     feed.synchronise()
@@ -143,7 +135,6 @@ def test_a_real_chain_is_taken_in_the_graph_and_its_examples_are_counted() -> No
     assert len(set(digests)) == 2
     assert {found.examples for found in taken} == {8}
     assert feed.loss == 0.0
-    assert time.process_time() - before < 1.0
 
 
 def test_a_real_model_is_trained() -> None:

@@ -113,6 +113,24 @@ def test_a_device_starves_by_its_rate_not_by_the_hosts_waiting(
     assert len(state.step_s) == 1 + (state.steps - 1) // SAMPLE_EVERY
 
 
+@pytest.mark.parametrize(
+    ("step_s", "steps"),
+    [
+        (0.02, 6),  # the first one that passes the window's 0.1 s, and one to be counted behind it
+        (0.09, 5),  # at least five, because the host waits for all of them at the window's end
+        (0.6, 2),  # but not if that takes more than a second
+    ],
+)
+def test_a_window_on_a_device_has_five_steps_or_lasts_a_second(step_s: float, steps: int) -> None:
+    clock = FakeClock()
+    device = FakeDevice(clock, batch_s=step_s, step_s=step_s)
+
+    state = measure(device, RULE, clock, clock)
+
+    # The first window has a sample, which takes as long as two steps here.
+    assert state.windows[-1].examples == pytest.approx(32 * steps, abs=32)
+
+
 def test_a_sample_is_left_when_the_first_windows_are_dropped() -> None:
     # Planted: the first two counted windows are twice as fast. The first sample is in one of them,
     # and so few steps follow that the next sample wouldn't be due.

@@ -82,7 +82,7 @@ def test_what_is_no_target(wrong: str) -> None:
 def test_a_wrong_value_is_one_line() -> None:
     with pytest.raises(PipelineError, match=r"^mixed precision must be .*, not 'float8'$"):
         compose("m:f", precision="float8")
-    with pytest.raises(PipelineError, match=r"^'fastms' isn't a step's time; give one like"):
+    with pytest.raises(PipelineError, match=r"^'fastms' isn't a step time; give one like"):
         catalog.resolve("m:f,step=fastms")
     with pytest.raises(PipelineError, match=r"--model 'g' is not of the form module:attribute"):
         compose("m:f", None, "g")

@@ -148,6 +148,9 @@ def test_code_of_others_runs_only_if_it_is_named_here_or_trusted() -> None:
         check_trust(theirs, "simple", trust=True)
     check_trust(theirs, None, trust=True)
     check_trust(theirs, "their.module:Pipeline", trust=False)
+    # A built-in pipeline before an emulated step runs no code that isn't built in.
+    emulated = SPEC.model_copy(update={"pipeline": f"{SPEC.pipeline},step=0.5ms/example"})
+    check_trust(then(spec=emulated), None, trust=False)
     check_trust(then(), None, trust=False)
     with_options = then().spec.model_copy(
         update={"pipeline": f"{then().spec.pipeline},precision=bfloat16,jit=true"}

@@ -266,7 +266,7 @@ def test_a_gpu_waits_for_the_rest_and_a_cpu_may_be_slowed_down() -> None:
     whole = "75% (70% to 80%) of the rate of the step on ready batches"
 
     assert of_the_step(busy, "gpu: H100") == f"{whole}: the GPU waits for data 25% of the time"
-    assert of_the_step(busy, "emulated") == (
+    assert of_the_step(busy, "an emulated accelerator") == (
         f"{whole}: the emulated accelerator waits for data 25% of the time"
     )
     assert of_the_step(busy, "cpu").startswith(f"{whole}. On a CPU the rest is not all waiting")
