@@ -23,7 +23,7 @@ from prefetch_tuning.pipelines.config import BOUNDS, PipelineConfig
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 CAPITALS = "A word in capitals in a name stands for several names."
-FORMS: dict[int | str | None, str] = {None: "{}", 0: "", "?": "[{}]", "*": "[{} ...]"}
+FORMS: dict[int | str | None, str] = {None: "{}", 0: "", 1: "{}", "?": "[{}]", "*": "[{} ...]"}
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`True`, `False`"}
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 Tables = Mapping[str, Iterable[Sequence[str]]]  # rows by heading
@@ -137,10 +137,11 @@ def tags() -> str:
 
 
 def page(title: str, about: str, head: Sequence[str], tables: Tables) -> str:
-    """A page with one table per heading; the first column of a table is code."""
+    """A page with one table per heading, or none without rows; its first column is code."""
     parts = [f"<!-- Made by docs/reference.py; do not edit. -->\n\n# {title}\n\n{about}\n"]
     for heading, rows in tables.items():
-        lines = [[*head], ["---"] * len(head), *([f"`{name}`", *row] for name, *row in rows)]
+        body = [[f"`{name}`", *row] for name, *row in rows]
+        lines = [[*head], ["---"] * len(head), *body] if body else []
         text = [" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines]
         parts.append("\n".join([f"## {heading}\n", *(f"| {line} |" for line in text), ""]))
     return "\n".join(parts)

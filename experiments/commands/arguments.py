@@ -57,6 +57,16 @@ def add_functions(command: argparse.ArgumentParser) -> None:
         metavar="FILE:FUNCTION",
         help="map function for the elements of a plain generator function, in TensorFlow ops",
     )
+    command.add_argument(
+        "--model",
+        metavar="FILE:FUNCTION",
+        help="function that returns the compiled Keras model to train; for a generator function, a "
+        "dataset function or a PyDataset",
+    )
+
+
+def add_emulated(command: argparse.ArgumentParser) -> None:
+    """Adds the accelerator whose step takes the place of the model's."""
     emulated = command.add_mutually_exclusive_group()
     emulated.add_argument(
         "--step-time",
@@ -70,12 +80,6 @@ def add_functions(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="emulate a known accelerator, like resnet50-h100 (prefetch-tune accelerators lists "
         "them), or a step that prefetch-tune step-time measured, as runs:/RUN_ID",
-    )
-    command.add_argument(
-        "--model",
-        metavar="FILE:FUNCTION",
-        help="function that returns the compiled Keras model to train; for a generator function, a "
-        "dataset function or a PyDataset",
     )
 
 
@@ -158,7 +162,7 @@ def targets_of(options: argparse.Namespace) -> list[str]:
             emulated step.
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
-    step = options.step_time or _accelerator_of(options)
+    step = _emulated(options)
     if step and getattr(options, "device", None) == "gpu":
         raise UsageError(
             "an emulated step runs on no device: leave out --device gpu or the emulated step"
@@ -174,10 +178,12 @@ def targets_of(options: argparse.Namespace) -> list[str]:
     ]
 
 
-def _accelerator_of(options: argparse.Namespace) -> StepTime | None:
-    name: str | None = options.accelerator
+def _emulated(options: argparse.Namespace) -> StepTime | None:
+    """The time of an emulated step; None for the model's own, also for a command without one."""
+    given: StepTime | None = getattr(options, "step_time", None)
+    name: str | None = getattr(options, "accelerator", None)
     if name is None:
-        return None
+        return given
     if not name.startswith(RUNS):
         return accelerator(name).step_time
     from prefetch_tuning.experiments.storage.runs import RunReader

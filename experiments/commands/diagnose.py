@@ -12,6 +12,7 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_command,
+    add_emulated,
     add_functions,
     add_json,
     add_measuring,
@@ -35,6 +36,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "diagnose", run, text)
     add_pipelines(command)
     add_functions(command)
+    add_emulated(command)
     add_model_options(command)
     add_measuring(command)
     add_json(command)

@@ -16,7 +16,6 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_json,
     add_measuring,
     add_model_options,
-    add_pipelines,
     add_store,
     check_json_file,
     store_of,
@@ -41,7 +40,9 @@ HEADINGS = ("batch size", "step, ms", "emulated, ms")
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "measure a pipeline's training step alone, to emulate it on a machine without its GPU"
     command = add_command(commands, "step-time", run, text)
-    add_pipelines(command)
+    command.add_argument(
+        "pipelines", nargs=1, metavar="PIPELINE", help="built-in name, or your own as file.py:name"
+    )
     add_functions(command)
     add_model_options(command)
     add_measuring(command)
@@ -50,14 +51,12 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    targets = targets_of(options)
-    if len(targets) != 1:
-        raise UsageError(f"step-time measures one pipeline's step; name one, not {len(targets)}")
+    [target] = targets_of(options)
     check_json_file(options.json)
     store = store_of(options)
     with TrialRunner() as runner:
         return measure_and_report(
-            targets[0], options.seed or 0, options.device or "auto", runner, store, options.json
+            target, options.seed or 0, options.device or "auto", runner, store, options.json
         )
 
 
@@ -76,8 +75,8 @@ def measure_and_report(
     info = runner.inspect(target, seed, device)
     if info.stand_in is not None:
         raise UsageError(
-            f"{info.name}: its step is emulated, so there is nothing to measure; leave out "
-            "--step-time and --accelerator"
+            f"{info.name}: its step is emulated, so there is nothing to measure; name the pipeline "
+            "without it"
         )
     store.create()
     tracker = Tracker(store)

@@ -8,6 +8,7 @@ import time
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_command,
+    add_emulated,
     add_functions,
     add_json,
     add_measuring,
@@ -37,6 +38,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "tune", run, text)
     add_pipelines(command)
     add_functions(command)
+    add_emulated(command)
     add_model_options(command)
     _add_search(command)
 

@@ -10,6 +10,7 @@ import pytest
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.accelerators import ACCELERATORS
 from prefetch_tuning.pipelines.step_time import StepTime
 from tests.support.fakes import INFO
@@ -75,6 +76,7 @@ def test_a_step_is_measured_here_and_emulated_from_its_run(tmp_path: Path) -> No
         tmp_path, "diagnose", "simple", "--accelerator", f"runs:/{found['run_id']}"
     )
     assert again.returncode == 0, again.stderr
-    refused = prefetch_tune(tmp_path, "step-time", "simple", "--step-time", "5ms")
+    built_in = catalog.resolve("simple")
+    refused = prefetch_tune(tmp_path, "step-time", f"{built_in},step=5ms")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "its step is emulated, so there is nothing to measure" in refused.stderr
