@@ -93,11 +93,16 @@ class Bench:
         return line
 
     def rounds(
-        self, part: str, target: str, configs: Mapping[str, PipelineConfig], count: int
+        self,
+        part: str,
+        target: str | Mapping[str, str],
+        configs: Mapping[str, PipelineConfig],
+        count: int,
     ) -> list[Rates]:
         """Measures every candidate once per round, in random order, each in a fresh process.
 
-        A run that was cut off resumes in the middle of a round.
+        `target` is the pipeline of all candidates, or of each by its name. A run that was cut off
+        resumes in the middle of a round.
         """
         measured: list[Rates] = []
         for number in range(count):
@@ -105,7 +110,8 @@ class Bench:
             random.Random(f"{part}/{number}").shuffle(order)  # noqa: S311
             rates: Rates = {}
             for name in order:
-                rate = self.rate(part, f"{number:02d}/{name}", target, configs[name])
+                own = target if isinstance(target, str) else target[name]
+                rate = self.rate(part, f"{number:02d}/{name}", own, configs[name])
                 if rate is not None:
                     rates[name] = rate
             measured.append(rates)

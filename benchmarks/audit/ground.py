@@ -17,8 +17,9 @@ from benchmarks.audit.access import (
     run_study,
     space_of,
 )
+from benchmarks.audit.judging import Estimate, ratio
 from benchmarks.audit.truths import PlantedTruth
-from benchmarks.bench import BRIEF, Bench
+from benchmarks.bench import BRIEF, Bench, paired
 from benchmarks.journal import Journal
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.search.space import SearchSpace
@@ -116,6 +117,25 @@ class AuditBench(Bench):
             raise NotMeasuredError(f"{ground.info.name}: no first trial could be measured")
         best = sorted(rates, key=lambda config: -rates[config])[:count]
         return {f"guess-{rank}": config for rank, config in enumerate(best, start=1)}
+
+    def ratio(
+        self,
+        part: str,
+        target: str | Mapping[str, str],
+        configs: Mapping[str, PipelineConfig],
+        count: int,
+        below: str,
+        above: str,
+    ) -> Estimate:
+        """The ratio of the candidate `above` to `below`, in rounds as `rounds` runs them.
+
+        Raises:
+            NotMeasuredError: no round measured both.
+        """
+        rates = paired(self.rounds(part, target, configs, count), below, above)
+        if not rates[0]:
+            raise NotMeasuredError(f"{part}: no round was complete")
+        return ratio(*rates)
 
     def limits(self, part: str) -> MeasureLimit:
         """Returns a function that measures a limit per call, unless the journal has the call."""

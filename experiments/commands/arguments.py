@@ -8,11 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from prefetch_tuning.experiments.commands.values import (
-    number,
-    precision,
-    step_time,
-)
+from prefetch_tuning.experiments.commands.values import number, precision, step_time
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Rounds, Seed
 from prefetch_tuning.experiments.storage.locations import RUNS, Store

@@ -68,8 +68,7 @@ class SearchSpace:
         batch_sizes: in examples, ascending; a single one isn't an axis.
         axes: the other axes.
         most_in_block: a block has at most this many elements per process, or a batch, whichever is
-            more; None
-            leaves only the axis's own bound.
+            more; None leaves only the axis's own bound.
         bridging: for a generator that pauses, the prefetch buffer that bridges its pauses, by batch
             size. At these sizes, only buffers near it are searched.
     """

@@ -34,8 +34,7 @@ class LimitBreakdown(BaseModel):
     Attributes:
         step: the step on batches that are ready.
         generator: the bare generator, with its pauses, times the processes that it can be split
-            into; None if it
-            cannot run alone.
+            into; None if it cannot run alone.
         cpu: cores divided by the least CPU seconds that an example needs.
     """
 

@@ -77,7 +77,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element_spec=spec_source(pipeline.element_spec),
         padded=is_padded(mapped),
         element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        device=EMULATED if isinstance(model, EmulatedModel) else device,
+        device=_device_of(model, device),
         source_digest=source_digest(pipeline),
         flat=is_flat(pipeline.element_spec),
         axes=["map_parallelism"] * has_transform(pipeline)
@@ -115,7 +115,7 @@ def inspect_batches(
         element_spec=spec_source(pipeline.element_spec),
         padded=False,
         element_bytes=None,
-        device=EMULATED if isinstance(model, EmulatedModel) else device,
+        device=_device_of(model, device),
         source_digest=source_digest(pipeline),
         kind="batches",
         axes=[name for name in pipeline.axes if name != "batch_size"],
@@ -208,6 +208,10 @@ def _train_once(pipeline: Pipeline, batch: Any, batch_size: int) -> keras.Model:
             f"pipeline {name!r}: a training step on the first elements failed: {first_line(error)}"
         ) from error
     return model
+
+
+def _device_of(model: keras.Model, device: str) -> str:
+    return EMULATED if isinstance(model, EmulatedModel) else device
 
 
 def source_digest(pipeline: Pipeline) -> str:

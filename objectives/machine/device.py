@@ -22,6 +22,11 @@ def device_for(target: str, wanted: Device) -> Device:
     return wanted if Target.parse(target).step is None else "cpu"
 
 
+def select_device_for(target: str, wanted: Device) -> str:
+    """`select_device` for a target, whose step may be emulated."""
+    return select_device(device_for(target, wanted))
+
+
 def select_device(wanted: Device) -> str:
     """Restricts TensorFlow to the device and returns its description, "cpu" or "gpu: NAME".
 

@@ -20,10 +20,9 @@ from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.device import (
     DeviceError,
-    device_for,
     device_peak_mib,
     reset_device_peak,
-    select_device,
+    select_device_for,
 )
 from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.machine.process_tree import ProcessTree
@@ -61,7 +60,7 @@ class Trial:
     def run(self) -> Measurement:
         """Builds, traces, starts the iterator and measures; `steady_state` has the rules."""
         spec, tree = self.spec, ProcessTree()
-        device = self.device = select_device(device_for(spec.pipeline, spec.device))
+        device = self.device = select_device_for(spec.pipeline, spec.device)
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "transform"
@@ -150,7 +149,7 @@ class Trial:
         Reads `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
         """
         spec, end = self.spec, time.perf_counter() + most_s
-        select_device(device_for(spec.pipeline, spec.device))
+        select_device_for(spec.pipeline, spec.device)
         keras.utils.set_random_seed(spec.seed)
         pipeline = catalog.load(spec.pipeline)
         self.stage = "generator"

@@ -18,8 +18,8 @@ from prefetch_tuning.objectives.arrivals import Arrivals, record_arrivals
 from prefetch_tuning.objectives.checks.inspection import inspect_pipeline
 from prefetch_tuning.objectives.machine.device import (
     DeviceError,
-    device_for,
     select_device,
+    select_device_for,
 )
 from prefetch_tuning.objectives.measurement import (
     LimitTerms,
@@ -86,7 +86,7 @@ def serve(request: str, result_fd: int) -> None:
 
 def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
     try:
-        device = select_device(device_for(job["pipeline"], job["device"]))
+        device = select_device_for(job["pipeline"], job["device"])
         return "info", inspect_pipeline(job["pipeline"], job["seed"], device)
     except (PipelineError, DeviceError) as error:
         return "failure", TrialFailure(kind="usage", detail=str(error))
@@ -98,7 +98,7 @@ def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
 
 def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
     try:
-        select_device(device_for(job["pipeline"], job["device"]))
+        select_device_for(job["pipeline"], job["device"])
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
         if isinstance(pipeline, BatchesPipeline):
@@ -128,7 +128,7 @@ def _arrivals(job: dict[str, Any]) -> tuple[str, Arrivals | TrialFailure]:
 
 def _limit(job: dict[str, Any]) -> tuple[str, LimitTerms | TrialFailure]:
     try:
-        select_device(device_for(job["pipeline"], job["device"]))
+        select_device_for(job["pipeline"], job["device"])
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
         terms = measure_limit_terms(

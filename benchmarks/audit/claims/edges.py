@@ -7,7 +7,6 @@ from benchmarks.audit.access import NotMeasuredError, first_guesses
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import Line, judge
 from benchmarks.audit.parts import part
-from benchmarks.bench import kept_rounds, paired
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 EDGES = "benchmarks.audit.edges"
@@ -25,21 +24,15 @@ PROTOCOL_ROUNDS, SAME = 9, 0.02
 def late_start(bench: AuditBench) -> list[Line]:
     """Checks that AUTOTUNE is warmed up however late its first batch is."""
     targets = {"prompt": PLANTED["blocking_map"], "late": f"{EDGES}:LateBlockingMap"}
-    config = PipelineConfig.autotune(32)
-    for number in range(ROUNDS):
-        for name, target in sorted(targets.items(), reverse=number % 2 == 1):
-            bench.rate("late_start", f"{number:02d}/{name}", target, config)
-    below, above = paired(kept_rounds(bench.journal, "late_start"), "prompt", "late")
-    if not below:
-        raise NotMeasuredError("late_start: no round was complete")
-    found_ratio = judging.ratio(below, above)
+    configs = dict.fromkeys(targets, PipelineConfig.autotune(32))
+    found = bench.ratio("late_start", targets, configs, ROUNDS, "prompt", "late")
     return [
         Line(
             name="AUTOTUNE after a late start",
             planted="the blocking map behind a generator that needs 3 s before its first row",
             expected=f"at least {LATE_SHARE:g}x AUTOTUNE on the same chain without the delay",
-            measured=found_ratio.text(),
-            state=judge(found_ratio, low=LATE_SHARE),
+            measured=found.text(),
+            state=judge(found, low=LATE_SHARE),
         )
     ]
 
@@ -99,11 +92,8 @@ def protocols(bench: AuditBench) -> list[Line]:
         "tuned": PipelineConfig(batch_size=32, prefetch_buffer=4, map_parallelism=1),
         "autotune": PipelineConfig.autotune(32),
     }
-    rounds = bench.rounds("protocols", KNOWN_GENERATOR, configs, PROTOCOL_ROUNDS)
-    below, above = paired(rounds, "autotune", "tuned")
-    if not below:
-        raise NotMeasuredError("protocols: no round was complete")
-    found = judging.ratio(below, above)
+    target = KNOWN_GENERATOR
+    found = bench.ratio("protocols", target, configs, PROTOCOL_ROUNDS, "autotune", "tuned")
     return [
         Line(
             name="a chain that sleeps, under two protocols",

@@ -19,7 +19,11 @@ EDGES = "benchmarks.audit.edges"
 BATCH, ROUNDS = 32, 7
 STEP = StepTime(fixed_ms=30.0)
 # Rows that make a batch take so long, and the share of the time that the step is then busy.
-BUSY = {"rows_of_20_ms": ("at least 0.98", 0.98, 1.0), "rows_of_40_ms": ("0.75 ± 0.02", 0.73, 0.77)}
+# The host's clock may put a step that is always busy a little above 1.
+BUSY = {
+    "rows_of_20_ms": ("at least 0.98", 0.98, 1.005),
+    "rows_of_40_ms": ("0.75 ± 0.02", 0.73, 0.77),
+}
 MOST_CORES, SAME = 0.02, 0.02
 CONFIG = PipelineConfig(batch_size=BATCH, prefetch_buffer=2, map_parallelism=1)
 
@@ -42,8 +46,7 @@ def emulated_step(bench: AuditBench) -> list[Line]:
                 planted=f"a batch of {rows.split('_')[2]} ms before an emulated step of 30 ms",
                 expected=f"utilisation {expected}",
                 measured=found.text("{:.3f}"),
-                # A clock's resolution may put a busy step a little above 1.
-                state=judge(found, low=low, high=high + 0.005),
+                state=judge(found, low=low, high=high),
             )
         )
     return lines
@@ -84,15 +87,10 @@ def cores_of(step: StepTime) -> float:
 def emulated_beside(bench: AuditBench) -> list[Line]:
     """Checks that the emulated step doesn't slow down the pipeline before it."""
     steps = {"none": StepTime(fixed_ms=0.001), "emulated": STEP}
-    rows: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(ROUNDS):
-        for name, step in sorted(steps.items(), reverse=number % 2 == 1):
-            target = compose(f"{EDGES}:rows_of_40_ms", None, None, step)
-            rate = bench.rate("emulated_beside", f"{number:02d}/{name}", target, CONFIG)
-            if rate is None:
-                raise NotMeasuredError("emulated_beside: a trial failed")
-            rows[name].append(rate)
-    found = judging.ratio(rows["none"], rows["emulated"])
+    rows = f"{EDGES}:rows_of_40_ms"
+    targets = {name: compose(rows, None, None, step) for name, step in steps.items()}
+    configs = dict.fromkeys(steps, CONFIG)
+    found = bench.ratio("emulated_beside", targets, configs, ROUNDS, "none", "emulated")
     return [
         Line(
             name="a pipeline beside an emulated step",
