@@ -35,15 +35,20 @@ class Ratio(BaseModel):
         return (self.ci.high - self.ci.low) / 2 / self.ratio
 
 
-def ratio_to(candidate: Sequence[float], baseline: Sequence[float]) -> Ratio:
+def ratio_to(candidate: Sequence[float], baseline: Sequence[float], quantile: float = 0.5) -> Ratio:
     """Ratio of the medians of two series from the same rounds, with its bootstrap interval.
 
     Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13). It
     draws whole rounds, so noise that affects both sides of a round doesn't widen the interval.
+
+    Args:
+        candidate: the candidate's rate in each round.
+        baseline: the baseline's rate in the same rounds.
+        quantile: of the baseline's rates; the median unless said otherwise.
     """
 
     def ratio(above: Any, below: Any, axis: int = -1) -> Any:
-        return np.median(above, axis=axis) / np.median(below, axis=axis)
+        return np.median(above, axis=axis) / np.quantile(below, quantile, axis=axis)
 
     middle = float(ratio(candidate, baseline))
     ci = interval_of((candidate, baseline), ratio)

@@ -75,6 +75,19 @@ def test_a_candidate_that_wastes_the_processor_does_not_look_better() -> None:
     assert wasteful.share == pytest.approx(0.4)
 
 
+def test_rounds_in_which_the_host_took_cpu_time_do_not_lower_the_limit() -> None:
+    """Seen: the medians of five studies were 15% apart, because one had a busy neighbour."""
+    quiet = [terms(step_examples_per_s=9_000.0, map_cpu_s=2e-3)] * 4
+    disturbed = [terms(step_examples_per_s=9_000.0, map_cpu_s=4e-3)] * 5
+    rounds = LimitRounds([*quiet, *disturbed], 2.0, splittable=True)
+    fraction = rounds.fraction([303.0] * 9)
+
+    assert rounds.limit is not None
+    assert (rounds.limit.binding, rounds.limit.terms.cpu) == ("cpu", pytest.approx(2 / 3.3e-3))
+    assert fraction is not None
+    assert fraction.share == pytest.approx(0.5, rel=1e-3)
+
+
 def test_the_generators_pauses_lower_its_rate_and_so_the_limit() -> None:
     found = LimitRounds([terms()] * 3, 2.0, splittable=False, flowing_share=0.8).limit
 
