@@ -143,7 +143,7 @@ class LimitRounds:
         if not pairs:
             return None
         found, limits = zip(*pairs, strict=True)
-        reached = ratio_to(found, limits, QUANTILES[term])
+        reached = ratio_to(found, limits, quantile=QUANTILES[term])
         return Fraction(share=reached.ratio, ci=reached.ci)
 
     def _rows(self, terms: LimitTerms) -> Mapping[Binding, float]:
