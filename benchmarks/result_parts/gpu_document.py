@@ -49,7 +49,10 @@ def utilisation(
         for measured, terms in zip(rounds, limits, strict=True)
         if candidate in measured and terms is not None
     ]
-    return ratio_to(*zip(*pairs, strict=True)) if pairs else None
+    if not pairs:
+        return None
+    rates, limits = zip(*pairs, strict=True)
+    return ratio_to(rates, limits)
 
 
 def document(name: str, facts: Mapping[str, str], rows: Sequence[Row]) -> Iterator[str]:
