@@ -16,7 +16,7 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import HEADINGS, print_results, row
-from prefetch_tuning.experiments.report.text import verdict
+from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult

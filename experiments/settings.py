@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.named import DEFAULT_TARGET, ObjectiveName, objective
+from prefetch_tuning.objectives.objective import Objective
 from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, one_line
 
@@ -31,6 +34,7 @@ TrialTimeoutS = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=MOST_ROUNDS)]
 ConfirmBudgetS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)]
+Target = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 # Comparisons of a self-test, and measurements of a rerun.
 Comparisons = Annotated[int, Field(ge=1, le=10_000)]
 Reruns = Annotated[int, Field(ge=1, le=10_000)]
@@ -44,8 +48,12 @@ class Options(BaseModel):
             number.
         time_budget_s: longest search in seconds; None for no limit if `trials` is given, otherwise
             for the default time.
+        objective: what is optimised; None is utilisation if the step is emulated, otherwise
+            throughput.
+        target: least utilisation of the objective `utilisation`.
         axes: "basic" searches batch size, prefetch and map parallelism; "all" also the structure.
-        batch_size: the only batch size to search; None for all of the pipeline's.
+        batch_size: the only batch size to search; None for all of the pipeline's, or for the
+            largest if the objective has a target.
         memory_limit_mib: peak host memory above which a configuration is infeasible.
         trial_timeout_s: wall time in seconds after which a trial is killed.
         rounds: least number of confirmation rounds; 0 skips the confirmation.
@@ -57,6 +65,8 @@ class Options(BaseModel):
 
     trials: Trials | None = None
     time_budget_s: TimeBudgetS | None = None
+    objective: ObjectiveName | None = None
+    target: Target = DEFAULT_TARGET
     axes: Literal["basic", "all"] = "all"
     batch_size: BatchSize | None = None
     memory_limit_mib: MemoryMib | None = None
@@ -74,6 +84,11 @@ class Options(BaseModel):
         if 0 < rounds < LEAST_ROUNDS:
             raise ValueError(f"must be at least {LEAST_ROUNDS}, or 0 for none, not {rounds}")
         return rounds
+
+    @property
+    def goal(self) -> Objective:
+        """What is optimised."""
+        return objective(self.objective or "throughput", self.target)
 
     @property
     def most_trials(self) -> int:
@@ -118,6 +133,8 @@ class TuneOptions(TypedDict, total=False):
 
     trials: int | None
     time_budget_s: float | None
+    objective: ObjectiveName | None
+    target: float
     axes: Literal["basic", "all"]
     batch_size: int | None
     memory_limit_mib: float | None
@@ -137,10 +154,19 @@ class StudySettings(Options):
     name: str
 
     @classmethod
-    def of(cls, request: TuneRequest, pipeline: str, stamp: str, *, several: bool) -> StudySettings:
+    def of(
+        cls, request: TuneRequest, info: PipelineInfo, stamp: str, *, several: bool
+    ) -> StudySettings:
         """One pipeline's part of a request; `stamp`, the time, names a study without a name."""
-        name = request.study or f"{pipeline}-{stamp}"
+        name = request.study or f"{info.name}-{stamp}"
         if request.study and several:
-            name = f"{request.study}-{pipeline}"
+            name = f"{request.study}-{info.name}"
         options = {field: getattr(request, field) for field in Options.model_fields}
-        return cls(name=name, **options)
+        options["objective"] = request.objective or (
+            "utilisation" if info.stand_in else "throughput"
+        )
+        found = cls(name=name, **options)
+        if found.goal.target is not None and found.batch_size is None:
+            # A larger batch changes the training, so it isn't a way to feed an accelerator.
+            found = found.model_copy(update={"batch_size": max(info.batch_sizes)})
+        return found

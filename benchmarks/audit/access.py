@@ -27,6 +27,7 @@ from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Interval, LimitTerms, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -72,7 +73,7 @@ def space_of(info: PipelineInfo, diagnosis: Diagnosis) -> SearchSpace:
 
 def first_guesses(diagnosis: Diagnosis, space: SearchSpace) -> list[PipelineConfig]:
     """The first trials of a study, before its sampler has seen any result."""
-    return first_trials(diagnosis, space, usable_cores())
+    return first_trials(diagnosis, space, usable_cores(), Throughput())
 
 
 def measure_limit(runner: TrialRunner, target: str, batch_size: int, seed: int = 0) -> LimitTerms:

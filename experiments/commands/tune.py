@@ -1,9 +1,10 @@
-"""`prefetch-tune tune`: find the fastest settings in short training runs and confirm them."""
+"""`prefetch-tune tune`: find the best settings in short training runs and confirm them."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import get_args
 
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
@@ -24,17 +25,19 @@ from prefetch_tuning.experiments.commands.values import memory_mib, number
 from prefetch_tuning.experiments.settings import (
     BatchSize,
     ConfirmBudgetS,
+    Target,
     TimeBudgetS,
     Tolerance,
     Trials,
     TrialTimeoutS,
     TuneRequest,
 )
+from prefetch_tuning.objectives.named import ObjectiveName
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "find the fastest settings in short training runs and confirm the best ones"
+    text = "find the best settings in short training runs and confirm them"
     command = add_command(commands, "tune", run, text)
     add_pipelines(command)
     add_functions(command)
@@ -76,6 +79,19 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "limit if you give --trials",
     )
     add(
+        "--objective",
+        choices=get_args(ObjectiveName),
+        help="throughput: the most examples/s; utilisation: the fewest cores that keep the "
+        "training step busy for --target of the time, at one batch size; default: utilisation if "
+        "the step is emulated, otherwise throughput",
+    )
+    add(
+        "--target",
+        type=number(Target),
+        metavar="SHARE",
+        help="the share of time in which the training step is to be busy; default: 0.9",
+    )
+    add(
         "--axes",
         choices=["basic", "all"],
         help="what to search; basic: batch size, prefetch and map parallelism; all (default): also "
@@ -85,7 +101,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=number(BatchSize),
         metavar="N",
-        help="search only at this batch size",
+        help="search only at this batch size; default: all of the pipeline's, but only the largest "
+        "if the objective is utilisation",
     )
     add(
         "--memory-limit",

@@ -35,12 +35,16 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         splittable=bool({"generator_workers", "workers"} & set(info.axes)),
         flowing_share=pauses.flowing_share if pauses else 1.0,
         other_data=kept.other_data,
+        goal=settings.goal,
+        step_rate=kept.confirmed_step_rate,
     )
     recommended = confirmation.recommended
     chosen = confirmation.find(recommended.candidate) if recommended else None
     data = kept.data
     return StudyResult(
         pipeline=info.name,
+        objective=settings.objective or "throughput",
+        target=settings.goal.target,
         device=info.device,
         study=settings.name,
         mlflow_run_id=kept.run_id or "",

@@ -15,7 +15,8 @@ from prefetch_tuning.experiments.report.sections import Section, sections
 from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.experiments.report.style import CONFIG
 from prefetch_tuning.experiments.report.tables import environment_table
-from prefetch_tuning.experiments.report.text import choice, findings, tone, verdict
+from prefetch_tuning.experiments.report.text import findings
+from prefetch_tuning.experiments.report.verdict_words import choice, tone, verdict
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 # The file with the code to paste.

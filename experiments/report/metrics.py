@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prefetch_tuning.experiments.report.target_words import cores_to_feed
 from prefetch_tuning.experiments.search.diagnosis import stages
 from prefetch_tuning.experiments.search.prediction import median_error
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
@@ -67,6 +68,9 @@ def _of_the_confirmation(result: StudyResult) -> dict[str, float]:
             metrics[f"{name}/limit_fraction"] = candidate.fraction.share
         if candidate.utilisation is not None:
             metrics[f"{name}/utilisation"] = candidate.utilisation.share
+            metrics[f"{name}/cores"] = cores_to_feed(candidate, result)
+            if result.recommended and result.recommended.candidate == candidate.candidate:
+                metrics["accelerator/cores"] = metrics[f"{name}/cores"]
     ratios = {"speedup": result.speedup}
     if result.gain is not None:
         ratios |= {"gain/structure": result.gain.structure, "gain/settings": result.gain.settings}

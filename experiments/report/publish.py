@@ -53,6 +53,8 @@ def close_study(
             "device": kept.settings.device,
             "seed": record.seed,
             "space": "; ".join(record.searched),
+            "objective": result.objective,
+            **({"target": result.target} if result.target is not None else {}),
             **(config.to_params() if config is not None else {}),
         },
         metrics=result_metrics(record),

@@ -17,6 +17,11 @@ from prefetch_tuning.experiments.report.tables import Table
 from prefetch_tuning.experiments.report.text import counts, memory_price, plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
+BY_TARGET = (
+    " Busy is the share of time in which the training step runs, and cores is what feeding it "
+    "without a pause would take."
+)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -147,7 +152,7 @@ def _rounds(record: StudyRecord) -> str:
         "in fresh processes, and compares it with AUTOTUNE. Clearly beaten candidates leave early. "
         "CV is the variation from round to round, MiB the peak host memory, and first batch the "
         "time until the first batch is ready."
-    )
+    ) + (BY_TARGET if record.result.target is not None else "")
 
 
 def _scaling(record: StudyRecord) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto, points
+from prefetch_tuning.experiments.report.target_words import cores_to_feed
 from prefetch_tuning.experiments.report.text import (
     between,
     counts,
@@ -15,10 +16,16 @@ from prefetch_tuning.experiments.report.text import (
     rate,
     settings,
     share,
+    share_with_interval,
     times,
 )
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
-from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
+from prefetch_tuning.experiments.storage.results import (
+    MeasuredConfig,
+    StudyRecord,
+    StudyResult,
+    TrialRow,
+)
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 
 
@@ -39,6 +46,9 @@ def confirmation_table(record: StudyRecord) -> Table:
     """Each candidate of the confirmation with its ratio to AUTOTUNE, fastest first."""
     headings = ["configuration", "examples/s", "95% interval", "over AUTOTUNE", "verdict"]
     headings += ["rounds", "CV", "MiB", "first batch", "of limit"]
+    by_target = record.result.target is not None
+    if by_target:
+        headings += ["busy", "cores"]
     most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
         (
@@ -51,10 +61,16 @@ def confirmation_table(record: StudyRecord) -> Table:
             mib(c.host_peak_mib),
             f"{c.first_batch_s:.2f} s",
             "" if c.fraction is None else share(c.fraction.share),
+            *(_busy_and_cores(c, record.result) if by_target else ()),
         )
         for c in record.result.confirmation
     ]
-    return Table(headings, "wrrrwrrrrr", rows)
+    return Table(headings, "wrrrwrrrrr" + ("rr" if by_target else ""), rows)
+
+
+def _busy_and_cores(found: Confirmed, result: StudyResult) -> tuple[str, str]:
+    busy = share_with_interval(found.utilisation) if found.utilisation else ""
+    return busy, f"{cores_to_feed(found, result):.2f}"
 
 
 def pareto_table(record: StudyRecord) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.bar import Bar
 from rich.console import Console
 
+from prefetch_tuning.experiments.report import target_words
 from prefetch_tuning.experiments.report.console_table import (
     console_table,
     print_fields,
@@ -26,14 +27,16 @@ from prefetch_tuning.experiments.report.text import (
     settings,
     share,
     times,
-    verdict,
 )
+from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 
 BAR_WIDTH = 30
 HEADINGS = ("pipeline", "over AUTOTUNE", "examples/s", "AUTOTUNE", "of limit", "MiB")
+# Of studies with a target.
+TARGET_HEADINGS = ("pipeline", "busy", "AUTOTUNE", "cores", "examples/s", "MiB")
 
 
 def print_results(
@@ -44,8 +47,11 @@ def print_results(
     `code` says where the code to paste is, by study. With a single study it is also printed.
     """
     if len(records) > 1:
-        rows = [row(record.result) for record in records]
-        print_rows(console, "Results", HEADINGS, rows, "lrrrrr")
+        results = [record.result for record in records]
+        by_target = any(target_words.is_judged(result) for result in results)
+        headings = TARGET_HEADINGS if by_target else HEADINGS
+        rows = [target_row(result) if by_target else row(result) for result in results]
+        print_rows(console, "Results", headings, rows, "lrrrrr")
     for record in records:
         console.print(verdict(record), style="bold", highlight=False, markup=False)
         print_fields(console, _fields(record))
@@ -101,6 +107,23 @@ def row(result: StudyResult) -> list[str]:
     ]
 
 
+def target_row(result: StudyResult) -> list[str]:
+    """The cells under `TARGET_HEADINGS`; "-" where there is nothing to show."""
+    found = {c.candidate: c for c in result.confirmation}
+    chosen = found.get(result.recommended.candidate) if result.recommended else None
+    if chosen is None:
+        return [result.pipeline, "unconfirmed" if result.best else "no result", *["-"] * 4]
+    autotune = found.get(AUTOTUNE)
+    busy = [c.utilisation if c else None for c in (chosen, autotune)]
+    return [
+        result.pipeline,
+        *(share(u.share) if u else "-" for u in busy),
+        f"{target_words.cores_to_feed(chosen, result):.2f}",
+        rate(chosen.examples_per_s),
+        mib(chosen.host_peak_mib),
+    ]
+
+
 def _fields(record: StudyRecord) -> list[tuple[str, str]]:
     """Terms and texts: the settings first, then the reasons, then the study to look up."""
     result = record.result
@@ -114,6 +137,7 @@ def _fields(record: StudyRecord) -> list[tuple[str, str]]:
         fields.append(
             ("rate", f"{reached}; {memory(chosen.host_peak_mib, chosen.device_peak_mib)}")
         )
+    fields += [(what.lower(), words) for what, words in target_words.facts(record)]
     fields += [("processes", words) for words in server_words(record)]
     if result.recommended is not None:
         fields.append(("why", result.recommended.reason))

@@ -44,6 +44,8 @@ BOUND: dict[Bottleneck, str] = {
     "pauses": "the generator's pauses are the bottleneck",
 }
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
+# If the cheapest settings that are fast enough are wanted, and not the fastest.
+FEW_PROCESSES = (0, 1, 2, 3, 4, 6, 8, 16, 32)
 WAITING_THREADS = (0, 16, 64, UNBOUNDED)
 # For a PyDataset that waits: up to as many as the processes of a generator that waits.
 WAITING_WORKERS = (1, 2, 4, 8, 16, 32)
@@ -80,7 +82,7 @@ def offer(info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cor
     for name in STRUCTURE:
         reason = _why_not(name, info, options, diagnosis)
         if reason is None:
-            axes.append(_structural(name, info, diagnosis, whole))
+            axes.append(_structural(name, info, options, diagnosis, whole))
         else:
             left_out[name] = reason
     space = SearchSpace(sizes, tuple(axes), _most_in_block(diagnosis), bridging)
@@ -122,6 +124,13 @@ def _fitting(info: PipelineInfo, diagnosis: Diagnosis | None) -> tuple[int, ...]
     return tuple(size for size in info.batch_sizes if size <= largest) or tuple(info.batch_sizes)
 
 
+def is_bound(diagnosis: Diagnosis, options: Options) -> bool:
+    """Whether no structure can help: a busy step can't be faster, but it can be fed for less."""
+    if diagnosis.bottleneck == "step-bound" and options.goal.target is not None:
+        return False
+    return diagnosis.bottleneck in BOUND
+
+
 def _why_not(
     name: str, info: PipelineInfo, options: Options, diagnosis: Diagnosis | None
 ) -> str | None:
@@ -137,7 +146,7 @@ def _why_not(
         return (
             None if part >= WORTH else f"the copy to the device takes {part:.0%} of a step's time"
         )
-    if diagnosis.bottleneck in BOUND:
+    if is_bound(diagnosis, options):
         return BOUND[diagnosis.bottleneck]
     return _not_worth(name, diagnosis.costs, splittable="generator_workers" in info.axes)
 
@@ -199,7 +208,9 @@ def _leaves_this_process(costs: StageCosts) -> float:
     return elsewhere / max(elsewhere + here, 1e-12)
 
 
-def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None, cores: int) -> Axis:
+def _structural(
+    name: str, info: PipelineInfo, options: Options, diagnosis: Diagnosis | None, cores: int
+) -> Axis:
     if name == "generator_chunk":
         most = MAX_GENERATOR_CHUNK
         if info.element_bytes:
@@ -207,7 +218,7 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None, core
         return Axis.range(name, most, step=4)
     choices = {
         "vectorized_map": (False, True),
-        "generator_workers": _processes(diagnosis, cores),
+        "generator_workers": _processes(options, diagnosis, cores),
         "thread_pool_size": WAITING_THREADS,
         "max_intra_op_parallelism": (0, 1),
         "device_prefetch": (0, 2),
@@ -215,9 +226,9 @@ def _structural(name: str, info: PipelineInfo, diagnosis: Diagnosis | None, core
     return Axis.of(name, *choices[name])
 
 
-def _processes(diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
+def _processes(options: Options, diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
     if diagnosis is not None and diagnosis.costs.generator.waits:
-        return WAITING_PROCESSES
+        return WAITING_PROCESSES if options.goal.target is None else FEW_PROCESSES
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
 
 

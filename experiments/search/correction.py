@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
-from prefetch_tuning.experiments.search.first_trials import candidates, rank_by, switched_on
-from prefetch_tuning.experiments.search.prediction import Predictor
+from prefetch_tuning.experiments.search.first_trials import candidates, switched_on
+from prefetch_tuning.experiments.search.prediction import Predictor, Ranking
 from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.objectives.objective import Objective, Reading
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
@@ -27,6 +28,7 @@ class Correction:
 
     def __init__(self, costs: StageCosts, cores: float, seen: Seen) -> None:
         """`seen` has each trial's configuration and its rate in examples/s."""
+        self._costs, self._cores = costs, cores
         self._predictor = Predictor(costs, cores)
         self._seen = seen
 
@@ -35,21 +37,31 @@ class Correction:
         return self._predictor.rate(config) * self._factor(config)
 
     def best_untried(
-        self, space: SearchSpace, tried: Collection[PipelineConfig], to_beat: float
+        self,
+        space: SearchSpace,
+        tried: Collection[PipelineConfig],
+        goal: Objective,
+        to_beat: Reading | None,
     ) -> PipelineConfig | None:
         """The best predicted configuration that no trial has measured.
 
         Args:
             space: where to look.
             tried: configurations of earlier trials, including those that failed.
-            to_beat: examples/s of the best usable trial.
+            goal: the study's objective.
+            to_beat: the best usable trial; None without one.
 
         Returns:
-            The configuration, or None if none is predicted to be faster than `to_beat`.
+            The configuration, or None if none is predicted to be better than `to_beat`.
         """
+        ranking = Ranking(goal, self.predict, self._costs, self._cores)
         untried = (config for config in candidates(space) if config not in tried)
-        worth = [config for config in untried if self.predict(config) > to_beat]
-        return min(worth, key=lambda config: rank_by(self.predict, config), default=None)
+        worth = [
+            config
+            for config in untried
+            if to_beat is None or goal.order(ranking.reading(config)) < goal.order(to_beat)
+        ]
+        return min(worth, key=ranking.key, default=None)
 
     def _factor(self, config: PipelineConfig) -> float:
         """Geometric mean of measured over predicted for the most similar kind; 1 without trials."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
 from prefetch_tuning.experiments.search.diagnosis import Bottleneck, Diagnosis
 from prefetch_tuning.experiments.search.pauses import near
-from prefetch_tuning.experiments.search.prediction import Predictor
+from prefetch_tuning.experiments.search.prediction import Predictor, Ranking
 from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.objectives.objective import Objective
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
 # Trials that run before the sampler's own; more of them if more kinds of structure are offered.
@@ -19,14 +18,8 @@ LEAST_FIRST, MOST_FIRST = 5, 8
 LOOK_AHEAD = (4, 16)
 # Batches in the queue of a PyDataset: few, and as many as the most workers can have in flight.
 QUEUES = (8, 32)
-# Predictions closer than this count as equal, so the leaner configuration goes first.
-EQUAL_SHARE = 0.03
-# To rank by the examples held in memory: blocks in flight at once, and examples per process.
-BLOCKS_HELD, PROCESS_EXAMPLES = 3, 1_000
 
 Switch = Callable[[PipelineConfig], bool]
-# Gives the predicted examples/s of a configuration.
-RateOf = Callable[[PipelineConfig], float]
 # The features that the structure of a chain can switch on.
 SWITCHES: dict[str, Switch] = {
     "blocks": lambda c: c.generator_chunk > 1,
@@ -53,7 +46,9 @@ CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
 }
 
 
-def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list[PipelineConfig]:
+def first_trials(
+    diagnosis: Diagnosis, space: SearchSpace, cores: float, goal: Objective
+) -> list[PipelineConfig]:
     """Chooses the best predicted configuration and the best predicted one of every kind.
 
     Each switch that the space offers is on in one of them, as far as `MOST_FIRST` allows; switches
@@ -62,8 +57,9 @@ def first_trials(diagnosis: Diagnosis, space: SearchSpace, cores: float) -> list
     wrong cost doesn't spoil all trials. For a generator that pauses, half and twice the buffer that
     bridges its pauses are tried as well.
     """
-    predictor = Predictor(diagnosis.costs, cores)
-    ranked = sorted(candidates(space), key=lambda c: rank_by(predictor.rate, c))
+    costs = diagnosis.costs
+    ranking = Ranking(goal, Predictor(costs, cores).rate, costs, cores)
+    ranked = sorted(candidates(space), key=ranking.key)
     chosen = [ranked[0]]
     for switch in _in_order(diagnosis.bottleneck):
         if not any(SWITCHES[switch](config) for config in chosen):
@@ -114,31 +110,6 @@ def kind(config: PipelineConfig, cores: float) -> tuple[object, ...]:
 def switched_on(config: PipelineConfig) -> tuple[str, ...]:
     """The names of the structural features that a configuration switches on."""
     return tuple(name for name, is_on in SWITCHES.items() if is_on(config))
-
-
-def rank_by(rate_of: RateOf, config: PipelineConfig) -> tuple[int, int, int, int]:
-    """Sort key: the predicted rate in steps of `EQUAL_SHARE`, then its reserve, then the size.
-
-    The reserve is the rate with half of the map's calls: barely enough calls are too few if they
-    help less than predicted. On 16 cores before a GPU, the leanest of equal predictions took 2
-    calls and reached half of its prediction. With AUTOTUNE's calls the same chain reached all of
-    it. The size is the number of examples that the buffers hold.
-    """
-    calls = max(int(config.map_parallelism) // 2, 1)
-    fewer = config.model_copy(update={"map_parallelism": calls})
-    held = config.batch_size * int(config.prefetch_buffer) + int(config.map_parallelism)
-    held += config.generator_chunk * BLOCKS_HELD + config.generator_workers * PROCESS_EXAMPLES
-    if isinstance(config.thread_pool_size, int):
-        held += config.thread_pool_size
-    if config.workers > 1:
-        held += config.batch_size * config.max_queue_size
-        held += config.workers * (PROCESS_EXAMPLES if config.use_multiprocessing else 1)
-    return _step(rate_of(config)), _step(rate_of(fewer)), held, config.batch_size
-
-
-def _step(rate: float) -> int:
-    """The number of a rate's step on a log scale; faster rates have lower numbers."""
-    return -int(np.log(rate) / np.log1p(EQUAL_SHARE))
 
 
 def _in_order(bottleneck: Bottleneck) -> list[str]:

@@ -40,9 +40,14 @@ def stage_seconds(costs: StageCosts, config: PipelineConfig, cores: float) -> fl
         seconds = side_by_side(copied_s, step_s, config.device_prefetch)
     else:
         seconds = side_by_side(before_s, copy_s + step_s, buffer)
-    cpu_s = sum(cost.cpu_s for cost in made.values())
-    cpu_s += costs.step.cpu_s * step_s / max(costs.step.wall_s, 1e-9)
-    return max(seconds, cpu_s / cores)
+    return max(seconds, cpu_seconds(costs, config, cores) / cores)
+
+
+def cpu_seconds(costs: StageCosts, config: PipelineConfig, cores: float) -> float:
+    """CPU seconds per example of all stages, including the step."""
+    made_s = sum(cost.cpu_s for cost in production(costs, config, cores).values())
+    step_s = step_seconds(costs, config.batch_size) / config.batch_size
+    return made_s + costs.step.cpu_s * step_s / max(costs.step.wall_s, 1e-9)
 
 
 def side_by_side(first_s: float, second_s: float, buffer: int) -> float:

@@ -6,6 +6,7 @@ MLflow.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.host.environment import package_versions
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
+from prefetch_tuning.experiments.search.stage_seconds import step_seconds
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.results import (
     MeasuredConfig,
@@ -33,8 +35,10 @@ from prefetch_tuning.experiments.verdict.measurements import (
 )
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.target import Target
 
 Candidates = dict[str, PipelineConfig]
 # The search gives up if this many trials ended and all failed.
@@ -189,8 +193,33 @@ class StudyAttributes:
 
     @property
     def best(self) -> MeasuredConfig | None:
-        """The fastest complete trial; None before the first one."""
-        return max(self.complete, key=lambda m: m.examples_per_s, default=None)
+        """The best complete trial by the study's objective; None before the first one."""
+        goal = self.settings.goal
+        return min(self.complete, key=lambda m: goal.order(self.reading(m)), default=None)
+
+    def reading(self, measured: MeasuredConfig) -> Reading:
+        """What the study's objective judges."""
+        return measured.reading(self.step_rate(measured.config.batch_size))
+
+    def shown(self, measured: MeasuredConfig) -> str:
+        """What a trial reached, in a few words of the study's objective."""
+        return self.settings.goal.shown(self.reading(measured))
+
+    @property
+    def confirmed_step_rate(self) -> float:
+        """The same at the confirmation's batch size; NaN before there is one."""
+        config = next(iter(self.candidates.values()), None)
+        return math.nan if config is None else self.step_rate(config.batch_size)
+
+    def step_rate(self, batch_size: int) -> float:
+        """Examples/s of the training step alone; NaN if its time isn't known."""
+        emulated = Target.parse(self.info.target).step
+        if emulated is not None:
+            return batch_size / emulated.seconds(batch_size)
+        diagnosis = self.diagnosis
+        if diagnosis is None:
+            return math.nan
+        return batch_size / step_seconds(diagnosis.costs, batch_size)
 
     @property
     def counts(self) -> TrialCounts:

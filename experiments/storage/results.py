@@ -65,6 +65,7 @@ class MeasuredConfig(Reached):
             ci=measured.ci,
             host_peak_mib=measured.host_peak_mib,
             device_peak_mib=measured.device_peak_mib,
+            cpu_s_per_example=measured.cpu_seconds_per_1k_examples / 1_000.0,
             host_speed_index=measured.host_speed_index,
             measured_s=measured.measured_s,
             mlflow_run_id=run_id,
@@ -97,8 +98,9 @@ class StudyResult(BaseModel):
     """One pipeline's entry in `--json`.
 
     Attributes:
-        best: the fastest feasible complete trial. The search nominates it, so its rate is partly
-            luck.
+        objective: what was optimised.
+        target: the utilisation to reach; None for an objective without a target.
+        best: the best feasible complete trial. The search nominates it, so its rate is partly luck.
         baselines: what users write today, measured over the confirmation's rounds.
         diagnosis: what limits the pipeline; None if the stages could not be measured.
         limit: the pipeline's limit at the confirmed batch size, the same for every candidate.
@@ -118,6 +120,8 @@ class StudyResult(BaseModel):
     """
 
     pipeline: str
+    objective: str = "throughput"
+    target: float | None = None
     device: str
     study: str
     mlflow_run_id: str

@@ -181,6 +181,9 @@ TRIAL_METRICS = {
     "throughput/steps_per_s": Metric(
         "steps/s", "training steps per second over the counted windows, without start-up"
     ),
+    "accelerator/cores": Metric(
+        "cores", "cores that the configuration would keep busy if the training step never waited"
+    ),
     "accelerator/utilisation": Metric(
         "share",
         "rate as a share of the step's rate on ready batches, which the diagnosis measured; the "
@@ -267,7 +270,9 @@ STUDY_METRICS = {
         "examples/s", "the pipeline's limit at the confirmed batch size: the least of its terms"
     ),
     "limit/TERM": Metric(
-        "examples/s", "rate that the term `step`, `generator` or `cpu` allows; median of the rounds"
+        "examples/s",
+        "rate that the term `step`, `generator` or `cpu` allows; the rounds' median, for `cpu` "
+        "their upper quartile",
     ),
     "limit/fraction": Metric(
         "0 to 1", "share of the limit that the recommended configuration reached"
@@ -278,6 +283,10 @@ STUDY_METRICS = {
         "share",
         "rate of the recommended configuration as a share of the step's rate on ready batches; the "
         "accelerator waits for data in the rest of the time",
+    ),
+    "accelerator/cores": Metric(
+        "cores",
+        "cores that the recommended configuration would keep busy if the step never waited",
     ),
     "accelerator/utilisation_ci_low": Metric(
         "share", "lower end of this share's 95% confidence interval"
@@ -313,6 +322,9 @@ STUDY_METRICS = {
     ),
     "confirmation/CANDIDATE/utilisation": Metric(
         "share", "the candidate's rate as a share of the step's rate on ready batches"
+    ),
+    "confirmation/CANDIDATE/cores": Metric(
+        "cores", "cores that the candidate would keep busy if the step never waited"
     ),
     "diagnosis/STAGE/wall_us": Metric("µs", "wall time per example in the stage alone"),
     "diagnosis/STAGE/cpu_us": Metric("µs", "CPU time per example in the stage alone"),

@@ -30,7 +30,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
         study = optuna.create_study(
             study_name=settings.name,
             storage=_storage(store),
-            direction="maximize",
+            direction=settings.goal.direction,
             load_if_exists=True,
         )
     except Exception as error:
@@ -75,6 +75,8 @@ def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineI
         "source_digest": info.source_digest,
         "device": info.device,
         "host.fingerprint": host_fingerprint(),
+        "objective": settings.objective or "throughput",
+        "target": settings.goal.target,
         "axes": settings.axes,
         "batch_sizes": info.batch_sizes if settings.batch_size is None else [settings.batch_size],
         "seed": settings.seed,

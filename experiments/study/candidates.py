@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from prefetch_tuning.experiments.search.prediction import RESERVE
 from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.verdict.measurements import (
@@ -15,15 +17,22 @@ from prefetch_tuning.experiments.verdict.measurements import (
     STRUCTURE_AUTOTUNE,
     TUNED,
 )
+from prefetch_tuning.objectives.objective import Objective, Reading
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 NOMINEES = 3
 
 
 def candidates_of(
-    complete: Sequence[MeasuredConfig], own: Mapping[str, bool | int] | None = None
+    complete: Sequence[MeasuredConfig],
+    goal: Objective,
+    step_rate: Callable[[int], float],
+    own: Mapping[str, bool | int] | None = None,
 ) -> Candidates:
     """The best distinct configurations at the best batch size, and the baselines at this size.
+
+    With a target, one of them exceeds it by a reserve: the cheapest trials are those that barely
+    reach the target, and may miss it in the rounds.
 
     Rates are comparable only at equal batch size. The best batch size is the one with the highest
     mean over its best three configurations, because a single trial is often lucky. If it has fewer
@@ -34,20 +43,22 @@ def candidates_of(
 
     Args:
         complete: the complete trials of the search.
+        goal: the study's objective.
+        step_rate: gives the rate of the training step alone at a batch size.
         own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
     """
-    rates: dict[PipelineConfig, list[float]] = defaultdict(list)
-    for measured in complete:
-        rates[measured.config].append(measured.examples_per_s)
-    if not rates:
+    readings = _readings(complete, step_rate)
+    if not readings:
         return {}
-    ranked = sorted(rates, key=lambda config: -statistics.median(rates[config]))
+    ranked = sorted(readings, key=lambda config: goal.order(readings[config]))
     by_size: dict[int, list[float]] = defaultdict(list)
     for config in ranked:
-        by_size[config.batch_size].append(statistics.median(rates[config]))
+        by_size[config.batch_size].append(readings[config].examples_per_s)
     size = max(by_size, key=lambda s: statistics.fmean(by_size[s][:NOMINEES]))
     own_first = sorted(ranked, key=lambda config: config.batch_size != size)
     distinct = list(dict.fromkeys(_at(config, size) for config in own_first))
+    if goal.target is not None:
+        distinct = _with_reserve(distinct, readings, goal)
     nominees = distinct[:NOMINEES]
     found: Candidates = {}
     if any(config.structure for config in distinct):
@@ -64,6 +75,45 @@ def candidates_of(
         AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
         NO_PREFETCH: PipelineConfig.no_prefetch(size),
     }
+
+
+def _readings(
+    complete: Sequence[MeasuredConfig], step_rate: Callable[[int], float]
+) -> dict[PipelineConfig, Reading]:
+    """The median reading of each configuration."""
+    trials: dict[PipelineConfig, list[MeasuredConfig]] = defaultdict(list)
+    for measured in complete:
+        trials[measured.config].append(measured)
+    return {
+        config: Reading(
+            config,
+            statistics.median(m.examples_per_s for m in found),
+            statistics.median(m.cpu_s_per_example for m in found),
+            step_rate(config.batch_size),
+            statistics.median(m.host_peak_mib for m in found),
+        )
+        for config, found in trials.items()
+    }
+
+
+def _with_reserve(
+    ranked: Sequence[PipelineConfig], readings: Mapping[PipelineConfig, Reading], goal: Objective
+) -> list[PipelineConfig]:
+    """The same order, with the best one that exceeds the target by a reserve in second place."""
+
+    def is_safe(config: PipelineConfig) -> bool:
+        less = replace(
+            readings[config], examples_per_s=(1.0 - RESERVE) * readings[config].examples_per_s
+        )
+        return goal.shortfall(less) <= 0.0
+
+    if any(is_safe(config) for config in ranked[: NOMINEES - 1]):
+        return list(ranked)
+    safe = next((config for config in ranked if is_safe(config)), None)
+    if safe is None:
+        return list(ranked)
+    others = [config for config in ranked if config != safe]
+    return [*others[:1], safe, *others[1:]]
 
 
 def _at(config: PipelineConfig, size: int) -> PipelineConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -9,10 +10,9 @@ import optuna
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.search.axes import Offer, offer
-from prefetch_tuning.experiments.search.stage_seconds import step_seconds
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
-from prefetch_tuning.experiments.storage.results import MeasuredConfig, Offered
+from prefetch_tuning.experiments.storage.results import Offered
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
@@ -70,8 +70,8 @@ class PipelineStudy:
         self.run_id = self.tracker.start_study(self.info.name, self.settings.name, self.tags)
         self.kept.run_id = self.run_id
 
-    def spec(self, config: PipelineConfig, best: MeasuredConfig | None = None) -> TrialSpec:
-        """The spec that measures a configuration; pruned against `best` if it is given."""
+    def spec(self, config: PipelineConfig, rival: float | None = None) -> TrialSpec:
+        """The spec that measures a configuration; pruned against `rival`, a rate, if given."""
         stop = self.stop_rule(config.batch_size)
         longer_s = longest_s(stop) - longest_s(self.settings.stop)
         return TrialSpec(
@@ -80,7 +80,7 @@ class PipelineStudy:
             seed=self.settings.seed,
             device=self.settings.device,
             stop=stop,
-            best_examples_per_s=best.examples_per_s if best else None,
+            best_examples_per_s=rival,
             deadline_s=self.settings.trial_timeout_s + longer_s,
         )
 
@@ -94,12 +94,15 @@ class PipelineStudy:
     def utilisation(
         self, config: PipelineConfig, result: Measurement | TrialFailure
     ) -> dict[str, float]:
-        """How busy the step was kept, as a metric; empty without a diagnosis or a measurement."""
-        diagnosis = self.kept.diagnosis
-        if diagnosis is None or isinstance(result, TrialFailure):
+        """How busy the step was kept and at what cost; empty if its time is unknown."""
+        step_rate = self.kept.step_rate(config.batch_size)
+        if isinstance(result, TrialFailure) or math.isnan(step_rate):
             return {}
-        step_s = step_seconds(diagnosis.costs, config.batch_size) / config.batch_size
-        return {"accelerator/utilisation": result.examples_per_s * step_s}
+        cpu_s = result.cpu_seconds_per_1k_examples / 1_000.0
+        return {
+            "accelerator/utilisation": result.examples_per_s / step_rate,
+            "accelerator/cores": cpu_s * step_rate,
+        }
 
     def _clear_leftovers(self) -> None:
         """Ends what a killed run of this study left unfinished in Optuna and in MLflow.

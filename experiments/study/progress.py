@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -46,9 +47,15 @@ class Progress(Protocol):
         """Shows what limits a pipeline, before its search begins."""
 
 
-def show_trial(steps: Steps, pipeline: str, outcome: Outcome, best: MeasuredConfig | None) -> None:
-    """Shows a finished trial and the best rate so far."""
-    best_text = f"best {best.examples_per_s:,.0f} examples/s" if best else "no result yet"
+def show_trial(
+    steps: Steps,
+    pipeline: str,
+    outcome: Outcome,
+    best: MeasuredConfig | None,
+    shown: Callable[[MeasuredConfig], str],
+) -> None:
+    """Shows a finished trial and the best one so far; `shown` gives what one reached in words."""
+    best_text = f"best {shown(best)}" if best else "no result yet"
     line = f"{outcome.config}: {outcome.state}"
     if outcome.failure is not None:
         failure = outcome.failure
@@ -56,6 +63,6 @@ def show_trial(steps: Steps, pipeline: str, outcome: Outcome, best: MeasuredConf
         steps.warn(f"{pipeline}: trial {outcome.number} {ended}, {failure.kind}: {failure.detail}")
     elif outcome.measured is not None:
         state = "" if outcome.state == "complete" else f" ({outcome.state})"
-        rate = f"{outcome.measured.examples_per_s:,.0f} examples/s"
-        line = f"{outcome.config}: {rate}{state}; {best_text}"
+        reached = shown(MeasuredConfig.of(outcome.config, outcome.measured, ""))
+        line = f"{outcome.config}: {reached}{state}; {best_text}"
     steps.advance(best_text, line)

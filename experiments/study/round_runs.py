@@ -12,9 +12,9 @@ from prefetch_tuning.experiments.verdict.measurements import (
     MeasuredRound,
     PlainData,
     RoundMeasurement,
+    common_batches,
     is_baseline,
 )
-from prefetch_tuning.experiments.verdict.same_data import reference
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -113,7 +113,7 @@ class RoundRuns:
             if isinstance(found, TrialFailure):
                 return PlainData(why_not=f"the data is not checked: {found.detail}")
             readings.append(found)
-        each_batch = reference(*readings)
+        each_batch = common_batches(*readings)
         if each_batch is None:
             return PlainData(
                 why_not=(

@@ -21,8 +21,14 @@ from prefetch_tuning.experiments.verdict.measurements import (
     PlainData,
     RoundMeasurement,
     is_baseline,
+    same_batches,
 )
-from prefetch_tuning.experiments.verdict.same_data import same
+from prefetch_tuning.experiments.verdict.target import (
+    Shortfalls,
+    leaves,
+    settled,
+    step_rates,
+)
 from prefetch_tuning.objectives.measurement import TrialFailure
 
 # A GPU that is held back in more rounds than this is always held back, so waiting would not help.
@@ -79,7 +85,23 @@ class Confirmer:
         if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
             return True
         next_s = kept.rounds_s * (1.0 + 1.0 / len(rounds))
-        return next_s <= settings.confirm_budget_s and not enough(running, rounds, settings.rounds)
+        return next_s <= settings.confirm_budget_s and not self._enough(running)
+
+    def _enough(self, running: list[str]) -> bool:
+        rounds, least = self._kept.rounds, self._study.settings.rounds
+        if self._study.settings.goal.target is None:
+            return enough(running, rounds, least)
+        return len(rounds) >= least and settled(running, self._shortfalls())
+
+    def _beaten(self, names: list[str]) -> set[str]:
+        if self._study.settings.goal.target is None:
+            return beaten(names, self._kept.rounds)
+        return leaves(names, self._kept.rounds, self._shortfalls())
+
+    def _shortfalls(self) -> Shortfalls:
+        kept = self._kept
+        steps = step_rates(kept.limits, kept.rounds, kept.confirmed_step_rate)
+        return Shortfalls(self._study.settings.goal, kept.candidates, kept.rounds, steps)
 
     def _keep(self, measured: MeasuredRound, steps: Steps) -> bool:
         """Stores a round, unless the GPU was held back in it and measuring again may help."""
@@ -148,7 +170,7 @@ class Confirmer:
         data = self._kept.data
         if data is None or not data.checked or name in self._kept.other_data:
             return
-        if not same(data.each_batch, measured.each_batch):
+        if not same_batches(data.each_batch, measured.each_batch):
             if name == AUTOTUNE:
                 # AUTOTUNE is what users run today. If its data differs from run to run, so may
                 # that of any other candidate.
@@ -176,7 +198,7 @@ class Confirmer:
             for name in self._kept.candidates
             if self._failures[name] < PATIENCE and name not in self._kept.other_data
         ]
-        left = beaten(self._fitting(usable), self._kept.rounds)
+        left = self._beaten(self._fitting(usable))
         return [name for name in usable if name not in left]
 
     def _fitting(self, names: Iterable[str]) -> list[str]:

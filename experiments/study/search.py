@@ -25,6 +25,7 @@ PLAIN_EVERY = 4
 READ_ONCE_S = 15.0
 CONSTRAINT = "host_peak_mib_over_limit"
 DEVICE_CONSTRAINT = "device_memory"
+TARGET_CONSTRAINT = "short_of_target"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Search:
         self._study = study
         self._kept = study.kept
         self._optuna = study.optuna_study
+        self._goal = study.settings.goal
 
     def enqueue_predicted(self) -> None:
         """Queues the predicted best configurations ahead of the sampler's, given a diagnosis."""
@@ -52,7 +54,7 @@ class Search:
         if diagnosis is None:
             return
         space = self._study.offer.space
-        configs = first_trials(diagnosis, space, self._kept.cores)
+        configs = first_trials(diagnosis, space, self._kept.cores, self._goal)
         if self._optuna.get_trials(deepcopy=False):
             # A resumed study has already run them, except those that an interrupt cut off.
             configs = self._kept.cut_off
@@ -142,22 +144,24 @@ class Search:
         if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
             return None
         best = self._kept.best
-        return Correction(costs, cores, seen).best_untried(
-            space,
-            tried={row.config for row in rows},
-            to_beat=best.examples_per_s if best else 0.0,
-        )
+        to_beat = self._kept.reading(best) if best else None
+        tried = {row.config for row in rows}
+        return Correction(costs, cores, seen).best_untried(space, tried, self._goal, to_beat)
 
-    def _rival(self, config: PipelineConfig) -> MeasuredConfig | None:
-        """The result that a trial is pruned against: the best so far, or the best plain chain's.
+    def _rival(self, config: PipelineConfig) -> float | None:
+        """The rate that a trial is pruned against: the best so far, or the best plain chain's.
 
         A plain chain is compared with plain chains only. If structure helps, it would otherwise
         always be pruned against the best of all, and nobody would know how much structure gains.
+        With a target, a trial that reaches it is never pruned, however fast another one was.
         """
         complete = self._kept.complete
         if self._study.offer.space.plain and not config.structure:
             complete = [measured for measured in complete if not measured.config.structure]
-        return max(complete, key=lambda measured: measured.examples_per_s, default=None)
+        best = max((measured.examples_per_s for measured in complete), default=None)
+        if best is None or self._goal.target is None:
+            return best
+        return min(best, self._goal.target * self._kept.step_rate(config.batch_size))
 
     def read_once(self) -> None:
         """Runs a measurement that is discarded, before the first trial.
@@ -218,12 +222,16 @@ class Search:
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)
         trial.set_user_attr(TrialAttr.MEASURED, summary.model_dump(mode="json"))
+        reading = self._kept.reading(summary)
+        value = self._goal.value(reading)
+        if self._goal.target is not None:
+            trial.set_constraint(TARGET_CONSTRAINT, self._goal.shortfall(reading))
         limit = self._study.settings.memory_limit_mib
         if limit is not None:
             trial.set_constraint(CONSTRAINT, measured.host_peak_mib - limit)
         if outcome.state == "pruned":
             # Optuna uses the last reported value as the value of a pruned trial.
-            trial.report(measured.examples_per_s, step=len(measured.windows))
+            trial.report(value, step=len(measured.windows))
             self._optuna.tell(trial, state=TrialState.PRUNED)
             return
-        self._optuna.tell(trial, measured.examples_per_s)
+        self._optuna.tell(trial, value)

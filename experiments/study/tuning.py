@@ -13,7 +13,7 @@ import optuna
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
-from prefetch_tuning.experiments.search.axes import BOUND
+from prefetch_tuning.experiments.search.axes import is_bound
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
@@ -80,7 +80,7 @@ class Tuning:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         studies = []
         for info in infos:
-            settings = StudySettings.of(request, info.name, stamp, several=len(infos) > 1)
+            settings = StudySettings.of(request, info, stamp, several=len(infos) > 1)
             found = open_study(settings, info, self._store)
             studies.append(self._study(found, info, settings, tracker))
         for study in studies:
@@ -148,6 +148,7 @@ class Tuning:
         problem = diagnose_study(study, self._progress)
         if problem is not None:
             self.problems.append(problem)
+        check_step_known(study)
         search = Search(study)
         search.enqueue_predicted()
         if not study.kept.finished:
@@ -172,7 +173,7 @@ class Tuning:
                 if spent and not (by_default and search.has_predicted):
                     break
                 outcome = search.run_trial()
-                show_trial(steps, study.info.name, outcome, kept.best)
+                show_trial(steps, study.info.name, outcome, kept.best, kept.shown)
                 reason = all_failed(kept.finished)
                 if reason is not None:
                     self.problems.append(f"{study.info.name}: every trial failed, {reason}")
@@ -188,7 +189,8 @@ class Tuning:
         """The number of trials that ends the search; says if it or their length is unusual."""
         name, diagnosis = study.info.name, study.kept.diagnosis
         trials = study.settings.most_trials
-        if diagnosis and diagnosis.bottleneck in BOUND and study.settings.trials is None:
+        bound = diagnosis is not None and is_bound(diagnosis, study.settings)
+        if bound and study.settings.trials is None:
             trials = SHORT_TRIALS
             self._progress.say(f"{name}: a short search of {trials} trials is enough")
         rules = [study.stop_rule(size) for size in study.offer.space.batch_sizes]
@@ -203,8 +205,8 @@ class Tuning:
 
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
-        kept = study.kept
-        kept.nominate(candidates_of(kept.complete, study.info.own))
+        kept, goal = study.kept, study.settings.goal
+        kept.nominate(candidates_of(kept.complete, goal, kept.step_rate, study.info.own))
         done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)
@@ -214,6 +216,17 @@ class Tuning:
                 confirmer.run(steps, more)
         finally:
             self.problems.extend(confirmer.problems)
+
+
+def check_step_known(study: PipelineStudy) -> None:
+    """Raises StudyError if the objective has a target, but the step's time isn't known."""
+    settings = study.settings
+    if settings.goal.target is None or study.kept.diagnosis is not None or study.info.stand_in:
+        return
+    raise StudyError(
+        f"{study.info.name}: --objective {settings.objective} needs the time of the training step, "
+        "which was not measured; give --step-time or --accelerator, or leave out --objective"
+    )
 
 
 def _minutes(rule: StopRule, trials: int, rounds: int) -> float:

@@ -7,6 +7,7 @@ affects all of them alike. A candidate is compared with the baseline of the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -25,7 +26,9 @@ from prefetch_tuning.experiments.verdict.measurements import (
 )
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
 from prefetch_tuning.experiments.verdict.recommendation import Chooser, Recommended
+from prefetch_tuning.experiments.verdict.target import Shortfalls, TargetChooser, step_rates
 from prefetch_tuning.objectives.measurement import LimitTerms
+from prefetch_tuning.objectives.objective import Objective
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -95,6 +98,8 @@ def conclude(
     splittable: bool = False,
     flowing_share: float = 1.0,
     other_data: Sequence[str] = (),
+    goal: Objective | None = None,
+    step_rate: float = math.nan,
 ) -> Confirmation:
     """Judges the rounds; recommends nothing before there are `LEAST_ROUNDS` of them.
 
@@ -108,6 +113,9 @@ def conclude(
         splittable: whether the generator can run in several processes.
         flowing_share: share of the time in which the generator doesn't pause.
         other_data: candidates whose batches differed from the plain chain's.
+        goal: the study's objective; None for throughput.
+        step_rate: examples/s of the step, for rounds without the limit's terms; only used if the
+            objective has a target.
     """
     terms = LimitRounds(
         [*limits, *[None] * (len(rounds) - len(limits))],
@@ -129,7 +137,17 @@ def conclude(
     )
     if len(rounds) < LEAST_ROUNDS:
         return measured
-    chooser = Chooser(candidates, rounds, tolerance=tolerance, memory_limit_mib=memory_limit_mib)
+    chooser: Chooser | TargetChooser
+    if goal is None or goal.target is None:
+        chooser = Chooser(
+            candidates, rounds, tolerance=tolerance, memory_limit_mib=memory_limit_mib
+        )
+    else:
+        shortfalls = Shortfalls(goal, configs, rounds, step_rates(limits, rounds, step_rate))
+        candidates = [
+            c.model_copy(update={"reaches": shortfalls.reaches(c.candidate)}) for c in candidates
+        ]
+        chooser = TargetChooser(candidates, rounds, shortfalls, memory_limit_mib)
     recommended = chooser.choose()
     contender = chooser.contender
     shown = recommended.candidate if recommended else AUTOTUNE
@@ -138,6 +156,7 @@ def conclude(
     speedup = None if is_baseline(shown) else Speedup.between(rounds, shown, AUTOTUNE)
     return measured.model_copy(
         update={
+            "candidates": candidates,
             "speedup": speedup,
             "recommended": recommended,
             "gain": _gain(configs, rounds, candidates),

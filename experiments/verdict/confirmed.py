@@ -14,7 +14,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 class Confirmed(Reached):
-    """One candidate over all its rounds; rate and memory are medians.
+    """One candidate over all its rounds; rate, memory and CPU time are medians.
 
     Attributes:
         rounds: the rounds that measured it; fewer than all if it was beaten and left.
@@ -24,11 +24,11 @@ class Confirmed(Reached):
         first_batch_s: median seconds until the first batch was ready.
         host_wait_fraction: median share of the time in which the host waited for a batch.
         producer_only: median rate of the chain without the step; None if it wasn't measured.
-        cpu_s_per_example: median CPU seconds per example.
         ratio: ratio to AUTOTUNE; None for AUTOTUNE itself or without it.
         fraction: share of the study's limit that the candidate reached; None without a limit.
         utilisation: its rate as a share of the step's rate on ready batches. The accelerator waits
             for data in the rest of the time. None without a limit.
+        reaches: whether it is proven to reach the objective's target; None without a target.
         same_data: False if its batches differed from the plain chain's.
     """
 
@@ -38,10 +38,10 @@ class Confirmed(Reached):
     first_batch_s: float = 0.0
     host_wait_fraction: float = 0.0
     producer_only: float | None = None
-    cpu_s_per_example: float = 0.0
     ratio: Ratio | None
     fraction: Fraction | None
     utilisation: Fraction | None = None
+    reaches: bool | None = None
     same_data: bool = True
 
 

@@ -12,6 +12,7 @@ from prefetch_tuning.objectives.measurement import (
     LimitTerms,
     Measurement,
 )
+from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # The search's nominees, followed by their rank.
@@ -35,6 +36,7 @@ class Reached(BaseModel):
         ci: 95% interval of `examples_per_s`.
         host_peak_mib: peak resident memory that the pipeline added.
         device_peak_mib: peak memory on the GPU; None on a CPU.
+        cpu_s_per_example: CPU seconds of the whole process tree per example.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +46,17 @@ class Reached(BaseModel):
     ci: Interval
     host_peak_mib: float
     device_peak_mib: float | None
+    cpu_s_per_example: float = 0.0
+
+    def reading(self, step_examples_per_s: float) -> Reading:
+        """What an objective judges, given the rate of the step on ready batches."""
+        return Reading(
+            self.config,
+            self.examples_per_s,
+            self.cpu_s_per_example,
+            step_examples_per_s,
+            self.host_peak_mib,
+        )
 
 
 class RoundMeasurement(BaseModel):
@@ -69,6 +82,16 @@ class RoundMeasurement(BaseModel):
     each_batch: list[str] = []
     throttled: list[str] = []
     mlflow_run_id: str
+
+    def reading(self, config: PipelineConfig, step_examples_per_s: float) -> Reading:
+        """What an objective judges, given the rate of the step on ready batches."""
+        return Reading(
+            config,
+            self.examples_per_s,
+            self.cpu_s_per_example,
+            step_examples_per_s,
+            self.host_peak_mib,
+        )
 
     @classmethod
     def of(cls, measured: Measurement, run_id: str) -> RoundMeasurement:
@@ -138,6 +161,26 @@ class MeasuredRound(BaseModel):
         if self.limit is not None and self.limit.terms.gpu is not None:
             found.update(self.limit.terms.gpu.throttled)
         return sorted(found)
+
+
+def common_batches(first: Sequence[str], second: Sequence[str]) -> list[str] | None:
+    """The batches that two runs of the plain chain have in common, as far as both went.
+
+    Args:
+        first: digests of the batches of one run, in order.
+        second: digests of another run, which may have ended earlier or later.
+
+    Returns:
+        The digests to compare every configuration with; None if the plain chain doesn't repeat its
+        own data, because different data then say nothing about a configuration.
+    """
+    both = min(len(first), len(second))
+    return list(first[:both]) if same_batches(first, second) else None
+
+
+def same_batches(reference: Sequence[str], each_batch: Sequence[str]) -> bool:
+    """Whether all batches that both have are the same; also true with nothing to compare."""
+    return all(a == b for a, b in zip(reference, each_batch, strict=False))
 
 
 class PlainData(BaseModel):

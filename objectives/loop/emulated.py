@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from prefetch_tuning.objectives.emulated_accelerator import EmulatedAccelerator
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.step import count_examples, take_timed
 from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.machine.emulated_accelerator import EmulatedAccelerator
 from prefetch_tuning.objectives.stage_costs import StageCost
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.step_time import StepTime

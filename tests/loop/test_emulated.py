@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from prefetch_tuning.objectives.emulated_accelerator import QUEUED, EmulatedAccelerator
 from prefetch_tuning.objectives.loop.emulated import EmulatedFeed, feed_of, known_step
 from prefetch_tuning.objectives.loop.steady_state import Taken, mean_rate, measure
 from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.machine.emulated_accelerator import QUEUED, EmulatedAccelerator
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.step_time import StepTime

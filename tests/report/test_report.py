@@ -16,7 +16,6 @@ from prefetch_tuning.experiments.report.tables import confirmation_table
 from prefetch_tuning.experiments.report.text import (
     batch_time,
     between,
-    choice,
     factor,
     findings,
     gain_words,
@@ -24,9 +23,8 @@ from prefetch_tuning.experiments.report.text import (
     of_the_step,
     rate,
     settings,
-    tone,
-    verdict,
 )
+from prefetch_tuning.experiments.report.verdict_words import choice, tone, verdict
 from prefetch_tuning.experiments.search.pauses import Pauses
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup

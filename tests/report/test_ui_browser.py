@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from prefetch_tuning.experiments.report.document import Report
-from prefetch_tuning.experiments.report.text import verdict
+from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.tracking import Tracker

@@ -19,8 +19,12 @@ from prefetch_tuning.experiments.search.first_trials import (
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS
+from prefetch_tuning.objectives.throughput import Throughput
+from prefetch_tuning.objectives.utilisation import Utilisation
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.step_time import StepTime
 from tests.search.test_space import ABLE
 from tests.support.fakes import COSTS, INFO, cost
 
@@ -43,7 +47,7 @@ def searched(diagnosis: Diagnosis) -> SearchSpace:
 def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> None:
     diagnosis = diagnose(COSTS, CORES)
     space = offer(INFO, Options(), diagnosis, 2.0).space
-    found = first_trials(diagnosis, space, CORES)
+    found = first_trials(diagnosis, space, CORES, Throughput())
 
     assert len(found) == LEAST_FIRST
     assert len({kind(config, CORES) for config in found}) == len(found)
@@ -56,7 +60,7 @@ def test_without_structure_they_are_the_best_predicted_of_different_kinds() -> N
 
 def test_a_map_that_waits_is_tried_with_threads_first() -> None:
     diagnosis = diagnose(BLOCKING, CORES)
-    found = first_trials(diagnosis, searched(diagnosis), CORES)
+    found = first_trials(diagnosis, searched(diagnosis), CORES, Throughput())
 
     assert (diagnosis.bottleneck, diagnosis.stage) == ("blocking", "map")
     assert found[0].thread_pool_size != 0
@@ -93,7 +97,7 @@ def test_calls_go_far_beyond_the_cores_where_the_map_waits() -> None:
 def test_whatever_the_space_offers_has_a_place_and_so_has_the_plain_chain(costs: object) -> None:
     diagnosis = diagnose(costs, CORES)  # type: ignore[arg-type]
     space = searched(diagnosis)
-    found = first_trials(diagnosis, space, CORES)
+    found = first_trials(diagnosis, space, CORES, Throughput())
 
     assert len(found) <= MOST_FIRST
     assert len(set(found)) == len(found)
@@ -145,7 +149,7 @@ def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
         (made(4, 0), predict(BLOCKING, made(4, 0), CORES)),
     ]
 
-    found = Correction(BLOCKING, CORES, seen).best_untried(space, set(), 0.0)
+    found = Correction(BLOCKING, CORES, seen).best_untried(space, set(), Throughput(), None)
 
     assert found is not None
     assert found.thread_pool_size not in (0, UNBOUNDED)
@@ -160,7 +164,9 @@ def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -
     best = max(candidates(space), key=lambda config: predict(BLOCKING, config, CORES))
     seen = [(best, predict(BLOCKING, best, CORES))]
 
-    assert Correction(BLOCKING, CORES, seen).best_untried(space, {best}, seen[0][1]) is None
+    learnt, to_beat = Correction(BLOCKING, CORES, seen), Reading(best, seen[0][1], 0.0)
+
+    assert learnt.best_untried(space, {best}, Throughput(), to_beat) is None
 
 
 def test_what_failed_is_not_tried_again() -> None:
@@ -168,7 +174,74 @@ def test_what_failed_is_not_tried_again() -> None:
     seen = [(made(4, 0), predict(BLOCKING, made(4, 0), CORES))]
     learnt = Correction(BLOCKING, CORES, seen)
 
-    failed = learnt.best_untried(space, set(), 0.0)
+    failed = learnt.best_untried(space, set(), Throughput(), None)
     assert failed is not None
-    other = learnt.best_untried(space, {failed}, 0.0)
+    other = learnt.best_untried(space, {failed}, Throughput(), None)
     assert other not in (None, failed)
+
+
+WAITING = COSTS.model_copy(
+    update={
+        "generator": cost(5_000.0, cpu_us=20.0),
+        "from_generator": cost(60.0),
+        "map": None,
+        "step": cost(2_500.0, cpu_us=0.0),
+        "step_s": {8: 0.02},
+        "emulated": StepTime(per_example_ms=2.5),
+        "batch_size": 8,
+        "chunk": 8,
+        "chunked": cost(10.0),
+        "loops": [],
+    }
+)
+OF_A_MAP = ("vectorized_map", "thread_pool_size", "max_intra_op_parallelism")
+UNMAPPED = ABLE.model_copy(
+    update={
+        "has_transform": False,
+        "axes": ["generator_chunk", "generator_workers"],
+        "not_offered": {**ABLE.not_offered, **dict.fromkeys(OF_A_MAP, "there is no map")},
+    }
+)
+
+
+def test_with_a_target_the_cheapest_that_is_predicted_to_reach_it_comes_first() -> None:
+    """One process makes half of what the step takes; with two, it never waits."""
+    goal = Utilisation(0.9)
+    diagnosis = diagnose(WAITING, CORES)
+    options = Options(objective="utilisation", batch_size=8)
+    space = offer(UNMAPPED, options, diagnosis, 2.0).space
+    found = first_trials(diagnosis, space, CORES, goal)
+    rates = [predict(WAITING, config, CORES) / 400.0 for config in found]
+
+    # Three reach it by the reserve: two would have 1.0 minus what a small buffer doesn't cover.
+    assert found[0].generator_workers in (2, 3)
+    assert rates[0] * 0.95 >= 0.9
+    # All of them need a few hundredths of a core, so blocks would gain nothing.
+    assert found[0].generator_chunk == 1
+
+
+def test_a_busy_step_can_be_fed_for_less_so_its_structure_is_searched() -> None:
+    costs = WAITING.model_copy(update={"generator": cost(100.0, cpu_us=90.0)})
+    diagnosis = diagnose(costs, CORES)
+    assert diagnosis.bottleneck == "step-bound"
+
+    by_rate = offer(UNMAPPED, Options(batch_size=8), diagnosis, 2.0)
+    by_cost = offer(UNMAPPED, Options(objective="utilisation", batch_size=8), diagnosis, 2.0)
+
+    assert "generator_chunk" in by_rate.left_out
+    assert "generator_chunk" in [axis.name for axis in by_cost.space.axes]
+
+
+def test_with_a_target_what_is_cheaper_is_tried_next_even_if_it_is_slower() -> None:
+    goal = Utilisation(0.9)
+    space = offer(
+        UNMAPPED, Options(objective="utilisation", batch_size=8), diagnose(WAITING, CORES), 2.0
+    ).space
+    many = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, generator_workers=32)
+    learnt = Correction(WAITING, CORES, [(many, 390.0)])
+    dear = Reading(many, 390.0, 1e-3, 400.0)
+
+    found = learnt.best_untried(space, {many}, goal, dear)
+
+    assert found is not None
+    assert found.generator_workers < 32

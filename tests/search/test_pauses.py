@@ -14,6 +14,7 @@ from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
 from prefetch_tuning.objectives.loop.steady_state import mean_rate, measure
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.throughput import Throughput
 from tests.support.fakes import COSTS, INFO, FakeClock, FakeFeed, cost
 
 # A step of 20 ms takes batches of 8 at 85% of the generator's mean rate. After every 5 s of making
@@ -163,7 +164,7 @@ def test_a_pause_is_in_the_middle_of_a_trial() -> None:
 def test_only_buffers_near_the_answer_are_searched() -> None:
     diagnosis = diagnose(STEP_BOUND, 2.0, planted())
     found = offer(NO_MAP, Options(), diagnosis, 2.0)
-    first = first_trials(diagnosis, found.space, 2.0)
+    first = first_trials(diagnosis, found.space, 2.0, Throughput())
     created = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     sampled = {found.space.suggest(created.ask()) for _ in range(200)}
 

@@ -20,6 +20,7 @@ from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.search.stage_seconds import UNCOVERED
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, cost
 
@@ -102,7 +103,7 @@ def test_workers_are_offered_by_whether_they_wait() -> None:
 @pytest.mark.parametrize("costs", [WAITS, COMPUTES], ids=["waits", "computes"])
 def test_the_first_trials_hold_workers_in_threads_and_in_processes(costs: StageCosts) -> None:
     space = space_of(costs)
-    found = first_trials(diagnose(costs, CORES), space, CORES)
+    found = first_trials(diagnose(costs, CORES), space, CORES, Throughput())
 
     assert {switch for config in found for switch in switched_on(config)} == {
         "workers",

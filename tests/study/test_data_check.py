@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.experiments.verdict.measurements import common_batches, same_batches
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
@@ -40,17 +40,17 @@ def test_copies_of_one_shard_are_other_data(
     runner: TrialRunner, name: str, config: PipelineConfig, expected: bool
 ) -> None:
     count = batches_to_check(config)
-    plain = reference(read(runner, name, count), read(runner, name, count))
+    plain = common_batches(read(runner, name, count), read(runner, name, count))
     assert plain is not None
 
     parallel = measured(runner, spec(name, config, count)).digest.each_batch
 
     assert len(plain) == len(parallel) == count
-    assert same(plain, parallel) is expected
+    assert same_batches(plain, parallel) is expected
 
 
 def test_what_differs_in_every_run_is_no_reference(runner: TrialRunner) -> None:
-    assert reference(read(runner, "Unseeded", 4), read(runner, "Unseeded", 4)) is None
+    assert common_batches(read(runner, "Unseeded", 4), read(runner, "Unseeded", 4)) is None
 
 
 def test_a_trial_sees_the_batches_that_are_read_and_the_first_two_as_ever(

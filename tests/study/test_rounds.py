@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.rounds import Confirmer
@@ -17,6 +19,7 @@ from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.study.test_study import FAILURE, SETTINGS, Bench
 from tests.support.fakes import INFO, LIMIT_TERMS, FakeRunner, measurement
@@ -27,8 +30,13 @@ def complete(rate: float, batch_size: int, buffer: int) -> MeasuredConfig:
     return MeasuredConfig.of(config, measurement(rate), "run")
 
 
+def nominated(trials: list[MeasuredConfig], own: dict[str, int] | None = None) -> Candidates:
+    """The candidates of a study that looks for throughput, without a diagnosis."""
+    return candidates_of(trials, Throughput(), lambda _: math.nan, own)
+
+
 def test_the_best_three_at_the_best_batch_size_meet_the_baselines_at_it() -> None:
-    found = candidates_of(
+    found = nominated(
         [complete(1_000 + buffer, 8, buffer) for buffer in (1, 2, 4, 8)] + [complete(900, 4, 1)]
     )
 
@@ -42,11 +50,11 @@ def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
     lucky = [complete(1_300, 4, 1), complete(700, 4, 2), complete(700, 4, 4)]
     steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]
 
-    assert candidates_of(lucky + steady)["autotune"].batch_size == 8
+    assert nominated(lucky + steady)["autotune"].batch_size == 8
 
 
 def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:
-    found = candidates_of(
+    found = nominated(
         [complete(rate, 8, 1) for rate in (2_000, 900, 900)] + [complete(1_000, 8, 2)]
     )
 
@@ -55,7 +63,7 @@ def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:
 
 
 def test_settings_of_another_batch_size_fill_the_places() -> None:
-    found = candidates_of([complete(1_000, 8, 1), complete(900, 4, 2), complete(800, 4, 1)])
+    found = nominated([complete(1_000, 8, 1), complete(900, 4, 2), complete(800, 4, 1)])
 
     tuned = [config for name, config in found.items() if name.startswith("tuned")]
     assert [(c.batch_size, c.prefetch_buffer) for c in tuned] == [(8, 1), (8, 2)]
@@ -68,7 +76,7 @@ def test_the_best_without_structure_takes_the_place_of_the_third() -> None:
         return found.model_copy(update={"config": config})
 
     plain = [complete(800, 8, 4), complete(900, 8, 2)]
-    found = candidates_of([*plain, *(in_blocks(9_000 + chunk, chunk) for chunk in (2, 4, 8))])
+    found = nominated([*plain, *(in_blocks(9_000 + chunk, chunk) for chunk in (2, 4, 8))])
 
     names = ["tuned-1", "tuned-2", "basic", "structure_autotune", "autotune", "no_prefetch"]
     assert list(found) == names
@@ -83,19 +91,19 @@ def test_basic_is_the_best_plain_chain_at_whatever_batch_size_it_was_measured() 
     config = chunked.config.model_copy(update={"generator_chunk": 8})
     structured = chunked.model_copy(update={"config": config})
 
-    found = candidates_of([structured, complete(4_325, 8, 55), complete(4_974, 4, 2)])
+    found = nominated([structured, complete(4_325, 8, 55), complete(4_974, 4, 2)])
 
     assert found["basic"] == PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)
 
 
 def test_autotune_keeps_what_a_py_dataset_was_made_with() -> None:
-    found = candidates_of([complete(900, 8, 2)], {"workers": 3})
+    found = nominated([complete(900, 8, 2)], {"workers": 3})
 
     assert found["autotune"] == PipelineConfig.autotune(8, workers=3)
 
 
 def test_nothing_complete_nominates_nothing() -> None:
-    assert candidates_of([]) == {}
+    assert nominated([]) == {}
 
 
 CANDIDATES = {

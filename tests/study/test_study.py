@@ -34,6 +34,7 @@ from prefetch_tuning.objectives.arrivals import Arrivals, Pause
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, FakeRunner, FakeTracker, cost, measurement
 
@@ -301,7 +302,7 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     diagnosis, cores = diagnose(COSTS, 2), usable_cores()
     bench.study.kept.diagnosis = diagnosis
     Search(bench.study).enqueue_predicted()
-    expected = first_trials(diagnosis, bench.study.offer.space, cores)
+    expected = first_trials(diagnosis, bench.study.offer.space, cores, Throughput())
     bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
     bench.runner.answers.append(measurement())
     for _ in range(len(expected) + 1):

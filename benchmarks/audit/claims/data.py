@@ -6,7 +6,7 @@ from benchmarks.audit.access import NotMeasuredError
 from benchmarks.audit.ground import PLANTED, AuditBench
 from benchmarks.audit.judging import Line, State
 from benchmarks.audit.parts import part
-from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.experiments.verdict.measurements import common_batches, same_batches
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
@@ -35,8 +35,8 @@ def _line(bench: AuditBench, target: str, planted: str, *, expected: bool) -> Li
     plain = PipelineConfig.no_prefetch(size)
     shared = plain.model_copy(update={"generator_workers": PROCESSES, "generator_chunk": size})
     count = batches_to_check(shared)
-    truth = reference(_read(bench, target, plain, count), _read(bench, target, plain, count))
-    found = truth is not None and same(truth, _read(bench, target, shared, count))
+    truth = common_batches(_read(bench, target, plain, count), _read(bench, target, plain, count))
+    found = truth is not None and same_batches(truth, _read(bench, target, shared, count))
     state: State = "holds" if truth is not None and found == expected else "fails"
     words = {True: "the plain chain's data", False: "other data"}
     return Line(

@@ -10,7 +10,7 @@ from benchmarks.audit.ground import AuditBench
 from benchmarks.audit.judging import Estimate, Line, judge
 from benchmarks.audit.parts import part
 from benchmarks.bench import paired
-from prefetch_tuning.objectives.emulated_accelerator import EmulatedAccelerator
+from prefetch_tuning.objectives.machine.emulated_accelerator import EmulatedAccelerator
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose

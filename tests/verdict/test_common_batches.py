@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.experiments.verdict.same_data import reference, same
+from prefetch_tuning.experiments.verdict.measurements import common_batches, same_batches
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def test_two_runs_of_the_plain_chain_agree_as_far_as_both_went() -> None:
-    assert reference(["a", "b", "c"], ["a", "b", "c"]) == ["a", "b", "c"]
-    assert reference(["a", "b", "c"], ["a", "b"]) == ["a", "b"]
-    assert reference(["a"], ["a", "b"]) == ["a"]
-    assert reference([], ["a"]) == []
+    assert common_batches(["a", "b", "c"], ["a", "b", "c"]) == ["a", "b", "c"]
+    assert common_batches(["a", "b", "c"], ["a", "b"]) == ["a", "b"]
+    assert common_batches(["a"], ["a", "b"]) == ["a"]
+    assert common_batches([], ["a"]) == []
 
 
 def test_a_plain_chain_that_does_not_repeat_itself_is_no_reference() -> None:
-    assert reference(["a", "b"], ["a", "x"]) is None
-    assert reference(["a", "b", "c"], ["x"]) is None
+    assert common_batches(["a", "b"], ["a", "x"]) is None
+    assert common_batches(["a", "b", "c"], ["x"]) is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_plain_chain_that_does_not_repeat_itself_is_no_reference() -> None:
 def test_batches_are_compared_in_order_as_far_as_both_went(
     each_batch: list[str], expected: bool
 ) -> None:
-    assert same(["a", "b", "c"], each_batch) is expected
+    assert same_batches(["a", "b", "c"], each_batch) is expected
 
 
 @pytest.mark.parametrize(
