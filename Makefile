@@ -1,7 +1,7 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu rerun selftest audit audit-full symptoms test \
-	test-all coverage lint docs ui dashboard lock clean
+.PHONY: help setup tune results gpu-check results-gpu accelerators rerun selftest audit audit-full \
+	symptoms test test-all coverage lint docs ui dashboard lock clean
 SHELL := /bin/bash
 
 # The first supported Python on this machine. PYTHON=... on the command line overrides it.
@@ -58,6 +58,9 @@ audit: setup  ## check the project's claims against known costs, at most 15 minu
 
 audit-full: setup  ## the same with whole studies, over an hour; resumes where it was interrupted
 	@$(BIN)/python -m benchmarks.audit --full $(ARGS)
+
+accelerators: setup  ## tune each pipeline for two emulated accelerators and write docs/accelerators.md; ARGS="--of NAME" resumes
+	@$(BIN)/python -m benchmarks.accelerators $(ARGS)
 
 symptoms: setup  ## measure what helps against each symptom and write the tables of docs/symptoms.md
 	@$(BIN)/python -m benchmarks.symptoms $(ARGS)

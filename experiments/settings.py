@@ -157,7 +157,11 @@ class StudySettings(Options):
     def of(
         cls, request: TuneRequest, info: PipelineInfo, stamp: str, *, several: bool
     ) -> StudySettings:
-        """One pipeline's part of a request; `stamp`, the time, names a study without a name."""
+        """One pipeline's part of a request; `stamp`, the time, names a study without a name.
+
+        Raises:
+            UsageError: there is a target, but the objective has none.
+        """
         name = request.study or f"{info.name}-{stamp}"
         if request.study and several:
             name = f"{request.study}-{info.name}"
@@ -166,6 +170,11 @@ class StudySettings(Options):
             "utilisation" if info.stand_in else "throughput"
         )
         found = cls(name=name, **options)
+        if found.goal.target is None and "target" in request.model_fields_set:
+            raise UsageError(
+                f"--target {request.target:g} is for --objective utilisation, and {info.name} is "
+                f"tuned for {found.objective}; give --objective utilisation, or leave out --target"
+            )
         if found.goal.target is not None and found.batch_size is None:
             # A larger batch changes the training, so it isn't a way to feed an accelerator.
             found = found.model_copy(update={"batch_size": max(info.batch_sizes)})

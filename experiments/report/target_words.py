@@ -44,6 +44,7 @@ def verdict(record: StudyRecord) -> str:
         found = f"{found}, {_cost(chosen, result)}{_beside(result)}"
         return f"{record.info.name}: feeds {fed}: {found}."
     target = share(result.target or 0.0)
+    found = f"{found}{_beside(result)}"
     words = f"{record.info.name}: cannot keep {fed} {target} busy: at most {found}"
     missing = what_it_takes(result)
     return f"{words}. {missing}." if missing else f"{words}."
@@ -55,9 +56,10 @@ def facts(record: StudyRecord) -> list[tuple[str, str]]:
     chosen = _recommended(result)
     if not is_judged(result) or chosen is None or result.limit is None:
         return []
-    busy = cores_busy(chosen)
-    cores = f"{_cores(chosen, result)} to feed it fully; {busy:.2f} of {result.limit.cores:g} used"
-    return [("Busy", _busy(chosen)), ("Cores", cores)]
+    full, used = cores_to_feed(chosen, result), cores_busy(chosen)
+    cores = f"{full:.2f} to feed the step fully; {used:.2f} of {result.limit.cores:g} in use"
+    busy = share_with_interval(chosen.utilisation) if chosen.utilisation else "unknown"
+    return [("Busy", busy), ("Cores", cores)]
 
 
 def what_it_takes(result: StudyResult) -> str:

@@ -23,6 +23,7 @@ from prefetch_tuning.objectives.measurement import (
     TrialFailure,
 )
 from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
+from prefetch_tuning.objectives.utilisation import Utilisation
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 CORES = 2
@@ -46,6 +47,15 @@ INFO = PipelineInfo(
     element_bytes=12_292,
     device="cpu",
     source_digest="c" * 64,
+)
+LIMIT = LimitTerms(
+    step_examples_per_s=9_100.0,
+    step_cores=1.2,
+    generator_examples_per_s=47_000.0,
+    generator_cpu_s=2e-5,
+    map_cpu_s=1.7e-4,
+    step_cpu_s=2.4e-4,
+    measured_s=2.0,
 )
 FAILURES = {
     6: TrialFailure(kind="timeout", detail="gave no measurement within 90 s and was killed"),
@@ -78,6 +88,59 @@ def unconfirmed() -> StudyRecord:
     """A search without a confirmation."""
     empty = Confirmation(candidates=[], speedup=None, recommended=None)
     return _record(INFO, _trials(), empty, None)
+
+
+def by_target(
+    target: float = 0.9,
+    autotune: float = 0.3,
+    tuned: float = 0.97,
+    cpu_us: Mapping[str, float] | None = None,
+    terms: Mapping[str, float] | None = None,
+) -> StudyRecord:
+    """A study that keeps an emulated H100 busy; shares of the time in which each candidate does.
+
+    `terms` replaces terms of the limit.
+    """
+    step = 1_000.0
+    info = INFO.model_copy(
+        update={
+            "target": f"{INFO.target},step=1ms/example@resnet50-h100",
+            "stand_in": "an emulated step on resnet50-h100: 1 ms per example",
+            "device": "emulated",
+        }
+    )
+    busy = {"trial-17": tuned, "trial-5": tuned - 0.02, AUTOTUNE: autotune, NO_PREFETCH: 0.2}
+    used = {"trial-17": 1_300.0, "trial-5": 1_500.0, AUTOTUNE: 2_100.0, NO_PREFETCH: 1_400.0}
+    peaks = {"trial-17": 120.0, "trial-5": 95.0, AUTOTUNE: 400.0, NO_PREFETCH: 61.0}
+    rng = random.Random(5)
+    rounds = [
+        {
+            name: RoundMeasurement(
+                examples_per_s=share * step * rng.uniform(0.99, 1.01),
+                host_peak_mib=peaks[name],
+                device_peak_mib=None,
+                cpu_s_per_example={**used, **(cpu_us or {})}[name] / 1e6,
+                host_wait_fraction=0.1,
+                ceilings=None,
+                mlflow_run_id=f"round-{index}-{name}",
+            )
+            for name, share in busy.items()
+        }
+        for index in range(9)
+    ]
+    limit = LIMIT.model_copy(update={"step_examples_per_s": step, **(terms or {})})
+    found = conclude(
+        CONFIGS,
+        rounds,
+        cores=CORES,
+        tolerance=0.02,
+        limits=[limit] * len(rounds),
+        goal=Utilisation(target),
+    )
+    record = _record(info, _trials(), found, _costs(map_s=170e-6, step_s=1e-3))
+    baselines = {c.candidate: c for c in found.candidates if c.candidate in (AUTOTUNE, NO_PREFETCH)}
+    judged = {"objective": "utilisation", "target": target, "baselines": baselines}
+    return record.model_copy(update={"result": record.result.model_copy(update=judged)})
 
 
 def hostile(text: str) -> StudyRecord:
@@ -221,16 +284,7 @@ def _confirmation(gain: float) -> Confirmation:
                 for name, rate in rates.items()
             }
         )
-    terms = LimitTerms(
-        step_examples_per_s=9_100.0,
-        step_cores=1.2,
-        generator_examples_per_s=47_000.0,
-        generator_cpu_s=2e-5,
-        map_cpu_s=1.7e-4,
-        step_cpu_s=2.4e-4,
-        measured_s=2.0,
-    )
-    return conclude(CONFIGS, rounds, cores=CORES, tolerance=0.03, limits=[terms] * len(rounds))
+    return conclude(CONFIGS, rounds, cores=CORES, tolerance=0.03, limits=[LIMIT] * len(rounds))
 
 
 def _costs(map_s: float, step_s: float) -> StageCosts:

@@ -1,0 +1,1 @@
+"""Asks of each built-in pipeline whether it keeps an accelerator busy, and at what cost."""
