@@ -1,0 +1,51 @@
+"""Which steps a pipeline is asked to feed, and the page that is written about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.accelerators.document import document
+from benchmarks.accelerators.run import RECOMMENDED, Outcome
+from benchmarks.accelerators.steps import EASY_STEP, HARD_STEP, LONGEST_S, Fed, steps_for
+from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.pipelines.step_time import StepTime
+from tests.support import report_records
+
+
+def test_the_easy_step_is_the_fastest_known_one_that_the_limit_covers_twice() -> None:
+    easy, hard = steps_for(4_000.0, [16, 64])
+
+    assert (easy.kind, easy.step.accelerator, easy.batch_size) == (EASY_STEP, "resnet50-h100", 64)
+    assert (hard.kind, hard.batch_size) == (HARD_STEP, 64)
+    assert 64 / hard.step.seconds(64) == pytest.approx(0.7 * 4_000.0)
+    assert steps_for(2_000.0, [64])[0].step.accelerator == "resnet50-a100"
+
+
+def test_a_step_that_would_take_too_long_gets_a_smaller_batch_or_is_left_out() -> None:
+    easy, _ = steps_for(600.0, [8, 32, 256])
+
+    assert easy.step.accelerator == "cosmoflow-h100"
+    assert easy.batch_size == 32
+    assert easy.step.seconds(32) <= LONGEST_S
+    (only,) = steps_for(30.0, [256])
+    assert only.kind == HARD_STEP
+
+
+def outcome(kind: str, tuned: float, autotune: float = 300.0) -> Outcome:
+    record = report_records.by_target(tuned=tuned)
+    fed = Fed(kind, StepTime(per_example_ms=1.0, accelerator="resnet50-h100"), 128)
+    fresh = [{RECOMMENDED: 1_000.0 * tuned, AUTOTUNE: autotune} for _ in range(9)]
+    return Outcome(fed, record, fresh)
+
+
+def test_the_page_has_a_table_per_kind_of_step_and_says_what_is_missing() -> None:
+    page = "\n".join(document("run", [outcome(EASY_STEP, 0.97), outcome(HARD_STEP, 0.6)]))
+
+    assert "## Known steps that the pipelines can feed" in page
+    assert (
+        "| image | resnet50-h100 | 128 | 30% (30% to 30%) | 2.10 | 400 | 97% (97% to 97%) " in page
+    )
+    assert "## Hard steps" in page
+    assert "- **image before 1ms/example@resnet50-h100**: reached" in page
+    assert "The limit of 1,000 examples/s would allow it" in page
+    assert "cannot keep an H100 training ResNet50 (emulated) 90% busy" in page
