@@ -5,6 +5,7 @@ Run where the study was made, with the system's Chromium on the PATH.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
+from prefetch_tuning.experiments.storage.tracking import BACKEND, Tracker, ui_command
 from prefetch_tuning.experiments.storage.views import link, report_link
 from tests.support.browser import CHROMIUM, launched
 
@@ -42,9 +43,10 @@ def main(study: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ui_command(store.tracking_uri, port)
+    command = ui_command(port)
     quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    given = {**os.environ, BACKEND: store.tracking_uri}
+    server = subprocess.Popen(command, env=given, stdout=quiet, stderr=quiet)
     try:
         base = f"http://127.0.0.1:{port}"
         wait(f"{base}/health")

@@ -27,7 +27,12 @@ from prefetch_tuning.experiments.commands import (
     ui,
 )
 from prefetch_tuning.experiments.commands.arguments import Parser
-from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, UsageError
+from prefetch_tuning.experiments.errors import (
+    EXIT_MISUSE,
+    UsageError,
+    without_secrets,
+)
+from prefetch_tuning.experiments.host.interrupts import end_like_ctrl_c, interrupted_code
 from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.source import PipelineError
 
@@ -51,6 +56,7 @@ COMMANDS = (
 
 def run() -> NoReturn:
     """The `prefetch-tune` program."""
+    end_like_ctrl_c()
     sys.exit(main(sys.argv[1:] or ["--help"]))
 
 
@@ -60,11 +66,11 @@ def main(arguments: Sequence[str]) -> int:
         options = parser().parse_args(arguments)
         code: int = options.handler(options)
     except (PipelineError, UsageError, WorkerError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {without_secrets(str(error))}\n")
         return EXIT_MISUSE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("interrupted; what was already logged is kept\n")
-        return EXIT_INTERRUPTED
+        return interrupted_code(error)
     return code
 
 

@@ -18,7 +18,9 @@ from prefetch_tuning.experiments.errors import (
     StoreError,
     StudyError,
     first_line,
+    without_secrets,
 )
+from prefetch_tuning.experiments.host.interrupts import interrupted_code
 from prefetch_tuning.experiments.report.document import SNIPPET
 from prefetch_tuning.experiments.report.terminal import print_results
 from prefetch_tuning.experiments.settings import TuneRequest
@@ -42,7 +44,7 @@ def tune_and_report(
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     tuning = Tuning(store, runner, ConsoleProgress(notes))
     code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
-    if code == EXIT_INTERRUPTED and tuning.records:
+    if code >= EXIT_INTERRUPTED and tuning.records:
         result = tuning.records[-1].result
         selector = tuning.selectors[result.pipeline]
         trials = f" --trials {request.trials}" if request.trials else ""
@@ -69,19 +71,19 @@ def _run(
     notes: Console,
     work: Callable[[], None],
 ) -> int:
-    interrupted = False
+    interrupted: int | None = None
     try:
         work()
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as error:
+        interrupted = interrupted_code(error)
     except (SQLAlchemyError, StorageInternalError) as error:
         reason = first_line(error)
-        raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from error
+        raise StoreError(f"the Optuna storage {store.storage_url} failed: {reason}") from None
     finally:
         # Also if an error is raised: what was measured before it is still valid.
         _report(tuning, store, json_file, notes)
-    if interrupted:
-        return EXIT_INTERRUPTED
+    if interrupted is not None:
+        return interrupted
     _print_where(store, notes)
     return EXIT_OK if all(record.result.best for record in tuning.records) else EXIT_NO_RESULT
 
@@ -92,7 +94,7 @@ def _report(tuning: Tuning, store: Store, json_file: Path | None, notes: Console
         if json_file is not None:
             write_json([record.result for record in tuning.records], json_file)
     for problem in tuning.problems:
-        notes.print(f"warning: {problem}", style="yellow", markup=False)
+        notes.print(f"warning: {without_secrets(problem)}", style="yellow", markup=False)
 
 
 def _code(records: Sequence[StudyRecord], store: Store) -> dict[str, str]:
@@ -111,7 +113,8 @@ def _code(records: Sequence[StudyRecord], store: Store) -> dict[str, str]:
 def _print_where(store: Store, notes: Console) -> None:
     """Prints how to open the results."""
     if store.artifacts is None:
-        notes.print(f"Every trial and the reports are in MLflow at {store.tracking_uri}")
+        address = without_secrets(store.tracking_uri)
+        notes.print(f"Every trial and the reports are in MLflow at {address}")
         return
     program = sys.argv[0] if Path(sys.argv[0]).name == "prefetch-tune" else "prefetch-tune"
     command = "make ui" if Path.cwd() == PROJECT else f"{program} ui"

@@ -44,14 +44,15 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
-    from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
+    from prefetch_tuning.experiments.storage.tracking import BACKEND, Tracker, ui_command
 
     remote = store.tracking_uri.startswith("http")
     base = store.tracking_uri.rstrip("/") if remote else f"http://127.0.0.1:{options.port}"
     print_links(Console(), Tracker(store).studies()[:SHOWN], base)
     if not remote:
-        command = ui_command(store.tracking_uri, options.port)
-        os.execv(command[0], command)  # Ctrl-C and the exit code are the server's
+        command = ui_command(options.port)
+        # Ctrl-C and the exit code are the server's.
+        os.execve(command[0], command, {**os.environ, BACKEND: store.tracking_uri})
     return EXIT_OK
 
 

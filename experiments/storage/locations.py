@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
 from prefetch_tuning.experiments.errors import StoreError
 
 LOCAL = "mlruns"
+# The ports of addresses without one, and how long a server may take to answer.
+PORTS = {"http": 80, "https": 443}
+ANSWER_S = 5.0
 # How the address of an MLflow run begins.
 RUNS = "runs:/"
 
@@ -111,6 +117,33 @@ def check_sqlite_folder(address: str) -> None:
     file = sqlite_file(address)
     if file is not None and not file.parent.is_dir():
         raise StoreError(f"{address!r}: the folder {file.parent} does not exist; create it first")
+
+
+def check_answers(address: str) -> None:
+    """Checks that something listens at the address of a server; others are not checked.
+
+    MLflow's client tries for longer, and every further command would, too.
+
+    Raises:
+        StoreError: nothing listens there.
+    """
+    found = urlsplit(address)
+    if found.scheme not in PORTS or found.hostname is None or _has_proxy(found.hostname):
+        return
+    try:
+        port = found.port or PORTS[found.scheme]
+        with socket.create_connection((found.hostname, port), ANSWER_S):
+            return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(
+            f"MLflow at {address} doesn't answer: {reason}; start it, or check --tracking-uri and "
+            "MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def _has_proxy(host: str) -> bool:
+    return bool({"http", "https", "all"} & set(getproxies())) and not proxy_bypass(host)
 
 
 def sqlite_file(address: str) -> Path | None:

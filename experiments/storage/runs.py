@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
-from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.locations import Store, check_answers
 from prefetch_tuning.experiments.storage.schema import STEP_TIME, Kind, Tag
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
@@ -70,6 +70,7 @@ class RunReader:
         self._store = store
         # MLflow's default of seven retries means two minutes without any message.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        check_answers(store.tracking_uri)
         with self.one_line(), store.first_connection():
             self._client = MlflowClient(tracking_uri=store.tracking_uri)
             self._client.search_experiments(max_results=1)
@@ -169,9 +170,8 @@ class RunReader:
             yield
         except (MlflowException, OSError) as error:
             reason = first_line(error)
-            raise StoreError(
-                f"cannot use MLflow at {self._store.tracking_uri}: {reason}"
-            ) from error
+            # Without a cause, which would show the address in full.
+            raise StoreError(f"cannot use MLflow at {self._store.tracking_uri}: {reason}") from None
 
     def find(self, run_id: str) -> Run | None:
         """The run as stored in MLflow; None if there is no such run, or it was deleted."""

@@ -34,7 +34,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
             load_if_exists=True,
         )
     except Exception as error:
-        raise _unusable(store, error) from error
+        raise _unusable(store, error) from None  # a cause would show the address in full
     # A resumed search must not repeat the random trials that it began with, so the seed changes.
     study.sampler = optuna.samplers.TPESampler(
         seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
@@ -57,7 +57,7 @@ def load_study(name: str, store: Store) -> optuna.Study:
         if name in names:
             return optuna.load_study(study_name=name, storage=storage)
     except Exception as error:
-        raise _unusable(store, error) from error
+        raise _unusable(store, error) from None
     earlier, shown = sorted(names)[:-8], sorted(names)[-8:]
     there = ", ".join([*(["..."] if earlier else []), *shown])
     there = there or "none yet; create one with prefetch-tune tune"

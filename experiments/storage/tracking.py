@@ -41,6 +41,8 @@ from prefetch_tuning.pipelines.step_time import StepTime
 
 # Makes the UI show runs and metrics first, not traces of prompts.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+# The variable that gives MLflow's server the address of its database.
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
 # MLflow takes at most 1,000 metrics per call.
 BATCH = 1_000
 # MLflow takes at most 36 characters as the digest of a dataset.
@@ -353,7 +355,9 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
     return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
 
 
-def ui_command(tracking_uri: str, port: int) -> list[str]:
-    """The command that opens a local database in the MLflow UI."""
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri]
-    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+def ui_command(port: int) -> list[str]:
+    """The command of the MLflow UI on a database, whose address `BACKEND` gives it.
+
+    On the command line, every user of the host could read a password in the address.
+    """
+    return [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]

@@ -52,6 +52,7 @@ class Tuning:
     def __init__(self, store: Store, runner: TrialRunner, progress: Progress) -> None:
         self._store = store
         self._runner = runner
+        runner.say = progress.say
         self._progress = progress
         self.selectors: dict[str, str] = {}
         self.records: list[StudyRecord] = []

@@ -15,27 +15,37 @@ from typing import IO, Any
 
 from prefetch_tuning.objectives.machine.process_tree import LOOK_EVERY_S, tree_resident_mib
 from prefetch_tuning.objectives.measurement import FailureKind
+from prefetch_tuning.objectives.process.output import Output
 
-OUTPUT_LINES = 100
 # A trial that hangs has this long to write the stacks of its threads.
 STACKS_SIGNAL, STACKS_S = signal.SIGUSR1, 1.0
 FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)$', re.M)
 # Files that are never the place of a user's mistake: libraries, and this project but its samples.
 LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib/python3|^<")
 PROJECT = Path(__file__).parents[2]
-OUTPUT_BYTES = 16_384
 POLL_S = 0.25
 OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def await_answer(
-    result: IO[bytes], control: socket.socket, pid: int, deadline_s: float, cap_mib: float | None
+    result: IO[bytes],
+    control: socket.socket,
+    output: Output,
+    pid: int,
+    deadline_s: float,
+    cap_mib: float | None,
 ) -> tuple[tuple[FailureKind, str] | None, bytes | None]:
-    """Reads the answer's line; returns a failure if the deadline or the memory cap comes first."""
+    """Reads the answer's line; returns a failure if the deadline or the memory cap comes first.
+
+    Meanwhile it drains the process's output, so that the process never waits for a full pipe.
+    """
     end, look_at = time.monotonic() + deadline_s, 0.0
     answer = b""
     while True:
-        ready, _, _ = select.select([result.fileno(), control.fileno()], [], [], POLL_S)
+        looked_at = [result.fileno(), control.fileno()]
+        looked_at += [output.fileno()] if output.is_open else []
+        ready, _, _ = select.select(looked_at, [], [], POLL_S)
+        output.drain()
         if result.fileno() in ready:
             part = result.read(65_536)
             answer += part
@@ -43,7 +53,7 @@ def await_answer(
                 return None, answer
             if not part:
                 return None, None  # the process ended without an answer; its wait status says how
-        elif ready and not select.select([result.fileno()], [], [], 0)[0]:
+        elif control.fileno() in ready and not select.select([result.fileno()], [], [], 0)[0]:
             # The server reports the trial's end or is gone itself. An answer would be here by now.
             return None, None
         if time.monotonic() > end:
@@ -82,19 +92,19 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def write_stacks(pid: int, output: IO[bytes]) -> None:
+def write_stacks(pid: int, output: Output) -> None:
     """Has a trial and its children write the stacks of their threads to the output."""
-    before = output.seek(0, os.SEEK_END)
+    output.drain()
+    before = seen = output.count
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, STACKS_SIGNAL)
     end = time.monotonic() + STACKS_S
-    seen = before
     while time.monotonic() < end:
         time.sleep(STACKS_S / 10)
-        size = output.seek(0, os.SEEK_END)
-        if size > before and size == seen:
+        output.drain()
+        if before < output.count == seen:
             return
-        seen = size
+        seen = output.count
 
 
 def hangs_in(output: str) -> str:
@@ -105,11 +115,3 @@ def hangs_in(output: str) -> str:
         if not ours and not LIBRARIES.search(frame["file"]):
             return f"; it was in {frame['function']} ({file.name}, line {frame['line']})"
     return ""
-
-
-def tail(output: IO[bytes]) -> str:
-    """The last lines that the process wrote."""
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(size - OUTPUT_BYTES, 0))
-    text = output.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-OUTPUT_LINES:])

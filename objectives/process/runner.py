@@ -7,12 +7,12 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.machine.gpu import Gpu
@@ -31,9 +31,9 @@ from prefetch_tuning.objectives.process.answer import (
     hangs_in,
     kill_group,
     receive,
-    tail,
     write_stacks,
 )
+from prefetch_tuning.objectives.process.output import Output
 from prefetch_tuning.objectives.process.server import ServerProcess
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
@@ -44,20 +44,36 @@ INSPECT_DEADLINE_S = 120.0
 ARRIVALS_DEADLINE_S = 30.0
 # A trial may take this share of the memory that is free when it starts.
 HOST_CAP_SHARE = 0.8
+# A user who waits longer for another program's trial is told why.
+NOTICEABLE_S = 1.0
+TURNS = "another prefetch-tune measures on this host; the two take turns, one trial at a time"
 
 
 @contextlib.contextmanager
-def host_lock() -> Iterator[None]:
-    """Lets only one trial be measured per host: two at a time would measure each other."""
-    path = Path(tempfile.gettempdir()) / "prefetch-tuning.lock"
-    with FileLock(path, mode=0o666):
+def host_lock(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lets only one trial be measured per host: two at a time would measure each other.
+
+    `waiting` is called if another program has the lock.
+    """
+    lock = FileLock(Path(tempfile.gettempdir()) / "prefetch-tuning.lock", mode=0o666)
+    try:
+        lock.acquire(timeout=NOTICEABLE_S)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class TrialRunner:
     """Starts the fork server and runs one job after another through it.
 
     Use as a context manager. `start` returns at once; the first job waits until the server is up.
+
+    Attributes:
+        say: shows a line; called once, if another program measures on this host, too.
     """
 
     def __init__(self, *, fork: bool = True, gpu: Gpu | None = None) -> None:
@@ -68,6 +84,8 @@ class TrialRunner:
         self._server = ServerProcess("fork" if fork else "spawn")
         self._gpu = Gpu() if gpu is None else gpu
         self._watch = GpuWatch(self._gpu)
+        self.say: Callable[[str], None] = lambda _: None
+        self._said = False
 
     def __enter__(self) -> Self:
         self.start()
@@ -159,7 +177,7 @@ class TrialRunner:
         """Measures the limit's terms in a fresh process; nothing else is measured on this host."""
         job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
         job |= {"device": device, "vectorized": vectorized}
-        with host_lock(), self._watching(device) as watch:
+        with self._turn(), self._watching(device) as watch:
             answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer
@@ -172,7 +190,7 @@ class TrialRunner:
         """Measures one configuration, alone on this host; a process that dies gives a failure."""
         cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "measure", "spec": spec.model_dump(mode="json")}
-        with host_lock():
+        with self._turn():
             before_s = time_fixed_work()
             with self._watching(spec.device) as watch:
                 answer = self._run(job, spec.deadline_s, cap_mib)
@@ -206,6 +224,15 @@ class TrialRunner:
             return answer
         return [str(each) for each in answer["data"]]
 
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        """The host's lock; says once if another program has it."""
+        return host_lock(self._say_waiting)
+
+    def _say_waiting(self) -> None:
+        if not self._said:
+            self._said = True
+            self.say(TURNS)
+
     @contextlib.contextmanager
     def _watching(self, device: Device) -> Iterator[GpuWatch | None]:
         """Samples the GPU during the block if steps may run on one; yields None on the CPU."""
@@ -220,7 +247,7 @@ class TrialRunner:
         self, job: dict[str, Any], deadline_s: float, cap_mib: float
     ) -> dict[str, Any] | TrialFailure:
         """Runs a job while nothing else is measured on this host; its failure becomes one here."""
-        with host_lock():
+        with self._turn():
             answer = self._run(job, deadline_s, cap_mib)
         if isinstance(answer, TrialFailure) or "failure" not in answer:
             return answer
@@ -231,36 +258,37 @@ class TrialRunner:
     ) -> dict[str, Any] | TrialFailure:
         control = self._server.connect()
         result_r, result_w = os.pipe()
-        with tempfile.TemporaryFile() as output, os.fdopen(result_r, "rb", 0) as result:
+        with Output() as output, os.fdopen(result_r, "rb", 0) as result:
             try:
-                socket.send_fds(control, [json.dumps(job).encode()], [result_w, output.fileno()])
+                socket.send_fds(control, [json.dumps(job).encode()], [result_w, output.write_end])
             finally:
                 os.close(result_w)
+                output.started()
             started = receive(control)
             if started is None:
                 return self._server_died(output)
             pid = int(started["pid"])
             try:
-                failure, answer = await_answer(result, control, pid, deadline_s, cap_mib)
+                failure, answer = await_answer(result, control, output, pid, deadline_s, cap_mib)
                 if failure is not None and failure[0] == "timeout":
                     write_stacks(pid, output)
             finally:
                 kill_group(pid)  # also ends what the trial left behind, even if it answered
             ended = receive(control)
             if answer is not None:
-                return {**json.loads(answer), "output": tail(output)}
+                return {**json.loads(answer), "output": output.tail}
             if failure is None:
                 failure = from_status(ended["status"]) if ended else None
             if failure is None:
                 return self._server_died(output)
-            last = tail(output)
+            last = output.tail
             place = hangs_in(last) if failure[0] == "timeout" else ""
             return TrialFailure(kind=failure[0], detail=failure[1] + place, output=last)
 
-    def _server_died(self, output: IO[bytes]) -> TrialFailure:
+    def _server_died(self, output: Output) -> TrialFailure:
         self._server.end()
         detail = "the fork server died during the trial; the next trial starts a new one"
-        return TrialFailure(kind="crash", detail=detail, output=tail(output))
+        return TrialFailure(kind="crash", detail=detail, output=output.tail)
 
 
 def default_cap_mib() -> float:

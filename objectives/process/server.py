@@ -8,8 +8,9 @@ import sys
 import tempfile
 from typing import IO
 
-from prefetch_tuning.objectives.process.answer import receive, tail
+from prefetch_tuning.objectives.process.answer import receive
 from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
+from prefetch_tuning.objectives.process.output import LINES
 
 READY_TIMEOUT_S = 180.0
 # -P: a module in the current directory must not shadow this project or its libraries.
@@ -80,13 +81,17 @@ class ServerProcess:
                 hello = None
             self._control.settimeout(None)
             if hello is None:
-                assert self._output is not None
                 raise WorkerError(
                     "the process that imports TensorFlow did not start; its last output:\n"
-                    + tail(self._output)
+                    + self._tail()
                 )
             self._ready, self.forks = True, bool(hello["forks"])
         return self._control
+
+    def _tail(self) -> str:
+        assert self._output is not None
+        self._output.seek(0)
+        return "\n".join(self._output.read().decode(errors="replace").splitlines()[-LINES:])
 
     def end(self) -> None:
         """Ends the server and any trial that is still running."""

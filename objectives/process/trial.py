@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -46,6 +47,11 @@ MOSTLY_WAITS = 0.5
 # Most batches to look for if AUTOTUNE doesn't show how many can be ready. A chain that is faster
 # than the step never runs out.
 UNREAD_BATCHES = 64
+
+# What tf.data says of an element that doesn't fit its spec, which the generator itself never sees.
+YIELDED = "`generator` yielded"
+# An exception of Python code in TensorFlow's message, as Python prints it.
+PYTHON_ERROR = re.compile(r"^[A-Z]\w*(?:Error|Exception): .+$", re.MULTILINE)
 
 
 class Trial:
@@ -190,6 +196,8 @@ class Trial:
             kind = "device_oom"
         elif isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
             kind = "out_of_memory"
+        elif cause is None and YIELDED in str(error):
+            kind = "generator"
         elif cause is not None:
             kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
         return TrialFailure(kind=kind, detail=quote(cause or error))
@@ -221,6 +229,12 @@ def quote(error: Exception) -> str:
     if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
         return str(error)
     first = str(error).strip().split("\n")[0]
-    # If memory ran out, the line that says so; the first is often "Graph execution error:".
-    line = device_memory_line(str(error)) if isinstance(error, tf.errors.OpError) else None
-    return f"{type(error).__name__}: {line or first}"
+    if isinstance(error, tf.errors.OpError):
+        # The first line is often "Graph execution error:". Further down is the line that says that
+        # memory ran out, or the error of the Python code in the graph.
+        line = device_memory_line(str(error))
+        inner = None if line else PYTHON_ERROR.search(str(error))
+        if inner is not None:
+            return inner[0]
+        first = line or first
+    return f"{type(error).__name__}: {first}"

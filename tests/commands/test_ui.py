@@ -46,7 +46,7 @@ def test_each_pipeline_and_each_study_has_its_links(tracker: Tracker) -> None:
 
 
 def test_the_server_is_mlflow_s_own_on_this_machine_only() -> None:
-    command = ui_command("sqlite:///x.db", 5_001)
+    command = ui_command(5_001)
 
     assert command[1:4] == ["-m", "mlflow", "ui"]
     assert command[-4:] == ["--host", "127.0.0.1", "--port", "5001"]
