@@ -1,7 +1,7 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
 .PHONY: help setup tune results gpu-check results-gpu accelerators rerun selftest audit audit-full \
-	symptoms test test-all coverage lint docs ui dashboard lock clean
+	symptoms soak test test-all coverage lint docs ui dashboard lock clean
 SHELL := /bin/bash
 
 # The first supported Python on this machine. PYTHON=... on the command line overrides it.
@@ -61,6 +61,9 @@ audit-full: setup  ## the same with whole studies, over an hour; resumes where i
 
 accelerators: setup  ## tune each pipeline for two emulated accelerators and write docs/accelerators.md; ARGS="--of NAME" resumes
 	@$(BIN)/python -m benchmarks.accelerators $(ARGS)
+
+soak: setup  ## run 300 short trials, one in five failing, and see what grows; ARGS=--write updates the docs
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 symptoms: setup  ## measure what helps against each symptom and write the tables of docs/symptoms.md
 	@$(BIN)/python -m benchmarks.symptoms $(ARGS)

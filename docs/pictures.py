@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import BACKEND, Tracker, ui_command
-from prefetch_tuning.experiments.storage.views import link, report_link
+from prefetch_tuning.experiments.storage.runs.tracking import BACKEND, Tracker, ui_command
+from prefetch_tuning.experiments.storage.runs.views import link, report_link
 from tests.support.browser import CHROMIUM, launched
 
 FOLDER = Path(__file__).resolve().parent

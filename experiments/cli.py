@@ -23,6 +23,7 @@ from prefetch_tuning.experiments.commands import (
     show,
     step_time,
     studies,
+    sync,
     tune,
     ui,
 )
@@ -51,6 +52,7 @@ COMMANDS = (
     pipelines,
     accelerators,
     step_time,
+    sync,
 )
 
 

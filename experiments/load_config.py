@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import RUNS, Store
-from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE, RunReader
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 

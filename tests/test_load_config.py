@@ -14,7 +14,7 @@ import pytest
 from prefetch_tuning.experiments.errors import StoreError, StudyError
 from prefetch_tuning.experiments.load_config import load_config
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 from tests.conftest import ROOT

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "measured.md"
 FOLDER = Path("mlruns/audit")
 # The modules with parts. Importing one registers its parts.
-MODULES = ("searches", "limits", "data", "edges", "emulated", "studies", "pauses")
+MODULES = ("searches", "limits", "data", "edges", "emulated", "studies", "cheapest", "pauses")
 EXIT_OK, EXIT_FAILS = 0, 1
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Kind, Tag
 from prefetch_tuning.experiments.storage.studies import load_study
-from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.verdict.ratio import variation
 
 LEAST_ROUNDS = 4

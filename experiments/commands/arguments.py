@@ -129,6 +129,11 @@ def add_store(command: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="Optuna storage, like sqlite:///results.db; default: mlruns/optuna.db",
     )
+    add_tracking(command)
+
+
+def add_tracking(command: argparse.ArgumentParser) -> None:
+    """Adds the address of MLflow."""
     command.add_argument(
         "--tracking-uri",
         metavar="URL",
@@ -182,7 +187,7 @@ def _emulated(options: argparse.Namespace) -> StepTime | None:
         return given
     if not name.startswith(RUNS):
         return accelerator(name).step_time
-    from prefetch_tuning.experiments.storage.runs import RunReader
+    from prefetch_tuning.experiments.storage.runs.reader import RunReader
 
     store = Store.choose(Path.cwd(), None, getattr(options, "tracking_uri", None))
     store.check_tracking_exists()

@@ -88,7 +88,7 @@ def rerun_and_report(
     )
     from prefetch_tuning.experiments.report.text import plural
     from prefetch_tuning.experiments.storage.results import write_json
-    from prefetch_tuning.experiments.storage.tracking import Tracker
+    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
     from prefetch_tuning.experiments.study.tuning import study_tags
 
     tracker = Tracker(store)

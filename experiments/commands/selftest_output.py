@@ -17,7 +17,7 @@ from prefetch_tuning.experiments.repeat.selftest import (
 )
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.process.runner import TrialRunner
 
 

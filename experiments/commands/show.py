@@ -19,7 +19,7 @@ from prefetch_tuning.experiments.report.console_table import console_table
 from prefetch_tuning.experiments.storage.locations import Store
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
-    from prefetch_tuning.experiments.storage.runs import LoggedRun
+    from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
-    from prefetch_tuning.experiments.storage.tracking import Tracker
+    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 
     try:
         found = Tracker(store).read(options.name)

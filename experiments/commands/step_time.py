@@ -70,7 +70,7 @@ def measure_and_report(
 ) -> int:
     """Measures the step at each batch size, logs it and prints the option that emulates it."""
     from prefetch_tuning.experiments.storage.results import write_json
-    from prefetch_tuning.experiments.storage.tracking import Tracker
+    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 
     info = runner.inspect(target, seed, device)
     if info.stand_in is not None:

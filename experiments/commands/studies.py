@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
-    from prefetch_tuning.experiments.storage.runs import LoggedRun
+    from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -30,7 +30,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
-    from prefetch_tuning.experiments.storage.tracking import Tracker
+    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 
     print_studies(Console(), Tracker(store).studies())
     return EXIT_OK

@@ -26,7 +26,7 @@ from prefetch_tuning.experiments.report.terminal import print_results
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, write_json
-from prefetch_tuning.experiments.storage.runs import RunReader
+from prefetch_tuning.experiments.storage.runs.reader import RunReader
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 

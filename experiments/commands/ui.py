@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.storage.schema import Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
-    from prefetch_tuning.experiments.storage.runs import LoggedRun
+    from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 PORT = 5_000
@@ -44,7 +44,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
-    from prefetch_tuning.experiments.storage.tracking import BACKEND, Tracker, ui_command
+    from prefetch_tuning.experiments.storage.runs.tracking import BACKEND, Tracker, ui_command
 
     remote = store.tracking_uri.startswith("http")
     base = store.tracking_uri.rstrip("/") if remote else f"http://127.0.0.1:{options.port}"
@@ -61,7 +61,7 @@ def print_links(console: Console, studies: list[LoggedRun], base: str) -> None:
 
     A link is never wrapped, so a terminal lets it be clicked.
     """
-    from prefetch_tuning.experiments.storage.views import STUDIES, link, report_link
+    from prefetch_tuning.experiments.storage.runs.views import STUDIES, link, report_link
 
     for run in {run.experiment_id: run for run in studies}.values():
         pipeline = run.tags.get(Tag.PIPELINE, run.name)

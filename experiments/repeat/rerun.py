@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError
-from prefetch_tuning.experiments.storage.runs import LoggedRun
+from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Kind, Tag
-from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import SpecError, TrialSpec

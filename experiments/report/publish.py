@@ -9,9 +9,9 @@ from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.metrics import result_metrics
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
-from prefetch_tuning.experiments.storage.runs import CONFIG_FILE
+from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Tag
-from prefetch_tuning.experiments.storage.tracking import Tracker
 
 # MLflow allows 8,000 characters per tag.
 NOTE_CHARACTERS = 7_900

@@ -67,6 +67,7 @@ class Tag(StrEnum):
     ELEMENTS_DIGEST = "digest.elements"
     BATCHES_DIGEST = "digest.batches"
     GPU_THROTTLED = "gpu_throttled"
+    OWN_ID = "own_id"
     THROTTLED = "throttled"
     # Of a study's parent run.
     VERDICT = "verdict"
@@ -91,6 +92,7 @@ RUN_TAGS = {
     Tag.SEED: "seed of the generator, the model and the sampler",
     Tag.VERSION: "version of this package",
     Tag.NOTE: "Markdown that the MLflow UI shows with the run",
+    Tag.OWN_ID: "an id that the run had before MLflow gave it one; a study's parent run has none",
 }
 # Tags of trials, rounds and reruns.
 CHILD_TAGS = {

@@ -13,8 +13,9 @@ from prefetch_tuning.experiments.search.axes import Offer, offer
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import Offered
+from prefetch_tuning.experiments.storage.runs.reader import KEPT
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
-from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
@@ -119,7 +120,8 @@ class PipelineStudy:
         for run in self.tracker.children(self.run_id):
             # Optuna never learns of a failed candidate's run or of a rerun: neither is a leftover.
             ended = run.status == "FAILED" or run.tags.get(Tag.KIND) == Kind.RERUN
-            if run.run_id not in known and not ended:
+            is_known = {run.run_id, KEPT + run.tags.get(Tag.OWN_ID, "")} & known
+            if not is_known and not ended:
                 self.tracker.mark_interrupted(run.run_id)
 
 

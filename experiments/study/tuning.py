@@ -18,9 +18,9 @@ from prefetch_tuning.experiments.settings import Options, StudySettings, TuneReq
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
-from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.diagnose import diagnose_study
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
@@ -77,7 +77,7 @@ class Tuning:
                     f"two pipelines are named {name!r}, so their studies would mix; rename one"
                 )
         self._store.create()
-        tracker = Tracker(self._store)
+        tracker = self._tracker()
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         studies = []
         for info in infos:
@@ -105,9 +105,13 @@ class Tuning:
         settings = kept.settings
         info = self._inspect(kept.info.target, settings)
         check_identity(found, settings, info)
-        tracker = Tracker(self._store)
+        tracker = self._tracker()
         study = self._study(found, info, settings, tracker)
         self._run(study, tracker, began, partial(self._confirm, study, more))
+
+    def _tracker(self) -> SpoolingTracker:
+        """Opens MLflow; what it doesn't take later is kept beside the local results."""
+        return SpoolingTracker(self._store, self._progress.say, Path.cwd())
 
     def _inspect(self, target: str, options: Options) -> PipelineInfo:
         info = self._runner.inspect(target, options.seed, options.device)
@@ -124,13 +128,13 @@ class Tuning:
         found: optuna.Study,
         info: PipelineInfo,
         settings: StudySettings,
-        tracker: Tracker,
+        tracker: SpoolingTracker,
     ) -> PipelineStudy:
         tags = study_tags(info, settings.name, settings.seed)
         return PipelineStudy(found, info, settings, self._runner, tracker, tags)
 
     def _run(
-        self, study: PipelineStudy, tracker: Tracker, began: float, work: Callable[[], None]
+        self, study: PipelineStudy, tracker: SpoolingTracker, began: float, work: Callable[[], None]
     ) -> None:
         """Does the work between opening and closing the parent run; an interrupt closes it too."""
         study.begin()
@@ -144,6 +148,11 @@ class Tuning:
                 study.optuna_study, study.run_id, tracker, spent, interrupted=interrupted
             )
             self.records.append(closed)
+            if len(tracker.spool):
+                self.problems.append(
+                    f"{study.info.name}: {len(tracker.spool)} runs wait for MLflow in "
+                    f"{tracker.spool.folder}; deliver them with prefetch-tune sync"
+                )
 
     def _tune(self, study: PipelineStudy) -> None:
         problem = diagnose_study(study, self._progress)

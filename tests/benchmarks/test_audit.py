@@ -173,6 +173,7 @@ def test_the_audits_have_their_parts() -> None:
         "studies_shared_cores",
         "copied_shards",
         "limit_repeats",
+        "cheapest",
         "pauses",
     }
     with pytest.raises(UsageError, match="no part 'limit_repeats' in this audit"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -9,7 +9,7 @@ import pytest
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.accelerators import ACCELERATORS
 from prefetch_tuning.pipelines.step_time import StepTime

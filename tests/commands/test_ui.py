@@ -10,7 +10,7 @@ from rich.console import Console
 
 from prefetch_tuning.experiments.commands import ui
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker, ui_command
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker, ui_command
 from tests.test_cli import prefetch_tune
 
 BASE = "http://127.0.0.1:5000"

@@ -14,8 +14,8 @@ from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.studies import RANDOM_TRIALS
-from prefetch_tuning.experiments.storage.tracking import Tracker
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import DEVICE_CONSTRAINT, Search

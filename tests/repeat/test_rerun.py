@@ -27,7 +27,7 @@ from prefetch_tuning.experiments.repeat.rerun import (
     same_windows,
 )
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec

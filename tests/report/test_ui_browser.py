@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, Page
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.views import STUDIES, link, report_link
 from prefetch_tuning.experiments.storage.schema import Tag
-from prefetch_tuning.experiments.storage.tracking import Tracker
-from prefetch_tuning.experiments.storage.views import STUDIES, link, report_link
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support import report_records

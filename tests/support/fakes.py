@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from prefetch_tuning.experiments.storage.runs import LoggedRun
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.measurement import (

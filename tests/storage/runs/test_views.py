@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from prefetch_tuning.experiments.storage.schema import STUDY_METRICS, TRIAL_METRICS
-from prefetch_tuning.experiments.storage.views import (
+from prefetch_tuning.experiments.storage.runs.views import (
     MOST_VIEWS,
     VIEW_TAG,
     link,
@@ -13,6 +12,7 @@ from prefetch_tuning.experiments.storage.views import (
     surplus,
     trials_view,
 )
+from prefetch_tuning.experiments.storage.schema import STUDY_METRICS, TRIAL_METRICS
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 NOW_MS = 1_700_000_000_000

@@ -22,6 +22,8 @@ from prefetch_tuning.experiments.storage.schema import STEP_TIME, Kind, Tag
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
 
+# A run that waits to be delivered is known by this and its own id.
+KEPT = "kept-"
 # The artifact that contains a run's configuration.
 CONFIG_FILE = "config.json"
 
@@ -173,10 +175,18 @@ class RunReader:
             # Without a cause, which would show the address in full.
             raise StoreError(f"cannot use MLflow at {self._store.tracking_uri}: {reason}") from None
 
+    def mlflow_id_of(self, run_id: str) -> str:
+        """MLflow's id of a run, also if only its own id was known when it was measured."""
+        if not run_id.startswith(KEPT):
+            return run_id
+        own_id = run_id.removeprefix(KEPT)
+        found = self.search(None, f"tags.`{Tag.OWN_ID}` = '{own_id}'") if own_id.isalnum() else []
+        return found[0].run_id if found else run_id
+
     def find(self, run_id: str) -> Run | None:
         """The run as stored in MLflow; None if there is no such run, or it was deleted."""
         try:
-            run = self._client.get_run(run_id)
+            run = self._client.get_run(self.mlflow_id_of(run_id))
         except MlflowException:
             return None
         return run if run.info.lifecycle_stage == "active" else None

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.tracking import Tracker
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.measurement import AutotuneNode, TrialFailure, Window
 from prefetch_tuning.objectives.spec import TrialSpec
@@ -277,7 +277,7 @@ def test_a_server_that_is_not_there_is_one_line(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nobody = "http://127.0.0.1:9"  # the discard port, where nobody listens
 
-    with pytest.raises(StoreError, match=f"cannot use MLflow at {nobody}: ") as caught:
+    with pytest.raises(StoreError, match=f"MLflow at {nobody} doesn't answer: ") as caught:
         Tracker(Store.choose(tmp_path, "sqlite://", nobody))
 
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.experiments.storage.notes import trial_note
+from prefetch_tuning.experiments.storage.runs.notes import trial_note
 from prefetch_tuning.objectives.measurement import Ceilings, TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig

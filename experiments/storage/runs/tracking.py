@@ -10,25 +10,33 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Param, RunTag
 
 from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.notes import trial_note
-from prefetch_tuning.experiments.storage.runs import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.runs.drafts import (
+    Read,
+    RunDraft,
+    Summary,
+    as_text,
+    points,
+    series,
+)
+from prefetch_tuning.experiments.storage.runs.notes import trial_note
+from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.runs.views import (
+    VIEW_TAG,
+    View,
+    studies_view,
+    surplus,
+    trials_view,
+)
 from prefetch_tuning.experiments.storage.schema import (
     STEP_TIME,
     Kind,
     Tag,
     limit_metrics,
     trial_metrics,
-)
-from prefetch_tuning.experiments.storage.views import (
-    VIEW_TAG,
-    View,
-    studies_view,
-    surplus,
-    trials_view,
 )
 from prefetch_tuning.objectives.measurement import (
     LimitTerms,
@@ -45,8 +53,8 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 BACKEND = "MLFLOW_BACKEND_STORE_URI"
 # MLflow takes at most 1,000 metrics per call.
 BATCH = 1_000
-# MLflow takes at most 36 characters as the digest of a dataset.
-DIGEST_CHARACTERS = 36
+# The rate of each window, as a series.
+WINDOWS = "throughput/window_examples_per_s"
 # MLflow's status for each state of a run. Only a trial that failed is FAILED.
 STATUS = {
     "complete": "FINISHED",
@@ -96,20 +104,36 @@ class Tracker(RunReader):
         Returns the parent's run id. It is another one if a parameter has changed, such as a
         recommended setting after more rounds.
         """
+        summary = Summary(
+            run_id=run_id,
+            interrupted=interrupted,
+            params=as_text(params),
+            metrics=dict(metrics),
+            tags=dict(tags),
+            texts=dict(texts),
+        )
+        return self.end(summary)
+
+    def end(self, summary: Summary) -> str:
+        """Ends a study's parent run; returns the parent's run id."""
         with self.one_line():
-            known = self._client.get_run(run_id).data.params
-            if any(known.get(key, str(new)) != str(new) for key, new in params.items()):
-                run_id = self._replace_study(run_id)
-                known = {}
-            for path, text in texts.items():
-                self._client.log_text(run_id, text, path)
-            self._client.log_batch(
-                run_id,
-                metrics=_metrics(metrics),
-                params=[Param(key, str(new)) for key, new in params.items() if key not in known],
-                tags=[RunTag(key, value) for key, value in tags.items()],
-            )
-            self._client.set_terminated(run_id, "KILLED" if interrupted else "FINISHED")
+            return self._end(summary)
+
+    def _end(self, summary: Summary) -> str:
+        run_id, params = summary.run_id, summary.params
+        known = self._client.get_run(run_id).data.params
+        if any(known.get(key, new) != new for key, new in params.items()):
+            run_id = self._replace_study(run_id)
+            known = {}
+        for path, text in summary.texts.items():
+            self._client.log_text(run_id, text, path)
+        self._client.log_batch(
+            run_id,
+            metrics=[point.metric for point in points(summary.metrics)],
+            params=[Param(key, new) for key, new in params.items() if key not in known],
+            tags=[RunTag(key, value) for key, value in summary.tags.items()],
+        )
+        self._client.set_terminated(run_id, "KILLED" if summary.interrupted else "FINISHED")
         return run_id
 
     def log_trial(
@@ -132,36 +156,38 @@ class Tracker(RunReader):
         """
         note = trial_note(spec, outcome, state, tags, more or {})
         tags = {**tags, Tag.STATE: state, Tag.PARENT: parent_id, Tag.NOTE: note}
-        metrics = _metrics(more or {})
+        found, read = points(more or {}), None
         texts = {"spec.json": spec.to_json(), CONFIG_FILE: spec.config.model_dump_json(indent=2)}
         if isinstance(outcome, TrialFailure):
             detail = outcome.detail[:4_000]
             tags |= {Tag.FAILURE_KIND: outcome.kind, Tag.FAILURE_DETAIL: detail}
             texts["output.txt"] = outcome.output
         else:
-            metrics += _measured(outcome)
+            found += [*points(trial_metrics(outcome)), *series(WINDOWS, _rates(outcome))]
+            read = Read(
+                name=tags.get(Tag.PIPELINE) or spec.pipeline,
+                digest=outcome.digest.elements,
+                source=json.dumps({"pipeline": spec.pipeline, "seed": spec.seed}),
+            )
             if outcome.gpu is not None and outcome.gpu.throttled:
                 tags[Tag.GPU_THROTTLED] = ", ".join(outcome.gpu.throttled)
             tags[Tag.ELEMENTS_DIGEST] = outcome.digest.elements
             tags[Tag.BATCHES_DIGEST] = outcome.digest.batches
             if outcome.output:
                 texts["output.txt"] = outcome.output
-        params = [Param(key, str(value)) for key, value in spec.to_params().items()]
-        with self.one_line():
-            experiment = self.experiment_of(parent_id)
-            run = self._client.create_run(
-                experiment, start_time=int(1_000 * began), run_name=name, tags=tags
+        return self.write(
+            RunDraft(
+                parent_id=parent_id,
+                name=name,
+                start_ms=int(1_000 * began),
+                status=STATUS[state],
+                tags=tags,
+                params=as_text(spec.to_params()),
+                points=found,
+                texts=texts,
+                read=read,
             )
-            run_id = str(run.info.run_id)
-            self._client.log_batch(run_id, metrics=metrics[:BATCH], params=params)
-            if isinstance(outcome, Measurement):
-                self._log_data(parent_id, run_id, tags.get(Tag.PIPELINE, ""), spec, outcome)
-            for start in range(BATCH, len(metrics), BATCH):
-                self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-            for path, text in texts.items():
-                self._client.log_text(run_id, text, path)
-            self._client.set_terminated(run_id, STATUS[state])
-        return run_id
+        )
 
     def log_limit(
         self,
@@ -175,21 +201,17 @@ class Tracker(RunReader):
         """Writes the limit's terms of one round as a finished child run; returns its run id."""
         tags = {**tags, Tag.STATE: "complete", Tag.PARENT: parent_id}
         tags[Tag.NOTE] = "The rate that step, generator and cores would each allow alone."
-        with self.one_line():
-            run = self._client.create_run(
-                self.experiment_of(parent_id),
-                start_time=int(1_000 * began),
-                run_name=name,
+        return self.write(
+            RunDraft(
+                parent_id=parent_id,
+                name=name,
+                start_ms=int(1_000 * began),
+                status=STATUS["complete"],
                 tags=tags,
+                params={"batch_size": str(batch_size)},
+                points=points(limit_metrics(terms)),
             )
-            run_id = str(run.info.run_id)
-            self._client.log_batch(
-                run_id,
-                metrics=_metrics(limit_metrics(terms)),
-                params=[Param("batch_size", str(batch_size))],
-            )
-            self._client.set_terminated(run_id, STATUS["complete"])
-        return run_id
+        )
 
     def log_selftest(
         self,
@@ -201,25 +223,16 @@ class Tracker(RunReader):
         document: str,
     ) -> str:
         """Writes a self-test as one run of the experiment `selftest`; returns its run id."""
-        now_ms = int(time.time() * 1_000)
-        series = [
-            Metric("selftest/ratio", ratio, now_ms, step) for step, ratio in enumerate(ratios)
-        ]
-        with self.one_line():
-            run = self._client.create_run(
-                self._experiment_id("selftest"),
-                run_name=name,
+        return self.write(
+            RunDraft(
+                experiment="selftest",
+                name=name,
                 tags={**tags, Tag.KIND: Kind.SELFTEST},
+                params=as_text(params),
+                points=[*points(metrics), *series("selftest/ratio", ratios)],
+                texts={"selftest.json": document},
             )
-            run_id = str(run.info.run_id)
-            self._client.log_batch(
-                run_id,
-                metrics=[*_metrics(metrics), *series[: BATCH - len(metrics)]],
-                params=[Param(key, str(value)) for key, value in params.items()],
-            )
-            self._client.log_text(run_id, document, "selftest.json")
-            self._client.set_terminated(run_id, "FINISHED")
-        return run_id
+        )
 
     def log_step_time(
         self,
@@ -243,19 +256,47 @@ class Tracker(RunReader):
             Tag.DEVICE: info.device,
         }
         metrics = {f"step_ms/batch_{size}": 1e3 * each for size, each in seconds.items()}
-        with self.one_line():
-            run = self._client.create_run(
-                self._experiment_id(info.name),
-                run_name=f"step time on {info.device}",
+        return self.write(
+            RunDraft(
+                experiment=info.name,
+                name=f"step time on {info.device}",
                 tags=all_tags,
+                params={STEP_TIME: str(step), "pipeline": info.target},
+                points=points(metrics),
             )
-            run_id = str(run.info.run_id)
-            self._client.log_batch(
-                run_id,
-                metrics=_metrics(metrics),
-                params=[Param(STEP_TIME, str(step)), Param("pipeline", info.target)],
-            )
-            self._client.set_terminated(run_id, "FINISHED")
+        )
+
+    def write(self, draft: RunDraft) -> str:
+        """Writes a run that has ended; returns its run id."""
+        with self.one_line():
+            return self._write(draft)
+
+    def _write(self, draft: RunDraft) -> str:
+        if draft.parent_id is None:
+            experiment = self._experiment_id(draft.experiment or draft.name)
+        else:
+            experiment = self.experiment_of(draft.parent_id)
+        tags = {**draft.tags, Tag.OWN_ID: draft.own_id}
+        run = self._client.create_run(
+            experiment, start_time=draft.start_ms, run_name=draft.name, tags=tags
+        )
+        return self._fill(str(run.info.run_id), draft)
+
+    def _fill(self, run_id: str, draft: RunDraft) -> str:
+        """Writes everything but the run itself, and ends it."""
+        params = [Param(key, value) for key, value in draft.params.items()]
+        found = [point.metric for point in draft.points]
+        self._client.log_batch(run_id, metrics=found[:BATCH], params=params)
+        for start in range(BATCH, len(found), BATCH):
+            self._client.log_batch(run_id, metrics=found[start : start + BATCH])
+        if draft.read is not None:
+            self._client.log_inputs(run_id, [draft.read.dataset_input])
+            if draft.parent_id is not None and draft.parent_id not in self._with_data:
+                self._client.log_inputs(draft.parent_id, [draft.read.dataset_input])
+                self._with_data.add(draft.parent_id)
+        for path, text in draft.texts.items():
+            self._client.log_text(run_id, text, path)
+        self._client.set_terminated(run_id, draft.status)
         return run_id
 
     def mark_interrupted(self, run_id: str) -> None:
@@ -269,24 +310,11 @@ class Tracker(RunReader):
         Like a run of an interrupted round, it doesn't count.
         """
         with self.one_line():
-            self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
-            self.mark_interrupted(run_id)
+            self._throttle(run_id, events)
 
-    def _log_data(
-        self, parent_id: str, run_id: str, pipeline: str, spec: TrialSpec, measured: Measurement
-    ) -> None:
-        """Writes what a run read as its MLflow dataset, and to its study once."""
-        dataset = Dataset(
-            name=pipeline or spec.pipeline,
-            digest=measured.digest.elements[:DIGEST_CHARACTERS],
-            source_type="code",
-            source=json.dumps({"pipeline": spec.pipeline, "seed": spec.seed}),
-        )
-        read = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-        self._client.log_inputs(run_id, [read])
-        if parent_id not in self._with_data:
-            self._client.log_inputs(parent_id, [read])
-            self._with_data.add(parent_id)
+    def _throttle(self, run_id: str, events: Sequence[str]) -> None:
+        self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
+        self.mark_interrupted(run_id)
 
     def _replace_study(self, run_id: str) -> str:
         """Creates a new parent run for a study, because MLflow doesn't let a parameter change.
@@ -341,18 +369,8 @@ class Tracker(RunReader):
         )
 
 
-def _measured(measured: Measurement) -> list[Metric]:
-    now_ms = int(time.time() * 1_000)
-    windows = [
-        Metric("throughput/window_examples_per_s", window.rate, now_ms, step)
-        for step, window in enumerate(measured.windows)
-    ]
-    return _metrics(trial_metrics(measured)) + windows
-
-
-def _metrics(values: Mapping[str, float]) -> list[Metric]:
-    now_ms = int(time.time() * 1_000)
-    return [Metric(key, float(value), now_ms, 0) for key, value in values.items()]
+def _rates(measured: Measurement) -> list[float]:
+    return [window.rate for window in measured.windows]
 
 
 def ui_command(port: int) -> list[str]:

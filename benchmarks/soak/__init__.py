@@ -1,0 +1,1 @@
+"""Many short trials, some of which fail, and what they leave in the process that runs them."""
