@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Higher codes are of a program that a signal ended.
+ENDED_BY_SIGNAL = 128
 # Exit codes of `rerun` only.
 EXIT_OUTSIDE_NOISE, EXIT_OTHER_DATA = 3, 4
 

@@ -102,8 +102,9 @@ class LimitTerms(BaseModel):
         generator_examples_per_s: rate of the bare generator in one process, or of a PyDataset's
             `__getitem__`. None for a function that builds its own dataset, because none of it can
             run alone.
-        generator_cpu_s, map_cpu_s, step_cpu_s: the fewest CPU seconds that an example needs in the
-            bare generator, in the cheapest way of mapping, and in the step.
+        generator_cpu_s, handed_cpu_s, map_cpu_s, step_cpu_s: the fewest CPU seconds that an example
+            needs in the bare generator, in the cheapest way of handing it to tf.data and batching
+            it, in the cheapest way of mapping, and in the step.
         measured_s: seconds that measuring took.
         gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
     """
@@ -114,6 +115,7 @@ class LimitTerms(BaseModel):
     step_cores: float
     generator_examples_per_s: float | None
     generator_cpu_s: float
+    handed_cpu_s: float = 0.0  # earlier versions didn't measure it
     map_cpu_s: float
     step_cpu_s: float
     measured_s: float
@@ -122,7 +124,7 @@ class LimitTerms(BaseModel):
     @property
     def cpu_s_per_example(self) -> float:
         """The fewest CPU seconds that an example needs in total."""
-        return self.generator_cpu_s + self.map_cpu_s + self.step_cpu_s
+        return self.generator_cpu_s + self.handed_cpu_s + self.map_cpu_s + self.step_cpu_s
 
 
 class Measurement(BaseModel):

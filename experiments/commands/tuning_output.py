@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import (
-    EXIT_INTERRUPTED,
+    ENDED_BY_SIGNAL,
     EXIT_NO_RESULT,
     EXIT_OK,
     StoreError,
@@ -44,7 +44,7 @@ def tune_and_report(
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     tuning = Tuning(store, runner, ConsoleProgress(notes))
     code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
-    if code >= EXIT_INTERRUPTED and tuning.records:
+    if code > ENDED_BY_SIGNAL and tuning.records:
         result = tuning.records[-1].result
         selector = tuning.selectors[result.pipeline]
         trials = f" --trials {request.trials}" if request.trials else ""

@@ -252,6 +252,9 @@ LIMIT_METRICS = {
     "limit/step_cores": Metric("cores", "cores that the training step alone keeps busy"),
     "limit/generator": Metric("examples/s", "rate of the bare generator in one process"),
     "limit/generator_cpu_us": Metric("µs", "least CPU time per example in the generator"),
+    "limit/handed_cpu_us": Metric(
+        "µs", "least CPU time per example of handing it to tf.data and batching it"
+    ),
     "limit/map_cpu_us": Metric("µs", "least CPU time per example in the map"),
     "limit/step_cpu_us": Metric("µs", "least CPU time per example in the training step"),
     "measurement/measured_s": Metric("s", "time spent on measuring the terms"),
@@ -412,6 +415,7 @@ def limit_metrics(terms: LimitTerms) -> dict[str, float]:
         "limit/step_cores": terms.step_cores,
         "limit/generator": terms.generator_examples_per_s,
         "limit/generator_cpu_us": 1e6 * terms.generator_cpu_s,
+        "limit/handed_cpu_us": 1e6 * terms.handed_cpu_s,
         "limit/map_cpu_us": 1e6 * terms.map_cpu_s,
         "limit/step_cpu_us": 1e6 * terms.step_cpu_s,
         "measurement/measured_s": terms.measured_s,

@@ -23,7 +23,7 @@ Binding = Literal["step", "generator", "cpu"]
 IN_WORDS: dict[Binding, str] = {
     "step": "the training step, which is no faster even if every batch is ready",
     "generator": "the rate of the bare generator with {workers}",
-    "cpu": "the CPU time that an example needs in generator, map and step",
+    "cpu": "the CPU time that an example needs in generator, tf.data, map and step",
 }
 # More processes than this aren't worth their memory, even if a generator waits most of the time.
 MOST_PROCESSES = 32

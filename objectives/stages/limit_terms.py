@@ -26,8 +26,9 @@ from prefetch_tuning.objectives.stages.device_copy import accelerator, ready_on_
 from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS
 from prefetch_tuning.objectives.stages.py_dataset_stages import BareBatches
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
 from prefetch_tuning.pipelines.chain.structure import calls_python
-from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, PipelineConfig
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
@@ -62,7 +63,7 @@ def measure_limit_terms(
     # there.
     step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
     generator: StageCost | None = None
-    map_cpu_s = 0.0
+    handed_cpu_s = map_cpu_s = 0.0
     if isinstance(pipeline, BatchesPipeline):
         begin = time.perf_counter()
         generator = _bare_batches(pipeline, seed)
@@ -70,6 +71,7 @@ def measure_limit_terms(
     else:
         chains = StageChains(pipeline, seed, batch_size, RULE)
         generator = _generator(chains)
+        handed_cpu_s = _least_handed_cpu_s(pipeline, chains)
         map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
         measured_s += chains.measured_s
     return LimitTerms(
@@ -77,6 +79,7 @@ def measure_limit_terms(
         step_cores=step.cpu_share,
         generator_examples_per_s=1.0 / generator.wall_s if generator else None,
         generator_cpu_s=generator.cpu_s if generator else 0.0,
+        handed_cpu_s=handed_cpu_s,
         map_cpu_s=map_cpu_s,
         step_cpu_s=step_cpu_s,
         measured_s=measured_s,
@@ -105,6 +108,15 @@ def _bare_batches(pipeline: BatchesPipeline, seed: int) -> StageCost | None:
     """Cost per example of the batches' own Python; None if it can't be run alone."""
     batches = pipeline.bare_batches(seed)
     return None if batches is None else _cost(BareBatches(batches))
+
+
+def _least_handed_cpu_s(pipeline: GeneratorPipeline, chains: StageChains) -> float:
+    """Least CPU seconds per example of handing elements to tf.data and making batches of them."""
+    # On two cores, the generator's thread and tf.data's also wake each other up.
+    with one_core():
+        if why_not_chunked(pipeline.element_spec) is None:
+            return chains.in_blocks(chains.fitting_block(MAX_GENERATOR_CHUNK)).cpu_s
+        return chains.handed_over().cpu_s
 
 
 def _least_map_cpu_s(

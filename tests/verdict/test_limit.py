@@ -31,7 +31,7 @@ def terms(factor: float = 1.0, **changes: Any) -> LimitTerms:
     }
     cpu = {
         name: getattr(changed, name) / factor
-        for name in ("generator_cpu_s", "map_cpu_s", "step_cpu_s")
+        for name in ("generator_cpu_s", "handed_cpu_s", "map_cpu_s", "step_cpu_s")
     }
     return changed.model_copy(update={**rates, **cpu})
 
@@ -45,6 +45,7 @@ def terms(factor: float = 1.0, **changes: Any) -> LimitTerms:
         ({"step_examples_per_s": 800.0}, True, "step", 800.0),
         ({"generator_examples_per_s": None, "generator_cpu_s": 0.0}, False, "step", 4_000.0),
         ({"generator_cpu_s": 1e-5}, True, "cpu", 2 / 5.1e-4),
+        ({"generator_cpu_s": 1e-5, "handed_cpu_s": 9e-5}, True, "cpu", 2 / 6e-4),
     ],
 )
 def test_the_limit_is_the_least_term(

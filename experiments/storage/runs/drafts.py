@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # MLflow takes at most 36 characters as the digest of a dataset.
 DIGEST_CHARACTERS = 36
+# JSON has no NaN, but metrics do.
+WITH_NAN = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
 
 class Point(BaseModel):
     """One value of a metric at a step; `at_ms` is in milliseconds since 1970."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = WITH_NAN
 
     key: str
     value: float
@@ -83,7 +85,7 @@ class RunDraft(BaseModel):
 class Summary(BaseModel):
     """The end of a study: what its parent run gets."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = WITH_NAN
 
     run_id: str
     interrupted: bool

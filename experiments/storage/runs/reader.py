@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store, check_answers
@@ -67,11 +68,15 @@ class RunReader:
         Raises:
             StoreError: the tracking server doesn't answer, or the database cannot be opened.
         """
-        for name in ("mlflow", "alembic"):  # they log "Creating initial MLflow database tables..."
-            logging.getLogger(name).setLevel(logging.WARNING)
+        # They log "Creating initial MLflow database tables...", and a traceback for each error that
+        # they also raise.
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._store = store
         # MLflow's default of seven retries means two minutes without any message.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        # It would print two lines for each trial.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         check_answers(store.tracking_uri)
         with self.one_line(), store.first_connection():
             self._client = MlflowClient(tracking_uri=store.tracking_uri)
@@ -170,7 +175,7 @@ class RunReader:
         """Turns errors of MLflow and its HTTP client into one line that names the address."""
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = first_line(error)
             # Without a cause, which would show the address in full.
             raise StoreError(f"cannot use MLflow at {self._store.tracking_uri}: {reason}") from None

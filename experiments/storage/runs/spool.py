@@ -48,8 +48,7 @@ class Throttled(BaseModel):
 class Kept(BaseModel):
     """One thing to deliver; exactly one of the fields is set."""
 
-    # NaN is a metric's value, too.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     run: RunDraft | None = None
