@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def register(name: str, target: str, *, heavy: bool = False) -> None:
         _HEAVY.add(name)
 
 
+DESCRIBED = Path(__file__).resolve().parent / "builtin" / "described.json"
 _HERE = "prefetch_tuning.pipelines.builtin"
 _OLD_BUILT_IN = re.compile(
     r"(?<![\w.])pipelines\.(simple|noisy|image|jpeg|text|remote|tabular|keras_sequence):"
@@ -61,6 +63,15 @@ register("jpeg-resnet", f"{_HERE}.heavy.resnet:JpegResnetPipeline", heavy=True)
 def names() -> list[str]:
     """The names of the built-in pipelines that are tuned by default, in that order."""
     return [name for name in _BUILT_IN if name not in _HEAVY]
+
+
+def described() -> dict[str, list[str]]:
+    """What `prefetch-tune pipelines` shows of these pipelines, by name; docs/described.py wrote it.
+
+    Importing them takes TensorFlow, which takes seconds.
+    """
+    rows: dict[str, list[str]] = json.loads(DESCRIBED.read_text(encoding="utf-8"))
+    return rows
 
 
 def heavy_names() -> list[str]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefetch_tuning.pipelines.source import PipelineError
@@ -64,6 +63,8 @@ class StepTime(BaseModel):
         Args:
             seconds: the seconds of a step by batch size; a single one gives a fixed time.
         """
+        import numpy as np  # noqa: PLC0415 - a fifth of the time of `--help`
+
         sizes = np.array(list(seconds), float)
         times = np.array(list(seconds.values()))
         fixed, each = 0.0, 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import os
 import subprocess
@@ -204,6 +205,34 @@ def test_pipelines_lists_what_there_is_and_ones_own(tmp_path: Path) -> None:
     assert "16 32 64 128" in done.stdout
     assert "planted" in done.stdout
     assert done.stderr == ""  # TensorFlow's start-up noise stays out of the terminal
+
+
+def test_the_built_in_ones_are_listed_without_importing_them(tmp_path: Path) -> None:
+    code = (
+        "import sys; from prefetch_tuning.experiments.cli import main; main(['pipelines']); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[1:2].isalpha()][1:9] == (
+        catalog.names()
+    )
+
+
+@pytest.mark.slow
+def test_what_is_listed_is_what_an_inspection_finds() -> None:
+    spec = importlib.util.spec_from_file_location("described", ROOT / "docs" / "described.py")
+    assert spec is not None
+    assert spec.loader is not None
+    described = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(described)
+
+    assert catalog.DESCRIBED.read_text(encoding="utf-8") == described.text(), (
+        "pipelines/builtin/described.json is out of date: run `python docs/described.py`"
+    )
 
 
 def test_help_does_not_wait_for_anything(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -17,10 +17,14 @@ from prefetch_tuning.experiments.commands.arguments import (
 )
 from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.report.console_table import print_rows
-from prefetch_tuning.experiments.storage.schema import Tag
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.schema import StudyAttr, Tag
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
+
+HEADINGS = ("study", "pipeline", "trials", "verdict", "recommended", "begun")
+Row = tuple[str, ...]
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -30,26 +34,56 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
-    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
-
-    print_studies(Console(), Tracker(store).studies())
+    # A server has the studies of all its users, while Optuna's storage may be this user's only.
+    rows = _of_a_server(store) if options.tracking_uri else _of_optuna(store)
+    print_rows(Console(), "Studies", HEADINGS, list(rows))
     return EXIT_OK
 
 
-def print_studies(console: Console, studies: Sequence[LoggedRun]) -> None:
-    """Prints one line per study."""
-    from prefetch_tuning.experiments.storage.results import TrialCounts
+def _of_optuna(store: Store) -> Iterator[Row]:
+    """A row per study; without MLflow, which takes seconds to import."""
+    from prefetch_tuning.experiments.storage.studies import all_studies
 
-    def cells(run: LoggedRun) -> list[str]:
+    for study in all_studies(store):
+        attrs = study.user_attrs
+        if StudyAttr.INFO not in attrs:
+            continue  # another program's
+        kept = attrs.get(StudyAttr.SUMMARY) or _summary(study.study_name, store)
+        yield (
+            study.study_name,
+            attrs[StudyAttr.INFO]["name"],
+            str(kept["trials"]),
+            kept["verdict"],
+            kept["recommended"] or "-",
+            _time(study.datetime_start),
+        )
+
+
+def _summary(name: str, store: Store) -> dict[str, Any]:
+    """The summary of a study that an earlier version made, or that was killed."""
+    from prefetch_tuning.experiments.report.conclusion import kept_record
+    from prefetch_tuning.experiments.storage.results import Summary
+
+    return Summary.of(kept_record(name, store).result).model_dump()
+
+
+def _of_a_server(store: Store) -> Iterable[Row]:
+    from prefetch_tuning.experiments.storage.results import TrialCounts
+    from prefetch_tuning.experiments.storage.runs.reader import RunReader
+
+    def row(run: LoggedRun) -> Row:
         trials = sum(run.metrics.get(f"trials/{state}", 0.0) for state in TrialCounts.model_fields)
-        return [
+        return (
             run.name,
             run.tags.get(Tag.PIPELINE, "?"),
             f"{trials:.0f}",
             run.tags.get(Tag.VERDICT, "none"),
             run.tags.get(Tag.RECOMMENDED_CONFIG, "-"),
-            datetime.fromtimestamp(run.started_s).strftime("%Y-%m-%d %H:%M"),
-        ]
+            _time(datetime.fromtimestamp(run.started_s)),
+        )
 
-    headings = ("study", "pipeline", "trials", "verdict", "recommended", "begun")
-    print_rows(console, "Studies", headings, [cells(run) for run in studies])
+    return [row(run) for run in RunReader(store).studies()]
+
+
+def _time(begun: datetime | None) -> str:
+    return "-" if begun is None else begun.strftime("%Y-%m-%d %H:%M")

@@ -8,7 +8,7 @@ from prefetch_tuning.experiments.report.conclusion import result_of, study_recor
 from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.metrics import result_metrics
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
-from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
+from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult, Summary
 from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Tag
@@ -37,6 +37,7 @@ def close_study(
     kept = StudyAttributes(study)
     kept.spent = spent
     result = result_of(kept, *spent)
+    kept.summary = Summary.of(result)
     record = study_record(study, result)
     config = result.recommended.config if result.recommended is not None else None
     tags = {Tag.STATE: "interrupted" if interrupted else "complete"}

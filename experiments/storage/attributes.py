@@ -24,6 +24,7 @@ from prefetch_tuning.experiments.storage.results import (
     MeasuredConfig,
     Offered,
     State,
+    Summary,
     TrialCounts,
     TrialRow,
 )
@@ -113,6 +114,16 @@ class StudyAttributes:
     @spent.setter
     def spent(self, seconds: tuple[float, float]) -> None:
         self._study.set_user_attr(StudyAttr.SPENT, list(seconds))
+
+    @property
+    def summary(self) -> Summary | None:
+        """The study in one line; None if no run of it has ended since summaries are stored."""
+        kept = self._study.user_attrs.get(StudyAttr.SUMMARY)
+        return None if kept is None else _read(Summary, kept)
+
+    @summary.setter
+    def summary(self, summary: Summary) -> None:
+        self._study.set_user_attr(StudyAttr.SUMMARY, summary.model_dump(mode="json"))
 
     @property
     def server_mib(self) -> float | None:

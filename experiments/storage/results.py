@@ -185,6 +185,31 @@ def write_json(document: object, path: Path) -> None:
         raise UsageError(f"cannot write --json {path}: {error.strerror}") from error
 
 
+class Summary(BaseModel):
+    """A study in one line of a list, as its latest run left it.
+
+    Attributes:
+        verdict: the recommended configuration against AUTOTUNE; "none" without a confirmation.
+        recommended: the recommended configuration; None if nothing is recommended.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trials: int
+    verdict: str
+    recommended: str | None
+
+    @classmethod
+    def of(cls, result: StudyResult) -> Summary:
+        """The summary of a result."""
+        chosen = result.recommended
+        return cls(
+            trials=result.trials.total,
+            verdict=result.speedup.verdict if result.speedup else "none",
+            recommended=str(chosen.config) if chosen else None,
+        )
+
+
 class Offered(BaseModel):
     """The searched axes in words, because a later version may offer other axes.
 

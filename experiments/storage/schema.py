@@ -141,6 +141,7 @@ class StudyAttr(StrEnum):
     CORES = "cores"
     VERSIONS = "versions"
     SPENT = "spent"
+    SUMMARY = "summary"
     SERVER_MIB = "server_mib"
     DIAGNOSIS = "diagnosis"
     OFFERED = "offered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from datetime import datetime
 
 import optuna
 
@@ -41,6 +42,20 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
     )
     check_identity(study, settings, info)
     return study
+
+
+def all_studies(store: Store) -> list[optuna.study.StudySummary]:
+    """Every study in the storage, also those of other programs; the latest first.
+
+    Raises:
+        StoreError: the storage cannot be opened.
+    """
+    store.check_exists()
+    try:
+        found = optuna.get_all_study_summaries(_storage(store), include_best_trial=False)
+    except Exception as error:
+        raise _unusable(store, error) from None
+    return sorted(found, key=lambda s: (s.datetime_start or datetime.min, s._study_id))[::-1]
 
 
 def load_study(name: str, store: Store) -> optuna.Study:

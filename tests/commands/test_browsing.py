@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import Summary
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
+from prefetch_tuning.experiments.storage.schema import StudyAttr
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.conftest import ROOT
-from tests.support.fakes import measurement
+from tests.support.fakes import INFO, measurement
 from tests.test_cli import prefetch_tune
 
 BEGAN = 1_700_000_000.0
@@ -28,7 +34,7 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        store = Store.choose(folder, None, None)
+        self.store = store = Store.choose(folder, None, None)
         store.create()
         self.tracker = Tracker(store)
         self.won = self.tracker.start_study("simple", "won", {"pipeline": "simple"})
@@ -52,6 +58,11 @@ class Kept:
 
     def finish(self, run_id: str, fraction: float, verdict: str) -> None:
         metrics = {"limit/fraction": fraction, "trials/complete": 3.0, "trials/failed": 1.0}
+        study = "won" if run_id == self.won else "lost"
+        in_optuna = optuna.create_study(study_name=study, storage=self.store.storage_url)
+        in_optuna.set_user_attr(StudyAttr.INFO, {**INFO.model_dump(mode="json"), "name": "simple"})
+        summary = Summary(trials=4, verdict=verdict, recommended=str(SPEC.config))
+        StudyAttributes(in_optuna).summary = summary
         self.tracker.finish_study(
             run_id,
             interrupted=False,
@@ -85,6 +96,30 @@ def test_studies_are_listed_the_latest_first(kept: Kept) -> None:
         ["lost", "simple", "4", "slower"],
         ["won", "simple", "4", "faster"],
     ]
+
+
+def test_the_studies_of_a_server_are_listed_from_there(kept: Kept) -> None:
+    database = f"sqlite:///{kept.folder}/mlruns/mlflow.db"
+    elsewhere = kept.folder / "elsewhere"
+    elsewhere.mkdir()
+    done = prefetch_tune(elsewhere, "studies", "--tracking-uri", database, "--storage", "sqlite://")
+
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if "simple" in line]
+    assert [line[:4] for line in lines] == [
+        ["lost", "simple", "4", "slower"],
+        ["won", "simple", "4", "faster"],
+    ]
+
+
+def test_listing_studies_imports_no_mlflow(kept: Kept) -> None:
+    code = (
+        "import sys; from prefetch_tuning.experiments.cli import main; main(['studies']); "
+        "sys.exit('mlflow' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=kept.folder, check=False)
+
+    assert done.returncode == 0
 
 
 def test_a_run_is_shown_by_its_id(kept: Kept) -> None:
