@@ -8,7 +8,9 @@ share the error, so one trial corrects the prediction of all others.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection
+from typing import NamedTuple
 
 from prefetch_tuning.experiments.search.first_trials import candidates, switched_on
 from prefetch_tuning.experiments.search.prediction import Predictor, Ranking
@@ -20,17 +22,53 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 # A trial disagrees if it reaches less than two thirds of its prediction, or more than 1.5 times it.
 DISAGREES = 1.5
 
-Seen = Sequence[tuple[PipelineConfig, float]]
+
+class Traits(NamedTuple):
+    """What makes configurations alike: what they switch on counts more than the rest."""
+
+    switched_on: frozenset[str]
+    parallel: bool
+    batch_size: int
+
+    @classmethod
+    def of(cls, config: PipelineConfig) -> Traits:
+        return cls(
+            frozenset(switched_on(config)), int(config.map_parallelism) > 1, config.batch_size
+        )
+
+    def likeness(self, other: Traits) -> int:
+        """How similar two kinds are; higher is more."""
+        alike = 2 * (self.parallel == other.parallel) + (self.batch_size == other.batch_size)
+        return alike - 4 * len(self.switched_on ^ other.switched_on)
+
+
+class Errors(NamedTuple):
+    """Logs of measured over predicted rates: their sum and their number."""
+
+    total: float
+    trials: int
 
 
 class Correction:
-    """Predicts rates from a pipeline's costs, corrected by its trials so far."""
+    """Predicts rates from a pipeline's costs, corrected by its trials so far.
 
-    def __init__(self, costs: StageCosts, cores: float, seen: Seen) -> None:
-        """`seen` has each trial's configuration and its rate in examples/s."""
+    Attributes:
+        lessons: trials that were far from their prediction, as corrected by those before them.
+    """
+
+    def __init__(self, costs: StageCosts, cores: float) -> None:
         self._costs, self._cores = costs, cores
         self._predictor = Predictor(costs, cores)
-        self._seen = seen
+        # The logs of measured over predicted, by kind.
+        self._errors: dict[Traits, Errors] = {}
+        self.lessons = 0
+
+    def learn(self, config: PipelineConfig, examples_per_s: float) -> None:
+        """Takes a trial. A pruned one counts: it still tells how fast its kind is."""
+        self.lessons += disagrees(self.predict(config), examples_per_s)
+        error = math.log(examples_per_s / self._predictor.rate(config))
+        before = self._errors.get(Traits.of(config), Errors(0.0, 0))
+        self._errors[Traits.of(config)] = Errors(before.total + error, before.trials + 1)
 
     def predict(self, config: PipelineConfig) -> float:
         """Predicted examples/s, corrected by the trials most like this configuration."""
@@ -65,37 +103,16 @@ class Correction:
 
     def _factor(self, config: PipelineConfig) -> float:
         """Geometric mean of measured over predicted for the most similar kind; 1 without trials."""
-        alike: dict[int, list[float]] = {}
-        for other, rate in self._seen:
-            error = math.log(rate / self._predictor.rate(other))
-            alike.setdefault(_likeness(config, other), []).append(error)
+        own = Traits.of(config)
+        alike: dict[int, list[Errors]] = defaultdict(list)
+        for other, errors in self._errors.items():
+            alike[own.likeness(other)].append(errors)
         if not alike:
             return 1.0
-        errors = alike[max(alike)]
-        return math.exp(sum(errors) / len(errors))
-
-
-def lessons(costs: StageCosts, cores: float, seen: Seen) -> int:
-    """Number of trials far from their prediction, as corrected by the trials before them."""
-    return sum(
-        disagrees(Correction(costs, cores, seen[:index]).predict(config), rate)
-        for index, (config, rate) in enumerate(seen)
-    )
+        found = alike[max(alike)]
+        return math.exp(sum(e.total for e in found) / sum(e.trials for e in found))
 
 
 def disagrees(predicted: float, measured: float) -> bool:
     """Whether a trial is so far from its prediction that the prediction missed something."""
     return not 1.0 / DISAGREES <= measured / predicted <= DISAGREES
-
-
-def _likeness(one: PipelineConfig, other: PipelineConfig) -> int:
-    """How similar two configurations are; what they switch on counts more than the rest."""
-    ones, others = set(switched_on(one)), set(switched_on(other))
-    parallel = (int(one.map_parallelism) > 1) == (int(other.map_parallelism) > 1)
-    size = one.batch_size == other.batch_size
-    return -4 * len(ones ^ others) + 2 * parallel + size
-
-
-def rates_of(trials: Iterable[tuple[PipelineConfig, float | None]]) -> Seen:
-    """The trials that gave a rate. A pruned one counts: it still tells how fast its kind is."""
-    return [(config, rate) for config, rate in trials if rate]

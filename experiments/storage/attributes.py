@@ -54,6 +54,9 @@ class StudyAttributes:
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
+        # What never changes is parsed once: a search reads all trials before each further one.
+        self._parsed: dict[int, TrialRow] = {}
+        self._step_rates: dict[int, float] = {}
 
     # ---- the study
 
@@ -167,7 +170,12 @@ class StudyAttributes:
     @property
     def rows(self) -> list[TrialRow]:
         """The finished trials as rows of a report."""
-        return [_row(trial) for trial in self.finished]
+        return [self._row(trial) for trial in self.finished]
+
+    def _row(self, trial: FrozenTrial) -> TrialRow:
+        if trial.number not in self._parsed:
+            self._parsed[trial.number] = _row(trial)
+        return self._parsed[trial.number]
 
     @property
     def cut_off(self) -> list[PipelineConfig]:
@@ -196,11 +204,7 @@ class StudyAttributes:
     @property
     def complete(self) -> list[MeasuredConfig]:
         """Feasible trials that were measured in full."""
-        return [
-            _read(MeasuredConfig, t.user_attrs[TrialAttr.MEASURED])
-            for t in self.finished
-            if state_of(t) == "complete"
-        ]
+        return [row.measured for row in self.rows if row.state == "complete" and row.measured]
 
     @property
     def best(self) -> MeasuredConfig | None:
@@ -224,13 +228,14 @@ class StudyAttributes:
 
     def step_rate(self, batch_size: int) -> float:
         """Examples/s of the training step alone; NaN if its time isn't known."""
-        emulated = Target.parse(self.info.target).step
-        if emulated is not None:
-            return batch_size / emulated.seconds(batch_size)
-        diagnosis = self.diagnosis
-        if diagnosis is None:
-            return math.nan
-        return batch_size / step_seconds(diagnosis.costs, batch_size)
+        if batch_size not in self._step_rates:
+            emulated, diagnosis = Target.parse(self.info.target).step, self.diagnosis
+            if emulated is not None:
+                self._step_rates[batch_size] = batch_size / emulated.seconds(batch_size)
+            elif diagnosis is not None:
+                step_s = step_seconds(diagnosis.costs, batch_size)
+                self._step_rates[batch_size] = batch_size / step_s
+        return self._step_rates.get(batch_size, math.nan)
 
     @property
     def counts(self) -> TrialCounts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.host.interrupts import uninterrupted
-from prefetch_tuning.experiments.search.correction import Correction, lessons, rates_of
+from prefetch_tuning.experiments.search.correction import Correction
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict, relative_error
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
@@ -47,6 +48,8 @@ class Search:
         self._kept = study.kept
         self._optuna = study.optuna_study
         self._goal = study.settings.goal
+        # Finished trials that the correction has learnt from.
+        self._seen = 0
 
     def enqueue_predicted(self) -> None:
         """Queues the predicted best configurations ahead of the sampler's, given a diagnosis."""
@@ -130,23 +133,27 @@ class Search:
 
         None if they agree, or if no configuration is predicted to beat the best trial.
         """
-        diagnosis = self._kept.diagnosis
-        rows = self._kept.rows
+        learnt, rows = self._learnt, self._kept.rows
         # The prediction ignores GPU memory. After a trial that ran out of it, it would try that
         # trial's neighbours one after another.
         space = self._study.offer.space.below(self._kept.lacking_device_memory)
-        seen = rates_of(
-            (row.config, row.measured.examples_per_s if row.measured else None) for row in rows
-        )
-        if diagnosis is None or not seen or space is None:
+        if learnt is None or space is None:
             return None
-        costs, cores = diagnosis.costs, self._kept.cores
-        if lessons(costs, cores, seen) <= sum(row.corrected for row in rows):
+        for row in rows[self._seen :]:
+            if row.measured is not None and row.measured.examples_per_s > 0.0:
+                learnt.learn(row.config, row.measured.examples_per_s)
+        self._seen = len(rows)
+        if learnt.lessons <= sum(row.corrected for row in rows):
             return None
         best = self._kept.best
         to_beat = self._kept.reading(best) if best else None
-        tried = {row.config for row in rows}
-        return Correction(costs, cores, seen).best_untried(space, tried, self._goal, to_beat)
+        return learnt.best_untried(space, {row.config for row in rows}, self._goal, to_beat)
+
+    @cached_property
+    def _learnt(self) -> Correction | None:
+        """The prediction, which learns from each trial; None without a diagnosis."""
+        diagnosis = self._kept.diagnosis
+        return None if diagnosis is None else Correction(diagnosis.costs, self._kept.cores)
 
     def _rival(self, config: PipelineConfig) -> float | None:
         """The rate that a trial is pruned against: the best so far, or the best plain chain's.

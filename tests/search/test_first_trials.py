@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from prefetch_tuning.experiments.search.axes import offer
-from prefetch_tuning.experiments.search.correction import Correction, disagrees, lessons
+from prefetch_tuning.experiments.search.correction import Correction, disagrees
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
 from prefetch_tuning.experiments.search.first_trials import (
     LEAST_FIRST,
@@ -20,7 +22,7 @@ from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.objective import Reading
-from prefetch_tuning.objectives.stage_costs import WAITING_CALLS
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
 from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.objectives.utilisation import Utilisation
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
@@ -125,13 +127,21 @@ def made(calls: int, threads: int | str) -> PipelineConfig:
     )
 
 
+def taught(costs: StageCosts, seen: Sequence[tuple[PipelineConfig, float]]) -> Correction:
+    """What a search has learnt from these trials."""
+    learnt = Correction(costs, CORES)
+    for config, rate in seen:
+        learnt.learn(config, rate)
+    return learnt
+
+
 def test_what_one_of_a_kind_teaches_holds_for_its_kind_alone() -> None:
     unbounded, pool, plain = made(16, UNBOUNDED), made(16, 16), made(4, 0)
     seen = [
         (unbounded, 0.4 * predict(BLOCKING, unbounded, CORES)),
         (plain, predict(BLOCKING, plain, CORES)),
     ]
-    corrected = Correction(BLOCKING, CORES, seen)
+    corrected = taught(BLOCKING, seen)
 
     other = made(32, UNBOUNDED)
     assert corrected.predict(other) == pytest.approx(0.4 * predict(BLOCKING, other, CORES))
@@ -149,13 +159,14 @@ def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
         (made(4, 0), predict(BLOCKING, made(4, 0), CORES)),
     ]
 
-    found = Correction(BLOCKING, CORES, seen).best_untried(space, set(), Throughput(), None)
+    learnt = taught(BLOCKING, seen)
+    found = learnt.best_untried(space, set(), Throughput(), None)
 
     assert found is not None
     assert found.thread_pool_size not in (0, UNBOUNDED)
-    assert lessons(BLOCKING, CORES, seen) == 2  # the error, then that only threads have it
+    assert learnt.lessons == 2  # the error, then that only threads have it
     agreeing = [(config, predict(BLOCKING, config, CORES)) for config, _ in seen]
-    assert lessons(BLOCKING, CORES, agreeing) == 0
+    assert taught(BLOCKING, agreeing).lessons == 0
 
 
 def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -> None:
@@ -164,7 +175,7 @@ def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -
     best = max(candidates(space), key=lambda config: predict(BLOCKING, config, CORES))
     seen = [(best, predict(BLOCKING, best, CORES))]
 
-    learnt, to_beat = Correction(BLOCKING, CORES, seen), Reading(best, seen[0][1], 0.0)
+    learnt, to_beat = taught(BLOCKING, seen), Reading(best, seen[0][1], 0.0)
 
     assert learnt.best_untried(space, {best}, Throughput(), to_beat) is None
 
@@ -172,7 +183,7 @@ def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -
 def test_what_failed_is_not_tried_again() -> None:
     space = searched(diagnose(BLOCKING, CORES))
     seen = [(made(4, 0), predict(BLOCKING, made(4, 0), CORES))]
-    learnt = Correction(BLOCKING, CORES, seen)
+    learnt = taught(BLOCKING, seen)
 
     failed = learnt.best_untried(space, set(), Throughput(), None)
     assert failed is not None
@@ -238,7 +249,7 @@ def test_with_a_target_what_is_cheaper_is_tried_next_even_if_it_is_slower() -> N
         UNMAPPED, Options(objective="utilisation", batch_size=8), diagnose(WAITING, CORES), 2.0
     ).space
     many = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, generator_workers=32)
-    learnt = Correction(WAITING, CORES, [(many, 390.0)])
+    learnt = taught(WAITING, [(many, 390.0)])
     dear = Reading(many, 390.0, 1e-3, 400.0)
 
     found = learnt.best_untried(space, {many}, goal, dear)

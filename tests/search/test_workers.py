@@ -137,7 +137,9 @@ def test_processes_that_disappoint_say_nothing_about_threads() -> None:
         (processes, 0.3 * predict(WAITS, processes, CORES)),
     ]
 
-    found = Correction(WAITS, CORES, seen)
+    found = Correction(WAITS, CORES)
+    for config, rate in seen:
+        found.learn(config, rate)
     other = made(16, processes=True)
     assert found.predict(other) == pytest.approx(0.3 * predict(WAITS, other, CORES))
     other = made(16, processes=False)

@@ -75,6 +75,8 @@ class RunReader:
         self._store = store
         # MLflow's default of seven retries means two minutes without any message.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        # It would send usage data from a thread beside a measurement.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         # It would print two lines for each trial.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         check_answers(store.tracking_uri)
