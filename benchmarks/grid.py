@@ -46,10 +46,12 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
     """Starts or resumes a grid and prints its result."""
     info = runner.inspect(catalog.resolve(options.pipeline), options.seed, "auto")
     size = options.batch_size or max(info.batch_sizes)
-    path = options.out or FOLDER / f"{info.name}-{size}.jsonl"
+    basic = "-basic" if options.axes == "basic" else ""
+    path = options.out or FOLDER / f"{info.name}-{size}{basic}.jsonl"
     costs = costs_of(path) or diagnosed(runner, info, options.seed)
     diagnosis = diagnose(costs, usable_cores()) if costs else None
-    space = offer(info, Options(batch_size=size), diagnosis, usable_cores()).space
+    asked = Options(batch_size=size, axes=options.axes)
+    space = offer(info, asked, diagnosis, usable_cores()).space
     settings = GridSettings.model_validate({**vars(options), "batch_size": size})
     pinned: dict[str, Any] = {
         "target": info.target,
@@ -57,6 +59,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
         "space": space.described,
         "host": host_fingerprint(),
         "brief": BRIEF,
+        "axes": options.axes,
         **settings.model_dump(),
     }
     with Journal(path, pinned, name=info.name, info=info, costs=costs) as journal:
@@ -110,6 +113,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--points", type=int, default=120, help="about how many; 0 for all (default: 120)"
     )
+    parser.add_argument("--axes", choices=("basic", "all"), default="all")
     parser.add_argument("--out", type=Path, help=f"default: {FOLDER}/NAME-BATCH.jsonl")
     parser.add_argument("--batch-size", type=int, help="in examples (default: the largest)")
     parser.add_argument("--rounds-of-ten", type=int, default=9)

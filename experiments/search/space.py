@@ -97,6 +97,11 @@ class SearchSpace:
         batch = {"batch_size": config.batch_size} if len(self.batch_sizes) > 1 else {}
         return {**batch, **{axis.name: getattr(config, axis.name) for axis in self.axes}}
 
+    def config_of(self, params: Mapping[str, Any]) -> PipelineConfig:
+        """The configuration that `suggest` gives for these parameters."""
+        values = dict(params)
+        return self._config(values.pop("batch_size", self.batch_sizes[0]), values)
+
     @property
     def described(self) -> list[str]:
         """Each axis as a text, with its range or its choices."""

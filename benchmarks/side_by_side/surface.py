@@ -1,0 +1,129 @@
+"""A grid as a function: the rate of any configuration, with the noise of a trial."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.journal import JournalError, read
+from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
+from prefetch_tuning.experiments.search.space import SearchSpace
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+# Grid points that a rate is computed from, the nearest ones.
+NEAREST = 3
+# Doublings that another choice of a setting counts, so points with the same choices come first.
+OTHER_CHOICE = 20.0
+
+
+class Surface:
+    """The rates of a pipeline's configurations, from the points of a grid.
+
+    A point's rate is its ratio to the reference beside it, times the reference's median. Between
+    points, it is the geometric mean of the nearest ones, weighted by distance in doublings.
+
+    Attributes:
+        info: the pipeline.
+        options: the options of the studies whose space the grid covers.
+        diagnosis: the diagnosis that the grid's axes were chosen from.
+        space: the space that the grid covers.
+        noise: standard deviation of the log of a trial's rate, from consecutive references.
+        best: the highest rate of a point, in examples/s.
+    """
+
+    def __init__(
+        self,
+        info: PipelineInfo,
+        options: Options,
+        diagnosis: Diagnosis,
+        rates: Mapping[PipelineConfig, float],
+        noise: float,
+        cores: float,
+    ) -> None:
+        self.info = info
+        self.options = options
+        self.diagnosis = diagnosis
+        self.space: SearchSpace = offer(info, options, diagnosis, cores).space
+        self.noise = noise
+        self.best = max(rates.values())
+        self._places = np.array([self._place(config) for config in rates])
+        self._logs = np.log(list(rates.values()))
+
+    def rate(self, config: PipelineConfig) -> float:
+        """Examples/s without noise."""
+        distances = np.abs(self._places - np.array(self._place(config))).sum(axis=1)
+        nearest = np.argsort(distances, kind="stable")[:NEAREST]
+        if distances[nearest[0]] == 0.0:
+            return float(math.exp(self._logs[nearest[0]]))
+        return float(math.exp(np.average(self._logs[nearest], weights=1.0 / distances[nearest])))
+
+    def measured(self, config: PipelineConfig, rng: random.Random) -> float:
+        """Examples/s as a trial measures them."""
+        return self.rate(config) * math.exp(rng.gauss(0.0, self.noise))
+
+    def _place(self, config: PipelineConfig) -> list[float]:
+        place = [math.log2(config.batch_size)]
+        for axis in self.space.axes:
+            value = getattr(config, axis.name)
+            if not axis.choices:
+                place.append(math.log2(value))
+                continue
+            place += [OTHER_CHOICE * (value == choice) for choice in axis.choices]
+        return place
+
+
+def read_surface(path: Path, cores: float) -> Surface:
+    """The surface of a grid's file.
+
+    Raises:
+        JournalError: the file isn't a grid's, or has no points or no diagnosis.
+    """
+    header, *lines = read(path) or [{}]
+    found = {line["key"]: line for line in lines if line["part"] == "points"}
+    references = [
+        line["examples_per_s"]
+        for key, line in sorted(found.items())
+        if key.startswith("reference/") and line["examples_per_s"]
+    ]
+    if not references or not header.get("costs") or not header.get("info"):
+        raise JournalError(f"{path} isn't a grid to replay: run benchmarks/grid.py anew")
+    usual = statistics.median(references)
+    rates: dict[PipelineConfig, float] = {}
+    for key, line in found.items():
+        kind, _, number = key.partition("/")
+        if kind != "point" or not line["examples_per_s"]:
+            continue
+        beside = [found.get(f"reference/{n:04d}") for n in (int(number) - 1, int(number))]
+        around = [one["examples_per_s"] for one in beside if one and one["examples_per_s"]]
+        if around:
+            ratio = line["examples_per_s"] / statistics.fmean(around)
+            rates[PipelineConfig.model_validate(line["config"])] = ratio * usual
+    pinned = header["pinned"]
+    options = Options(batch_size=pinned["batch_size"], axes=pinned.get("axes", "all"))
+    return Surface(
+        PipelineInfo.model_validate(header["info"]),
+        options,
+        diagnose(StageCosts.model_validate(header["costs"]), cores),
+        rates,
+        noise_of(references),
+        cores,
+    )
+
+
+def noise_of(references: list[float]) -> float:
+    """The noise of one trial, from the differences of consecutive ones of the same configuration.
+
+    The host's slow drift cancels out.
+    """
+    steps = [math.log(after / before) for before, after in pairwise(references)]
+    return statistics.stdev(steps) / math.sqrt(2.0) if len(steps) > 1 else 0.0
