@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from prefetch_tuning.experiments.errors import (
 from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
@@ -51,7 +53,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
     costs = costs_of(path) or diagnosed(runner, info, options.seed)
     diagnosis = diagnose(costs, usable_cores()) if costs else None
     asked = Options(batch_size=size, axes=options.axes)
-    space = offer(info, asked, diagnosis, usable_cores()).space
+    space = finer(offer(info, asked, diagnosis, usable_cores()).space, options.step)
     settings = GridSettings.model_validate({**vars(options), "batch_size": size})
     pinned: dict[str, Any] = {
         "target": info.target,
@@ -60,6 +62,7 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
         "host": host_fingerprint(),
         "brief": BRIEF,
         "axes": options.axes,
+        "step": options.step,
         **settings.model_dump(),
     }
     with Journal(path, pinned, name=info.name, info=info, costs=costs) as journal:
@@ -95,6 +98,20 @@ def costs_of(path: Path) -> StageCosts | None:
         raise JournalError(f"another version of this project wrote {path}: move it away") from None
 
 
+def finer(space: SearchSpace, step: float) -> SearchSpace:
+    """The same space with points of its ranges that are `step` times apart, at least 1."""
+    return replace(space, axes=tuple(_finer(axis, step) for axis in space.axes))
+
+
+def _finer(axis: Axis, step: float) -> Axis:
+    if axis.choices or step == 2.0:
+        return axis
+    points, point = [axis.low], axis.low
+    while (point := max(round(point * step), point + 1)) < axis.high:
+        points.append(point)
+    return replace(axis, points=tuple(dict.fromkeys([*points, axis.high])))
+
+
 def diagnosed(runner: TrialRunner, info: PipelineInfo, seed: int) -> StageCosts | None:
     """The stages' costs, measured now; None if that fails, so all axes are offered."""
     if not info.has_stages:
@@ -112,6 +129,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("pipeline", metavar="PIPELINE", help="built-in name or module:attribute")
     parser.add_argument(
         "--points", type=int, default=120, help="about how many; 0 for all (default: 120)"
+    )
+    parser.add_argument(
+        "--step", type=float, default=2.0, help="from point to point of a range (default: 2)"
     )
     parser.add_argument("--axes", choices=("basic", "all"), default="all")
     parser.add_argument("--out", type=Path, help=f"default: {FOLDER}/NAME-BATCH.jsonl")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench import BRIEF, Bench
-from benchmarks.grid import costs_of
+from benchmarks.grid import costs_of, finer
 from benchmarks.grids.points import reference, thinned
 from benchmarks.grids.result import table, truth_of
 from benchmarks.grids.run import AUTOTUNE, NOMINEES, POINTS, TEN, THREE, Grid, GridSettings
@@ -257,3 +257,12 @@ def test_parts_of_a_journal_are_apart(tmp_path: Path) -> None:
         journal.add(THREE, "00/01", rate=2.0)
         assert journal.find(POINTS, "00/01") is None
         assert [line["rate"] for line in journal.of(THREE)] == [2.0]
+
+
+def test_ranges_can_have_more_points() -> None:
+    buffers = next(a for a in finer(SPACE, 1.5).axes if a.name == "prefetch_buffer")
+
+    assert buffers.points[:3] == (1, 2, 3)
+    assert buffers.points[-1] == buffers.high
+    assert len(set(buffers.points)) == len(buffers.points) > 3
+    assert finer(SPACE, 2.0) == SPACE
