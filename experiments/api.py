@@ -6,7 +6,7 @@ import html
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.experiments.report.terminal import HEADINGS, print_results, row
+from prefetch_tuning.experiments.report.terminal import print_results, results_table
 from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
@@ -52,11 +52,12 @@ class Tuned:
         return text.getvalue()
 
     def _repr_html_(self) -> str:
-        def cells(tag: str, texts: list[str]) -> str:
+        def cells(tag: str, texts: Sequence[str]) -> str:
             return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
 
-        rows = [cells("th", list(HEADINGS)), *(cells("td", row(r)) for r in self.results)]
-        table = "".join(f"<tr>{line}</tr>" for line in rows)
+        headings, rows = results_table(self.results)
+        lines = [cells("th", headings), *(cells("td", row) for row in rows)]
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
         words = "".join(f"<p>{html.escape(verdict(record))}</p>" for record in self.records)
         return f"<table>{table}</table>{words}"
 

@@ -47,10 +47,7 @@ def print_results(
     `code` says where the code to paste is, by study. With a single study it is also printed.
     """
     if len(records) > 1:
-        results = [record.result for record in records]
-        by_target = any(target_words.is_judged(result) for result in results)
-        headings = TARGET_HEADINGS if by_target else HEADINGS
-        rows = [target_row(result) if by_target else row(result) for result in results]
+        headings, rows = results_table([record.result for record in records])
         print_rows(console, "Results", headings, rows, "lrrrrr")
     for record in records:
         console.print(verdict(record), style="bold", highlight=False, markup=False)
@@ -89,6 +86,13 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
     if diagnosis.pauses is not None:
         console.print(f"The generator {diagnosis.pauses.in_words}.", highlight=False)
+
+
+def results_table(results: Sequence[StudyResult]) -> tuple[Sequence[str], list[list[str]]]:
+    """Headings and a row per study; of their targets, if any has one."""
+    if any(target_words.is_judged(result) for result in results):
+        return TARGET_HEADINGS, [target_row(result) for result in results]
+    return HEADINGS, [row(result) for result in results]
 
 
 def row(result: StudyResult) -> list[str]:
