@@ -35,6 +35,7 @@ from prefetch_tuning.experiments.errors import (
 )
 from prefetch_tuning.experiments.host.interrupts import end_like_ctrl_c, interrupted_code
 from prefetch_tuning.objectives.process.server import WorkerError
+from prefetch_tuning.pipelines.printable import printable
 from prefetch_tuning.pipelines.source import PipelineError
 
 # `--help` lists them in this order.
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         options = parser().parse_args(arguments)
         code: int = options.handler(options)
     except (PipelineError, UsageError, WorkerError) as error:
-        sys.stderr.write(f"error: {without_secrets(str(error))}\n")
+        sys.stderr.write(f"error: {printable(without_secrets(str(error)))}\n")
         return EXIT_MISUSE
     except KeyboardInterrupt as error:
         sys.stderr.write("interrupted; what was already logged is kept\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from prefetch_tuning.pipelines.printable import printable
+
 EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Higher codes are of a program that a signal ended.
 ENDED_BY_SIGNAL = 128
@@ -27,7 +29,7 @@ class UsageError(ValueError):
     """An option has a value that cannot be used; the message quotes it, but never a password."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(printable(without_secrets(message)))
 
 
 class StoreError(UsageError):

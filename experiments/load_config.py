@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.experiments.storage.locations import RUNS, Store
@@ -64,7 +66,8 @@ def _latest(runs: RunReader, pipeline: str) -> str:
 def _parse(text: str, where: str) -> PipelineConfig:
     """Checks the text against the schema. It may come from a server, so it is only data."""
     try:
-        document = json.loads(text)
+        # Unlike `json`, it refuses JSON that is nested without end.
+        document = TypeAdapter(Any).validate_json(text)
     except ValueError:
         raise ConfigError(f"{where} does not contain JSON") from None
     if not isinstance(document, dict):

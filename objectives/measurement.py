@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
+from prefetch_tuning.pipelines.printable import printable
 
 # usage: the pipeline or a setting is wrong, and every trial would fail the same way.
 FailureKind = Literal[
@@ -200,7 +201,7 @@ class TrialFailure(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: FailureKind
-    detail: str
+    detail: Annotated[str, AfterValidator(printable)]
     output: str = ""
 
 

@@ -19,6 +19,7 @@ from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import StudyAttr, Tag
+from prefetch_tuning.pipelines.printable import printable
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
@@ -49,14 +50,14 @@ def _of_optuna(store: Store) -> Iterator[Row]:
         if StudyAttr.INFO not in attrs:
             continue  # another program's
         kept = attrs.get(StudyAttr.SUMMARY) or _summary(study.study_name, store)
-        yield (
+        cells = (
             study.study_name,
             attrs[StudyAttr.INFO]["name"],
-            str(kept["trials"]),
+            kept["trials"],
             kept["verdict"],
             kept["recommended"] or "-",
-            _time(study.datetime_start),
         )
+        yield *(printable(str(cell)) for cell in cells), _time(study.datetime_start)
 
 
 def _summary(name: str, store: Store) -> dict[str, Any]:

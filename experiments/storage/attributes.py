@@ -39,6 +39,7 @@ from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, Tri
 from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.printable import printable_json
 from prefetch_tuning.pipelines.target import Target
 
 Candidates = dict[str, PipelineConfig]
@@ -361,7 +362,7 @@ def _read(model: type[M], kept: object) -> M:
         StudyError: another version stored it in a form that this version doesn't accept.
     """
     try:
-        return model.model_validate(kept)
+        return model.model_validate(printable_json(kept))
     except ValidationError as error:
         raise StudyError(
             f"this study was made by another version of prefetch-tuning: {one_line(error)}; "

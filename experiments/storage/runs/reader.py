@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.storage.locations import Store, check_answers
 from prefetch_tuning.experiments.storage.schema import STEP_TIME, Kind, Tag
+from prefetch_tuning.pipelines.printable import printable, printable_json
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
 
@@ -48,13 +49,13 @@ class LoggedRun:
         data = run.data
         return cls(
             run_id=str(run.info.run_id),
-            name=str(run.info.run_name),
+            name=printable(str(run.info.run_name)),
             status=str(run.info.status),
             started_s=run.info.start_time / 1_000.0,
-            params=dict(data.params),
-            metrics=dict(data.metrics),
-            tags=dict(data.tags),
-            artifact_uri=str(run.info.artifact_uri),
+            params=printable_json(data.params),
+            metrics={printable(key): value for key, value in data.metrics.items()},
+            tags=printable_json(data.tags),
+            artifact_uri=printable(str(run.info.artifact_uri)),
             experiment_id=str(run.info.experiment_id),
         )
 
