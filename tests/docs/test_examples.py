@@ -51,7 +51,7 @@ COMMANDS = [(b.page.name, words) for b in BLOCKS if b.language == "sh" for words
 
 
 def test_every_block_is_code_that_is_tried_or_output() -> None:
-    assert {block.language for block in BLOCKS} <= {"sh", "python", "text"}
+    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "yaml"}
     assert [
         block.page.name for block in BLOCKS if block.language == "python" and not block.file
     ] == []
@@ -72,6 +72,17 @@ def test_every_command_is_one(page: str, words: list[str]) -> None:
         entry = words[words.index("-e") + 1]
         assert words[:3] == [".venv/bin/mlflow", "run", "."], page
         assert f"  {entry}:" in (ROOT / "MLproject").read_text()
+
+
+def test_the_compose_file_has_both_servers() -> None:
+    [block] = [block for block in BLOCKS if block.language == "yaml"]
+    services = re.findall(r"^  (\w+):\n    image", block.text, re.MULTILINE)
+
+    assert services == ["postgres", "databases", "mlflow"]
+    # Nothing listens on other addresses than this host's own.
+    ports = re.findall(r'ports: \["([^"]+)"\]', block.text)
+    assert len(ports) == block.text.count("ports:") == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 @pytest.mark.slow

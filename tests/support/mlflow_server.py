@@ -17,8 +17,10 @@ START_S = 60.0
 class MlflowServer:
     """One server with its data in `folder`; the address stays the same when it starts again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        """`database` is the address of its runs; by default a file in the folder."""
         self._folder = folder
+        self._database = database or f"sqlite:///{folder / 'server.db'}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -32,7 +34,7 @@ class MlflowServer:
         """Starts it and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self._port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}"]
+        command += ["--backend-store-uri", self._database]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

