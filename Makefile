@@ -1,7 +1,8 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
 .PHONY: help setup tune results gpu-check results-gpu accelerators rerun selftest audit audit-full \
-	symptoms soak test test-all coverage lint docs ui dashboard lock clean
+	symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
+	clean
 SHELL := /bin/bash
 
 # The first supported Python on this machine. PYTHON=... on the command line overrides it.
@@ -111,6 +112,9 @@ lock:  ## resolve the dependencies again (needs uv)
 		uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --python-version 3.11 --group dev \
 			$$([ $$flavour = cuda ] && echo --extra cuda) pyproject.toml -o requirements/$$flavour.lock; done
+
+pip-audit:  ## check the locked dependencies for known vulnerabilities (needs uv and its index)
+	@uv tool run pip-audit --requirement requirements/$(FLAVOUR).lock --disable-pip --require-hashes
 
 clean:  ## remove .venv and caches, but keep the results in mlruns/
 	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,6 +19,9 @@ from tests.storage.runs.test_tracking import BEGAN, SPEC
 from tests.support.fakes import measurement
 from tests.support.mlflow_server import MlflowServer
 
+# Each start of the server takes seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:

@@ -1,0 +1,44 @@
+"""One trial as a user writes it: build the chain, train 30 steps, print examples per second.
+
+naive_trial.py TARGET '{"batch_size": 64, "prefetch": 4, "calls": 2}'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.source import has_transform
+
+WARM_UP, STEPS = 5, 30
+
+
+def rate(target: str, batch_size: int, prefetch: int, calls: int) -> float:
+    """Examples per second over 30 steps of `fit`'s own step, after five that don't count."""
+    pipeline: Any = catalog.load(target)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: pipeline.generate(0), output_signature=pipeline.element_spec
+    )
+    if has_transform(pipeline):
+        dataset = dataset.map(pipeline.transform, num_parallel_calls=calls)
+    batches = iter(dataset.repeat().batch(batch_size).prefetch(prefetch))
+    model = pipeline.build_model()
+    for _ in range(WARM_UP):
+        model.train_on_batch(*_parts(next(batches)))
+    begin = time.perf_counter()
+    for _ in range(STEPS):
+        model.train_on_batch(*_parts(next(batches)))
+    return STEPS * batch_size / (time.perf_counter() - begin)
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"examples_per_s": rate(sys.argv[1], **json.loads(sys.argv[2]))}))

@@ -1,0 +1,42 @@
+"""A short soak: trials of a pipeline that fails in one of five, and what they leave behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak.__main__ import run, table
+from benchmarks.soak.readings import Reading, slope
+
+TRIALS = 12
+
+
+@pytest.mark.slow
+def test_trials_that_fail_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
+    readings, ended = run(tmp_path, TRIALS)
+
+    assert sum(ended.values()) == TRIALS
+    assert len(readings) == TRIALS
+    assert readings[-1].descriptors <= readings[1].descriptors + 2
+    assert readings[-1].threads <= readings[1].threads + 1
+    # The fork server, and at most the trial that has just ended.
+    assert readings[-1].processes <= 2
+
+
+def test_growth_is_the_slope_once_the_caches_are_full() -> None:
+    values = [900.0, 990.0, *(1_000.0 + 3.0 * number for number in range(38))]
+
+    found = slope(values)
+    assert found.low < 3.0001
+    assert found.high > 2.9999
+    assert found.value == pytest.approx(3.0)
+
+
+def test_the_table_says_what_grew() -> None:
+    readings = [Reading(1024.0 * (100 + n), 20, 5, 1) for n in range(20)]
+    lines = list(table(readings, Counter({"complete": 15, "timeout": 5}), 0, 120.0))
+
+    assert "20 trials in 2 minutes (15 complete, 5 timeout)" in lines[0]
+    assert any("1024.0 (1024.0 to 1024.0) KiB" in line for line in lines)
