@@ -23,10 +23,11 @@ from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
 from prefetch_tuning.experiments.storage.results import (
     MeasuredConfig,
     StudyRecord,
-    StudyResult,
     TrialRow,
 )
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
+
+NOISE_AND_COST = ("rounds", "CV", "MiB", "first batch", "of limit")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,10 @@ class Table:
 
 
 def confirmation_table(record: StudyRecord) -> Table:
-    """Each candidate of the confirmation with its ratio to AUTOTUNE, fastest first."""
+    """Each candidate of the confirmation beside AUTOTUNE or the target, fastest first."""
+    if record.result.target is not None:
+        return _target_table(record)
     headings = ["configuration", "examples/s", "95% interval", "over AUTOTUNE", "verdict"]
-    headings += ["rounds", "CV", "MiB", "first batch", "of limit"]
-    by_target = record.result.target is not None
-    if by_target:
-        headings += ["busy", "cores"]
     most = max((c.rounds for c in record.result.confirmation), default=0)
     rows = [
         (
@@ -56,21 +55,48 @@ def confirmation_table(record: StudyRecord) -> Table:
             rate(c.examples_per_s),
             between(c.ci),
             *_against_autotune(c, most),
-            str(c.rounds),
-            "" if c.cv is None else share(c.cv, 1),
-            mib(c.host_peak_mib),
-            f"{c.first_batch_s:.2f} s",
-            "" if c.fraction is None else share(c.fraction.share),
-            *(_busy_and_cores(c, record.result) if by_target else ()),
+            *_noise_and_cost(c),
         )
         for c in record.result.confirmation
     ]
-    return Table(headings, "wrrrwrrrrr" + ("rr" if by_target else ""), rows)
+    return Table([*headings, *NOISE_AND_COST], "wrrrwrrrrr", rows)
 
 
-def _busy_and_cores(found: Confirmed, result: StudyResult) -> tuple[str, str]:
-    busy = share_with_interval(found.utilisation) if found.utilisation else ""
-    return busy, f"{cores_to_feed(found, result):.2f}"
+def _target_table(record: StudyRecord) -> Table:
+    """Each candidate with its utilisation and the cores that feeding the step would take."""
+    headings = ["configuration", "examples/s", "busy", "target", "cores"]
+    most = max((c.rounds for c in record.result.confirmation), default=0)
+    rows = [
+        (
+            settings(c.config, record.info),
+            rate(c.examples_per_s),
+            share_with_interval(c.utilisation) if c.utilisation else "",
+            _reaches(c, most),
+            f"{cores_to_feed(c, record.result):.2f}",
+            *_noise_and_cost(c),
+        )
+        for c in record.result.confirmation
+    ]
+    return Table([*headings, *NOISE_AND_COST], "wrrwrrrrrr", rows)
+
+
+def _reaches(found: Confirmed, rounds: int) -> str:
+    if not found.same_data:
+        return "other data"
+    if found.reaches:
+        return "reached"
+    return "left early" if found.rounds < rounds else "missed"
+
+
+def _noise_and_cost(found: Confirmed) -> tuple[str, ...]:
+    """The cells under `NOISE_AND_COST`."""
+    return (
+        str(found.rounds),
+        "" if found.cv is None else share(found.cv, 1),
+        mib(found.host_peak_mib),
+        f"{found.first_batch_s:.2f} s",
+        "" if found.fraction is None else share(found.fraction.share),
+    )
 
 
 def pareto_table(record: StudyRecord) -> Table:

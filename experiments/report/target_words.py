@@ -39,13 +39,14 @@ def verdict(record: StudyRecord) -> str:
     chosen = _recommended(result)
     assert chosen is not None
     fed = fed_step(record)
-    found = f"{_busy(chosen)} with {_use(chosen, record)}"
+    use = _use(chosen, record)
     if chosen.reaches:
-        found = f"{found}, {_cost(chosen, result)}{_beside(result)}"
+        found = f"{_busy(chosen)} with {use}, {_cost(chosen, result)}{_beside(result)}"
         return f"{record.info.name}: feeds {fed}: {found}."
     target = share(result.target or 0.0)
-    found = f"{found}{_beside(result)}"
-    words = f"{record.info.name}: cannot keep {fed} {target} busy: at most {found}"
+    most = share_with_interval(chosen.utilisation) if chosen.utilisation else "an unknown share"
+    found = f"at most {most} with {use}{_beside(result)}"
+    words = f"{record.info.name}: cannot keep {fed} {target} busy: {found}"
     missing = what_it_takes(result)
     return f"{words}. {missing}." if missing else f"{words}."
 
@@ -75,7 +76,8 @@ def what_it_takes(result: StudyResult) -> str:
     if limit.terms.generator is not None and limit.terms.generator < wanted:
         lacks.append(_faster_generator(limit, wanted))
     if lacks:
-        return f"That needs {'; and '.join(lacks)}"
+        target = share(result.target)
+        return f"To keep it {target} busy takes {'; and '.join(lacks)}"
     return (
         f"The limit of {rate(limit.examples_per_s)} examples/s would allow it, so more trials may "
         "find it"

@@ -54,11 +54,11 @@ def test_where_nothing_is_cheaper_autotune_is_enough() -> None:
     ("terms", "said"),
     [
         # 2 cores make 555 examples/s at 3.6 ms each, and 900 are wanted.
-        ({"map_cpu_s": 3.34e-3}, "That needs 3.2 cores like these, and there are 2"),
+        ({"map_cpu_s": 3.34e-3}, "To keep it 90% busy takes 3.2 cores like these, and there are 2"),
         (
             {"generator_examples_per_s": 300.0},
-            "That needs a generator 3.0 times as fast: it makes at most 300 examples/s in 1 "
-            "process, and 900 are needed",
+            "To keep it 90% busy takes a generator 3.0 times as fast: it makes at most 300 "
+            "examples/s in 1 process, and 900 are needed",
         ),
         ({}, "The limit of 1,000 examples/s would allow it, so more trials may find it"),
     ],
@@ -68,7 +68,7 @@ def test_out_of_reach_it_says_what_it_would_take(terms: dict[str, float], said: 
 
     assert what_it_takes(record.result) == said
     assert verdict(record).startswith(
-        "image: cannot keep an H100 training ResNet50 (emulated) 90% busy: at most 60% busy"
+        "image: cannot keep an H100 training ResNet50 (emulated) 90% busy: at most 60% ("
     )
     assert verdict(record).endswith(f"{said}.")
     assert tone(record.result) == "bad"
@@ -93,8 +93,9 @@ def test_table_terminal_and_report_show_utilisation_and_cores() -> None:
     text = io.StringIO()
     print_results(Console(file=text, width=200), [record, record])
 
-    assert list(found.headings[-2:]) == ["busy", "cores"]
-    assert found.rows[0][-2:] == ("97% (97% to 98%)", "1.30")
+    assert list(found.headings[2:5]) == ["busy", "target", "cores"]
+    assert found.rows[0][2:5] == ("97% (97% to 98%)", "reached", "1.30")
+    assert [row[3] for row in found.rows] == ["reached", "reached", "missed", "missed"]
     assert "busy" in text.getvalue()
     assert "1.30 to feed the step fully; 1.26 of 2 in use" in text.getvalue()
     page = Report(record).html()
