@@ -85,7 +85,7 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
         found.append(("Gain", gain_words(result.gain)))
     if result.limit is not None and result.fraction is not None:
         found.append(("Limit", of_the_limit(result.limit, result.fraction)))
-    if result.utilisation is not None:
+    if result.utilisation is not None and result.target is None:  # else it is said already
         found.append(("Utilisation", of_the_step(result.utilisation, result.device)))
     measured = next(
         (c for c in result.confirmation if chosen and c.candidate == chosen.candidate), None
