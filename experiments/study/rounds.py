@@ -58,7 +58,7 @@ class Confirmer:
         try:
             while self._wanted(done, more):
                 kept = self._keep(self._round(len(self._kept.rounds)), steps)
-                if all(is_baseline(name) for name in self._running()):
+                if self._nobody_left():
                     return
                 if kept:
                     steps.advance(self._so_far())
@@ -86,6 +86,13 @@ class Confirmer:
             return True
         next_s = kept.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not self._enough(running)
+
+    def _nobody_left(self) -> bool:
+        """Whether more rounds could not change what is recommended."""
+        running = self._running()
+        if self._study.settings.goal.target is not None:
+            return not running  # a baseline may be the cheapest that reaches the target
+        return all(is_baseline(name) for name in running)
 
     def _enough(self, running: list[str]) -> bool:
         rounds, least = self._kept.rounds, self._study.settings.rounds

@@ -109,19 +109,23 @@ def step_rates(
 def leaves(names: Iterable[str], rounds: Sequence[Round], found: Shortfalls) -> set[str]:
     """The candidates that need no more rounds; AUTOTUNE is never one of them.
 
-    One leaves if it misses the target and another doesn't, or if another one that reaches the
-    target is cheaper. While none reaches it, the fastest is wanted.
+    One leaves if it misses the target by far and another doesn't, or if another one is cheaper and
+    proven to reach the target. While none reaches it, the fastest is wanted.
     """
     names = [name for name in names if found.of(name)]
     reach = [name for name in names if statistics.median(found.of(name)) <= 0.0]
     if not reach:
         return beaten(names, rounds)
     cheapest = min(reach, key=found.rank)
+    is_proven = found.reaches(cheapest)
     return {
         name
         for name in names
         if name not in (AUTOTUNE, cheapest)
-        and (_far_off(found.of(name)) or found.is_always_cheaper(cheapest, name, CHEAPER_AFTER))
+        and (
+            _far_off(found.of(name))
+            or (is_proven and found.is_always_cheaper(cheapest, name, CHEAPER_AFTER))
+        )
     }
 
 

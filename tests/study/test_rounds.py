@@ -382,3 +382,27 @@ def test_the_limit_of_a_cpu_is_not_a_matter_of_the_gpu_beside_it(tmp_path: Path)
 
     assert bench.tracker.throttled == {}
     assert len(bench.study.kept.rounds) == 9
+
+
+def test_with_a_target_the_rounds_go_on_for_a_baseline_that_is_the_cheapest(
+    tmp_path: Path,
+) -> None:
+    """AUTOTUNE reaches the target with half of the cores, so the tuned one leaves."""
+    step = LIMIT_TERMS.step_examples_per_s
+
+    class Dear(RatedRunner):
+        def measure(self, spec: object) -> Measurement | TrialFailure:
+            tuned = not spec.config.is_autotune  # type: ignore[attr-defined]
+            dear = {"cpu_seconds_per_1k_examples": 2e6 / step if tuned else 1e6 / step}
+            return measurement(0.97 * step).model_copy(update=dear)
+
+    bench = Bench(tmp_path)
+    asked = {**SETTINGS.model_dump(), "objective": "utilisation", "confirm_budget_s": 0.0}
+    bench.study.settings = StudySettings(**asked)
+    bench.study.runner = Dear([])
+    bench.study.kept.nominate(CANDIDATES)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9))
+
+    counts = Counter(name for found in bench.study.kept.rounds for name in found)
+    assert counts["autotune"] == 9
+    assert 4 <= counts["tuned-1"] < 9

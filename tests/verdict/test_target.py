@@ -136,6 +136,14 @@ def test_who_is_far_from_the_target_or_dearer_leaves_once_another_reaches_it() -
     assert left(4) == {"tuned-3", "tuned-2"}
 
 
+def test_who_is_dearer_stays_until_the_cheaper_one_is_proven_to_reach_the_target() -> None:
+    """Otherwise nobody is left if the cheaper one misses it in the end."""
+    found = rounds({"tuned-1": 0.903, "tuned-2": 0.99}, {"tuned-1": 500.0}, count=6)
+
+    assert not shortfalls(found).reaches("tuned-1")
+    assert leaves(["tuned-1", "tuned-2"], found, shortfalls(found)) == set()
+
+
 def test_while_none_reaches_the_target_the_fastest_stay() -> None:
     busy = {"tuned-1": 0.3, "tuned-2": 0.8, "autotune": 0.7}
     found = rounds(busy, count=3)
