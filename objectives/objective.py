@@ -1,4 +1,4 @@
-"""What a study looks for: the number that it optimises, and the condition that it must hold."""
+"""What a study looks for: the number that it optimises, and the target that must be reached."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Reading:
         config: the configuration.
         examples_per_s: its rate.
         cpu_s_per_example: CPU seconds of the whole process tree per example.
-        step_examples_per_s: the rate of the training step on ready batches; NaN if it isn't known,
-            which an objective without a target doesn't need.
+        step_examples_per_s: the rate of the training step on ready batches; NaN if unknown. Only an
+            objective with a target needs it.
         host_peak_mib: peak memory that the pipeline added; None for a prediction.
     """
 
@@ -70,7 +70,7 @@ class Objective(ABC):
         """The number to optimise."""
 
     def shortfall(self, reading: Reading) -> float:  # noqa: ARG002 - for those with a target
-        """By how much a configuration misses the target: Optuna's constraint, above 0 if it does.
+        """How far a configuration misses the target: above 0 if it does. Optuna's constraint.
 
         Always 0 for an objective without a target.
         """
@@ -85,7 +85,7 @@ class Objective(ABC):
         """A whole number that equal values share, or nearly; lower is better."""
         size, linear = abs(value), self.negligible / EQUAL_SHARE
         if size <= linear:
-            steps = size / self.negligible
+            steps = size / self.negligible if linear else 0.0
         else:
             steps = math.log(size / max(linear, 1e-12)) / math.log1p(EQUAL_SHARE)
             steps += 1.0 / EQUAL_SHARE if linear else 0.0

@@ -1,1 +1,1 @@
-"""Asks of each built-in pipeline whether it keeps an accelerator busy, and at what cost."""
+"""Checks whether each built-in pipeline keeps an accelerator busy, and at what cost."""

@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measures what the run doesn't have yet, writes the document and returns the exit code."""
     options = arguments(given)
     name = options.of or f"accelerators-{datetime.now():%Y%m%d-%H%M}"
-    resume = f'make accelerators ARGS="--of {name}"'
+    resume = f'make accelerators ARGS="{" ".join(["--of", name, *options.pipelines])}"'
     try:
         path = FOLDER / f"{name}.jsonl"
         if options.of and not path.exists():
@@ -65,7 +65,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(name: str, path: Path, pipelines: Sequence[str]) -> list[Outcome]:
-    """Measures each pipeline before each of its steps; one that fails is left out and said."""
+    """Measures each pipeline with each of its steps; one that fails is left out, with a warning."""
     store = Store.choose(Path.cwd(), None, None)
     outcomes = []
     with Journal(path, {"host": host_fingerprint()}) as journal:

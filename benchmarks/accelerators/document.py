@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 
 from benchmarks.accelerators.run import Outcome
-from benchmarks.accelerators.steps import EASY, EASY_STEP, HARD, HARD_STEP
+from benchmarks.accelerators.steps import EASY, EASY_STEP, HARD, HARD_STEP, LONGEST_S
 from benchmarks.result_parts.document import NONE, row
 from benchmarks.result_parts.run import RECOMMENDED, found
 from prefetch_tuning.experiments.report.target_words import cores_to_feed, what_it_takes
@@ -50,12 +50,15 @@ def heading(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         "The accelerators are emulated: a step takes its known time and no core. Each study looks "
         f"for the fewest cores that keep the step busy for at least {target} of the time. "
         "*Busy* is the rate as a share of the step's, with its 95% interval, in interleaved rounds "
-        "that came after the choice. *Cores* are what feeding the step without a pause would take. "
-        "*Limit* is the rate that no setting can exceed, as a share of the step's.\n"
+        "that came after the choice. *Cores* (what feeding the step without a pause would take) "
+        "and *MiB* are from the rounds that chose. *Limit* is the rate that no setting can exceed "
+        "before the step, as a share of the step's.\n"
     )
     yield (
         f"The known step is the fastest of MLPerf Storage's whose rate is at most 1/{EASY:g} of "
-        f"the pipeline's limit. The rate of the hard step is {HARD:g} of that limit.\n"
+        f"the pipeline's limit, and that takes at most {LONGEST_S:g} s at one of its batch "
+        "sizes. "
+        f"The rate of the hard step is {HARD:g} of that limit.\n"
     )
 
 
@@ -71,7 +74,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def label(outcome: Outcome) -> str:
     """The pipeline and the step that it feeds."""
-    return f"{outcome.record.info.name} before {outcome.fed.step}"
+    return f"{outcome.record.info.name} feeding {outcome.fed.step}"
 
 
 def words(outcome: Outcome) -> str:

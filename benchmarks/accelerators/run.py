@@ -1,4 +1,4 @@
-"""One pipeline before one emulated step: a study, then rounds that didn't choose its winner."""
+"""One pipeline that feeds one emulated step: a study, then rounds that didn't choose its winner."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def steps_of(pipeline: str, journal: Journal) -> list[Fed]:
 
 
 def outcome_of(name: str, pipeline: str, fed: Fed, journal: Journal, store: Store) -> Outcome:
-    """Measures what the journal of run `name` doesn't have yet of a pipeline before a step.
+    """Measures what the journal of run `name` doesn't have yet of a pipeline that feeds a step.
 
     Raises:
         NotMeasuredError: the study recommended nothing.
@@ -100,7 +100,7 @@ def outcome_of(name: str, pipeline: str, fed: Fed, journal: Journal, store: Stor
         journal.add(STUDIES, study, seconds=time.monotonic() - begin, problems=tuned.problems)
     record = kept_record(study, store)
     pair = pair_of(record)
-    part = part_of(f"{pipeline} before {fed.step}", pair[RECOMMENDED])
+    part = part_of(f"{pipeline} feeding {fed.step}", pair[RECOMMENDED])
     if len(journal.of(part)) < ROUNDS * len(pair):
         with TrialRunner() as runner:
             Bench(runner, journal, record.seed).rounds(part, record.info.target, pair, ROUNDS)

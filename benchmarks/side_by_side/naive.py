@@ -94,7 +94,7 @@ def ours(target: str, size: int, trials: int, seed: int, journal: Journal) -> Sp
     chosen = line["chosen"]
     return Spent(
         line["overhead_s"],
-        60.0 * len(line["overhead_s"]) / line["seconds"],
+        60.0 * len(line["resident_mib"]) / line["seconds"],
         line["resident_mib"],
         None if chosen is None else PipelineConfig.model_validate(chosen),
     )

@@ -103,7 +103,7 @@ class Ours:
             outcome = search.run_trial()
             rate = outcome.measured.examples_per_s if outcome.measured else 0.0
             if outcome.state == "pruned":
-                yield outcome.config, 0.0, OVERHEAD_S + PRUNED_S  # it is no candidate
+                yield outcome.config, 0.0, OVERHEAD_S + PRUNED_S  # it isn't a candidate
             else:
                 yield outcome.config, rate, OVERHEAD_S + WHOLE_S
 

@@ -22,7 +22,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Grid points that a rate is computed from, the nearest ones.
 NEAREST = 3
-# Doublings that another choice of a setting counts, so points with the same choices come first.
+# Half of the distance, in doublings, between different choices of a setting.
 OTHER_CHOICE = 20.0
 
 

@@ -1,6 +1,6 @@
 """Runs many short trials, one in five failing in some way, and reads what they leave behind.
 
-`make soak` runs 300 in a folder of their own; `--write` puts the figures into docs/reliability.md.
+`make soak` runs 300 in a temporary folder; `--write` puts the figures into docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -69,8 +69,9 @@ def main(given: Sequence[str] | None = None) -> int:
     said = (
         f"`python -m benchmarks.soak.kills` on {host_description()}: {killed} kills at random "
         f"moments of {studies} default studies of `{PIPELINE}`, {minutes:.0f} minutes. "
-        f"{trials} trials and {rounds} rounds were counted in Optuna and in MLflow: "
-        + (f"{len(problems)} were wrong." if problems else "each exactly once.")
+        f"Optuna and MLflow have the same {trials} trials and the runs of the same {rounds} "
+        "rounds, "
+        + (f"but {len(problems)} things are wrong." if problems else "each exactly once.")
     )
     print("\n".join([said, *problems]))
     if options.write:
@@ -102,6 +103,14 @@ def accounts(folder: Path) -> Account:
     there = {run.run_id for run in runs}
     lost = [run_id for run_id in kept.known_run_ids if run_id and run_id not in there]
     problems += [f"run {run_id} is lost" for run_id in lost]
+    measured = (Kind.TRIAL, Kind.CONFIRMATION, Kind.LIMIT)
+    problems += [
+        f"run {run.run_id} ({run.name}) belongs to nothing"
+        for run in runs
+        if any(_counts(run, kind) for kind in measured)
+        and run.run_id not in kept.known_run_ids
+        and run.status != "FAILED"
+    ]
     parents = [run for run in runs if run.tags.get(Tag.KIND) == Kind.STUDY]
     if len(parents) != 1:
         problems.append(f"{len(parents)} parent runs")

@@ -1,4 +1,4 @@
-"""A pipeline that fails in one trial of five, each time in another way.
+"""A pipeline that fails in about one trial of five, in one of six ways.
 
 The target is `benchmarks.soak.planted:Unsteady`, from the root of a checkout.
 """

@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 
 KIB = 2**10
 CONFIDENCE = 0.95
-# Trials before this one fill caches.
+# The first trials fill caches: this share of them.
 SETTLED_AFTER = 0.2
 
 

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_exists()
     # A server has the studies of all its users, while Optuna's storage may be this user's only.
-    rows = _of_a_server(store) if options.tracking_uri else _of_optuna(store)
+    rows = _of_a_server(store) if store.artifacts is None else _of_optuna(store)
     print_rows(Console(), "Studies", HEADINGS, list(rows))
     return EXIT_OK
 

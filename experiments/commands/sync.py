@@ -30,6 +30,6 @@ def run(options: argparse.Namespace) -> int:
     if count:
         SpoolingTracker(store, console.print, Path.cwd())
     address = without_secrets(store.tracking_uri)
-    said = f"delivered {count} to {address}" if count else f"nothing waits for {address}"
+    said = f"delivered {count} runs to {address}" if count else f"nothing waits for {address}"
     console.print(said, markup=False)
     return EXIT_OK

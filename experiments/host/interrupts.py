@@ -56,7 +56,8 @@ def uninterrupted() -> Iterator[None]:
         if len(came) > 1:
             _raise(number, frame)
 
-    # A handler of the program or of a caller stays as it was, and so does an ignored signal.
+    # What Python handles, as the program does. A signal that is ignored, or that ends a caller of
+    # the Python API at once, stays as it is.
     before = {
         number: signal.getsignal(number)
         for number in (signal.SIGINT, *ENDING)

@@ -71,7 +71,7 @@ def _target_table(record: StudyRecord) -> Table:
             settings(c.config, record.info),
             rate(c.examples_per_s),
             share_with_interval(c.utilisation) if c.utilisation else "",
-            _reaches(c, most),
+            _reaches(c, most, record.result.target or 0.0),
             f"{cores_to_feed(c, record.result):.2f}",
             *_noise_and_cost(c),
         )
@@ -80,12 +80,15 @@ def _target_table(record: StudyRecord) -> Table:
     return Table([*headings, *NOISE_AND_COST], "wrrwrrrrrr", rows)
 
 
-def _reaches(found: Confirmed, rounds: int) -> str:
+def _reaches(found: Confirmed, rounds: int, target: float) -> str:
     if not found.same_data:
         return "other data"
     if found.reaches:
         return "reached"
-    return "left early" if found.rounds < rounds else "missed"
+    if found.rounds < rounds:
+        return "left early"
+    is_open = found.utilisation is not None and found.utilisation.ci.high >= target
+    return "open" if is_open else "missed"
 
 
 def _noise_and_cost(found: Confirmed) -> tuple[str, ...]:
@@ -226,5 +229,5 @@ def _why(trial: TrialRow, measured: MeasuredConfig | None) -> tuple[str, str]:
         return "memory limit", f"its peak of {mib(measured.host_peak_mib)} MiB is over the limit"
     if trial.state == "pruned":
         reached = f"{rate(measured.examples_per_s)} examples/s is " if measured else ""
-        return "stopped early", f"{reached}clearly slower than the best so far"
+        return "stopped early", f"{reached}clearly less than the rate to beat"
     return "", ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from prefetch_tuning.experiments.report.text import (
     memory,
     mib,
-    plural,
     rate,
     settings,
     share,
@@ -45,7 +44,10 @@ def verdict(record: StudyRecord) -> str:
         return f"{record.info.name}: feeds {fed}: {found}."
     target = share(result.target or 0.0)
     most = share_with_interval(chosen.utilisation) if chosen.utilisation else "an unknown share"
-    found = f"at most {most} with {use}{_beside(result)}"
+    at_most = "" if _is_open(chosen, result) else "at most "
+    found = f"{at_most}{most} with {use}{_beside(result)}"
+    if _is_open(chosen, result):
+        return f"{record.info.name}: not proven to keep {fed} {target} busy: {found}."
     words = f"{record.info.name}: cannot keep {fed} {target} busy: {found}"
     missing = what_it_takes(result)
     return f"{words}. {missing}." if missing else f"{words}."
@@ -72,12 +74,12 @@ def what_it_takes(result: StudyResult) -> str:
     lacks = []
     if limit.terms.cpu < wanted:
         needed = limit.cores * wanted / limit.terms.cpu
-        lacks.append(f"{needed:.1f} cores like these, and there are {limit.cores:g}")
+        lacks.append(f"{needed:.1f} cores like these (there are {limit.cores:g})")
     if limit.terms.generator is not None and limit.terms.generator < wanted:
         lacks.append(_faster_generator(limit, wanted))
     if lacks:
         target = share(result.target)
-        return f"To keep it {target} busy takes {'; and '.join(lacks)}"
+        return f"Keeping it {target} busy takes {' and '.join(lacks)}"
     return (
         f"The limit of {rate(limit.examples_per_s)} examples/s would allow it, so more trials may "
         "find it"
@@ -109,15 +111,11 @@ def cores_to_feed(found: Confirmed, result: StudyResult) -> float:
 
 
 def _faster_generator(limit: Limit, wanted: float) -> str:
-    made = limit.terms.generator or 0.0
-    workers = (
-        plural(limit.processes, "process")
-        if limit.processes == 1
-        else (f"{limit.processes} processes")
-    )
+    made, count = limit.terms.generator or 0.0, limit.processes
+    processes = "1 process" if count == 1 else f"{count} processes"
     return (
-        f"a generator {wanted / made:.1f} times as fast: it makes at most {rate(made)} examples/s "
-        f"in {workers}, and {rate(wanted)} are needed"
+        f"a generator {wanted / made:.1f}x as fast (it makes at most {rate(made)} examples/s in "
+        f"{processes}; {rate(wanted)} are needed)"
     )
 
 
@@ -137,8 +135,8 @@ def _beside(result: StudyResult) -> str:
     if mebibytes > LEAST_MIB:
         saved.append(f"{mib(mebibytes)} MiB")
     if not saved:
-        return "; AUTOTUNE does, too, at about the same cost"
-    return f"; AUTOTUNE does, too, but takes {' and '.join(saved)} more"
+        return "; AUTOTUNE also reaches the target, at about the same cost"
+    return f"; AUTOTUNE also reaches the target, but takes {' and '.join(saved)} more"
 
 
 def _cost(found: Confirmed, result: StudyResult) -> str:
@@ -159,6 +157,11 @@ def _busy(found: Confirmed) -> str:
 
 def _use(found: Confirmed, record: StudyRecord) -> str:
     return "AUTOTUNE" if found.candidate == AUTOTUNE else settings(found.config, record.info)
+
+
+def _is_open(found: Confirmed, result: StudyResult) -> bool:
+    """Whether its interval contains the target."""
+    return found.utilisation is not None and found.utilisation.ci.high >= (result.target or 0.0)
 
 
 def _recommended(result: StudyResult) -> Confirmed | None:

@@ -56,7 +56,8 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
     chosen = result.recommended or result.best
     if chosen is None:
         return []
-    reason = f"the fastest of {plural(result.trials.complete, 'complete trial')}, not confirmed"
+    which = "fastest" if result.target is None else "cheapest for the target, if any reached it,"
+    reason = f"the {which} of {plural(result.trials.complete, 'complete trial')}, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason
     interval = "a single round has no interval"

@@ -151,7 +151,8 @@ class Tuning:
             if len(tracker.spool):
                 self.problems.append(
                     f"{study.info.name}: {len(tracker.spool)} runs wait for MLflow in "
-                    f"{tracker.spool.folder}; deliver them with prefetch-tune sync"
+                    f"{tracker.spool.folder}; to deliver them from this folder: prefetch-tune sync "
+                    f"--tracking-uri {self._store.tracking_uri}"
                 )
 
     def _tune(self, study: PipelineStudy) -> None:

@@ -27,8 +27,8 @@ IN_WORDS: dict[Binding, str] = {
 }
 # More processes than this aren't worth their memory, even if a generator waits most of the time.
 MOST_PROCESSES = 32
-# The quantile of the rounds' rates that a term is. Whatever else a host does only adds CPU time, so
-# the least that an example needs is seen in the better rounds: over five studies of one pipeline,
+# The quantile of the rounds' rates to use for each term. Other work on the host only adds CPU time,
+# so the least that an example needs is seen in the better rounds: over five studies of a pipeline,
 # the medians of the CPU term varied by 10%, and the upper quartiles by 3%. The best round alone
 # would be the luckiest difference of two noisy readings.
 QUANTILES: dict[Binding, float] = {"step": 0.5, "generator": 0.5, "cpu": 0.75}

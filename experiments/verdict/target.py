@@ -25,7 +25,8 @@ from prefetch_tuning.objectives.measurement import Interval, LimitTerms
 from prefetch_tuning.objectives.objective import Objective, Reading
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# (rounds, shortfall): a candidate leaves if it missed the target by more in all of so many rounds.
+# (rounds, shortfall): a candidate leaves if it missed the target by more than this shortfall in
+# each of at least this many rounds.
 FAR_SHORT = ((3, 0.1), (6, 0.0))
 # From this many rounds on, a candidate leaves if another is cheaper in all of them.
 CHEAPER_AFTER = 4
@@ -130,7 +131,7 @@ def leaves(names: Iterable[str], rounds: Sequence[Round], found: Shortfalls) -> 
 
 
 def settled(names: Iterable[str], found: Shortfalls) -> bool:
-    """Whether it is known of each candidate whether it reaches the target."""
+    """Whether every candidate is known to reach or to miss the target, closely enough."""
     return all(
         found.reaches(name)
         or found.misses(name)
@@ -143,7 +144,7 @@ def settled(names: Iterable[str], found: Shortfalls) -> bool:
 class TargetChooser:
     """Chooses the cheapest candidate that reaches the target and fits the memory limit.
 
-    AUTOTUNE and the chain without prefetch can be chosen, too.
+    AUTOTUNE and the chain without prefetch can also be chosen.
     """
 
     def __init__(

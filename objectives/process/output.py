@@ -16,7 +16,7 @@ class Output:
     """The read end of a pipe, and the last of what came through it.
 
     A file would grow as long as the process writes. Use as a context manager, which closes the
-    pipe: whoever still writes to it is then killed by SIGPIPE.
+    pipe: who still writes to it then gets an error.
 
     Attributes:
         write_end: the descriptor for the process; `started` closes it here.

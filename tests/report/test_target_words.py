@@ -37,7 +37,9 @@ def test_it_says_what_is_fed_how_busy_it_is_and_at_what_cost() -> None:
 def test_where_autotune_reaches_it_too_it_says_what_the_cheaper_settings_give_back() -> None:
     record = report_records.by_target(autotune=0.99)
 
-    assert verdict(record).endswith("AUTOTUNE does, too, but takes 0.80 cores and 280 MiB more.")
+    assert verdict(record).endswith(
+        "; AUTOTUNE also reaches the target, but takes 0.80 cores and 280 MiB more."
+    )
 
 
 def test_where_nothing_is_cheaper_autotune_is_enough() -> None:
@@ -54,11 +56,11 @@ def test_where_nothing_is_cheaper_autotune_is_enough() -> None:
     ("terms", "said"),
     [
         # 2 cores make 555 examples/s at 3.6 ms each, and 900 are wanted.
-        ({"map_cpu_s": 3.34e-3}, "To keep it 90% busy takes 3.2 cores like these, and there are 2"),
+        ({"map_cpu_s": 3.34e-3}, "Keeping it 90% busy takes 3.2 cores like these (there are 2)"),
         (
             {"generator_examples_per_s": 300.0},
-            "To keep it 90% busy takes a generator 3.0 times as fast: it makes at most 300 "
-            "examples/s in 1 process, and 900 are needed",
+            "Keeping it 90% busy takes a generator 3.0x as fast (it makes at most 300 examples/s "
+            "in 1 process; 900 are needed)",
         ),
         ({}, "The limit of 1,000 examples/s would allow it, so more trials may find it"),
     ],

@@ -57,9 +57,8 @@ class RunDraft(BaseModel):
     """One finished run.
 
     Attributes:
-        own_id: an id of this project's, by which the run is found if it isn't known whether MLflow
-            got it.
-        experiment: name of the run's experiment; None for that of its parent.
+        own_id: this project's id for the run, to find it if MLflow may or may not have received it.
+        experiment: name of the run's experiment; None for the parent's experiment.
         parent_id: run id of its parent; None if it has none.
         start_ms: when it began, in milliseconds since 1970; None for now.
         status: MLflow's status.
@@ -96,13 +95,13 @@ class Summary(BaseModel):
 
 
 def points(values: Mapping[str, float]) -> list[Point]:
-    """Metrics of now, each with a single value."""
+    """Metrics with the current time, each with a single value."""
     now_ms = int(time.time() * 1_000)
     return [Point(key=key, value=float(value), at_ms=now_ms) for key, value in values.items()]
 
 
 def series(key: str, values: Sequence[float]) -> list[Point]:
-    """A metric of now with one value per step."""
+    """A metric with the current time and one value per step."""
     now_ms = int(time.time() * 1_000)
     return [
         Point(key=key, value=float(value), at_ms=now_ms, step=step)

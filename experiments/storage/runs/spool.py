@@ -1,8 +1,8 @@
 """Keeps runs that an MLflow server didn't take, and delivers them when it answers again.
 
-A study goes on if its server is gone: what was measured is also in Optuna's storage, and its runs
-wait in a folder. Each has an id of its own as a tag, so a run that the server got in part, or
-without saying so, is completed and never written twice.
+A study continues if its server is gone: what was measured is also in Optuna's storage, and its runs
+wait in a folder. Each run has its own id as a tag, so one that the server received in part, or
+without confirming it, is completed and never written twice.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Tag
 
 FOLDER = "spool"
-# Of a server that has an error of its own, not of one that refuses what it was sent.
+# From this HTTP status on, the server itself failed; with a lower one, it refused the request.
 SERVER_ERROR = 500
 ENDED = ("FINISHED", "FAILED", "KILLED")
 KEPT_LINE = (
     "MLflow at {address} doesn't answer; runs are kept in {folder} and delivered when it does, or "
-    "by prefetch-tune sync"
+    "by prefetch-tune sync --tracking-uri {address} in this folder"
 )
 
 
