@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import warnings
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from benchmarks.journal import JournalError, read
 from prefetch_tuning.experiments.search.axes import offer
@@ -20,25 +24,24 @@ from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Grid points that a rate is computed from, the nearest ones.
-NEAREST = 3
-# Half of the distance, in doublings, between different choices of a setting.
-OTHER_CHOICE = 20.0
+# What another choice of a setting counts, in doublings of a range.
+OTHER_CHOICE = 3.0
 
 
 class Surface:
     """The rates of a pipeline's configurations, from the points of a grid.
 
-    A point's rate is its ratio to the reference beside it, times the reference's median. Between
-    points, it is the geometric mean of the nearest ones, weighted by distance in doublings.
+    A point's rate is its ratio to the reference beside it, times the reference's median. A Gaussian
+    process over the logarithms takes the noise out of it and gives the rates between the points.
+    The best of 200 noisy points would be a lucky one.
 
     Attributes:
         info: the pipeline.
         options: the options of the studies whose space the grid covers.
         diagnosis: the diagnosis that the grid's axes were chosen from.
         space: the space that the grid covers.
-        noise: standard deviation of the log of a trial's rate, from consecutive references.
-        best: the highest rate of a point, in examples/s.
+        noise: standard deviation of the log of a trial's rate.
+        best: the highest rate of a point without its noise, in examples/s.
     """
 
     def __init__(
@@ -54,18 +57,27 @@ class Surface:
         self.options = options
         self.diagnosis = diagnosis
         self.space: SearchSpace = offer(info, options, diagnosis, cores).space
-        self.noise = noise
-        self.best = max(rates.values())
-        self._places = np.array([self._place(config) for config in rates])
-        self._logs = np.log(list(rates.values()))
+        places = np.array([self._place(config) for config in rates])
+        logs = np.log(list(rates.values()))
+        kernel = ConstantKernel() * Matern([3.0] * places.shape[1], (0.3, 100.0), nu=2.5)
+        self._smooth = GaussianProcessRegressor(
+            kernel + WhiteKernel(0.01, (1e-6, 0.3)), normalize_y=True, random_state=0
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # an axis that matters nothing
+            self._smooth.fit(places, logs)
+        smooth = self._smooth.predict(places)
+        # Of the point's own noise or the reference's, the larger.
+        self.noise = max(noise, float(np.std(logs - smooth)))
+        self.best = float(np.exp(smooth.max()))
+        self._known: dict[PipelineConfig, float] = {}
 
     def rate(self, config: PipelineConfig) -> float:
         """Examples/s without noise."""
-        distances = np.abs(self._places - np.array(self._place(config))).sum(axis=1)
-        nearest = np.argsort(distances, kind="stable")[:NEAREST]
-        if distances[nearest[0]] == 0.0:
-            return float(math.exp(self._logs[nearest[0]]))
-        return float(math.exp(np.average(self._logs[nearest], weights=1.0 / distances[nearest])))
+        if config not in self._known:
+            found = self._smooth.predict(np.array([self._place(config)]))
+            self._known[config] = float(np.exp(found[0]))
+        return self._known[config]
 
     def measured(self, config: PipelineConfig, rng: random.Random) -> float:
         """Examples/s as a trial measures them."""

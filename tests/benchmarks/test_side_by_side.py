@@ -43,7 +43,7 @@ def test_a_point_of_the_grid_has_its_own_rate_and_others_that_of_their_neighbour
         PipelineConfig(batch_size=8, prefetch_buffer=b, map_parallelism=2) for b in (4, 5)
     )
 
-    assert surface.rate(point) == pytest.approx(predict(COSTS, point, CORES))
+    assert surface.rate(point) == pytest.approx(predict(COSTS, point, CORES), rel=0.01)
     assert surface.rate(other) == pytest.approx(predict(COSTS, other, CORES), rel=0.1)
 
 
@@ -109,8 +109,8 @@ def test_a_grid_is_read_with_the_drift_of_its_reference_taken_out(tmp_path: Path
             journal.add("points", f"point/{number:04d}", config=config, examples_per_s=rate)
     found = read_surface(path, CORES)
 
-    assert found.rate(configs[0]) == pytest.approx(200.0)
-    assert found.rate(configs[1]) == pytest.approx(200.0)
+    assert found.rate(configs[0]) == pytest.approx(200.0, rel=0.01)
+    assert found.rate(configs[1]) == pytest.approx(200.0, rel=0.01)
     assert [axis.name for axis in found.space.axes] == ["prefetch_buffer", "map_parallelism"]
     with pytest.raises(JournalError, match="isn't a grid to replay"):
         read_surface(tmp_path / "none.jsonl", CORES)
