@@ -123,7 +123,7 @@ def write_files(folder: Path, file_side: int = FILE_SIDE, strips: int = STRIPS) 
     its class. The positions are random, but the same each time.
     """
     # Imported only to make the files: it takes a second if Keras hasn't imported it already.
-    from sklearn.datasets import load_sample_images  # type: ignore[import-untyped] # noqa: PLC0415
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
     photographs: list[np.ndarray] = load_sample_images().images

@@ -127,7 +127,7 @@ def write_database(folder: Path) -> None:
     deviation of each column.
     """
     # Imported only to make the file: it takes a second if Keras hasn't imported it already.
-    from sklearn.datasets import load_breast_cancer  # type: ignore[import-untyped] # noqa: PLC0415
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
     tumours = load_breast_cancer()

@@ -1,4 +1,4 @@
-"""Which steps a pipeline is asked to feed, and the page that is written about it."""
+"""Chooses steps for pipelines to feed, and writes the page about them."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ naive_study.py TARGET FOLDER TRIALS SEED fresh|here '[32, 64]'
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -63,9 +64,8 @@ def _fresh(target: str, settings: dict[str, Any]) -> float:
 
 
 def _here(target: str, settings: dict[str, Any]) -> float:
-    import naive_trial  # type: ignore[import-not-found]  # noqa: PLC0415 - imports TensorFlow
-
-    return float(naive_trial.rate(target, **settings))
+    trial = importlib.import_module("naive_trial")  # beside this file; it imports TensorFlow
+    return float(trial.rate(target, **settings))
 
 
 if __name__ == "__main__":
