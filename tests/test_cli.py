@@ -166,7 +166,9 @@ def test_keras_on_another_backend_is_one_line(
         monkeypatch.setenv("KERAS_BACKEND", "jax")
     (tmp_path / "work").mkdir()
 
-    done = prefetch_tune(tmp_path / "work", command, "simple")
+    # A built-in one is listed without importing Keras.
+    pipeline = "tests.planted.pipelines:Planted" if command == "pipelines" else "simple"
+    done = prefetch_tune(tmp_path / "work", command, pipeline)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (

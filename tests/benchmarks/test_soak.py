@@ -21,8 +21,8 @@ def test_trials_that_fail_leave_no_process_and_no_descriptor(tmp_path: Path) -> 
     assert len(readings) == TRIALS
     assert readings[-1].descriptors <= readings[1].descriptors + 2
     assert readings[-1].threads <= readings[1].threads + 1
-    # The fork server, and at most the trial that has just ended.
-    assert readings[-1].processes <= 2
+    # Other tests of this process may have started some.
+    assert readings[-1].processes <= readings[1].processes + 1
 
 
 def test_growth_is_the_slope_once_the_caches_are_full() -> None:
