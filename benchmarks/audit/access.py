@@ -106,12 +106,7 @@ def run_study(runner: TrialRunner, folder: Path, target: str, name: str, seed: i
         NotMeasuredError: the study ended without a result.
     """
     folder = folder.resolve()  # MLflow needs an absolute address for artifacts
-    store = Store(
-        storage_url=f"sqlite:///{folder / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifacts=folder / "artifacts",
-        folder=folder,
-    )
+    store = Store.within(folder)
     tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
     tuning.tune(TuneRequest(pipelines=[target], study=name, seed=seed), time.monotonic())
     if not tuning.records:

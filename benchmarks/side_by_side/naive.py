@@ -101,12 +101,7 @@ def ours(target: str, size: int, trials: int, seed: int, journal: Journal) -> Sp
 
 
 def _ours(target: str, size: int, trials: int, seed: int, folder: Path) -> dict[str, Any]:
-    store = Store(
-        storage_url=f"sqlite:///{folder / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifacts=folder / "artifacts",
-        folder=folder,
-    )
+    store = Store.within(folder)
     request = TuneRequest.checked(
         pipelines=[target], study="ours", trials=trials, rounds=0, batch_size=size, seed=seed
     )

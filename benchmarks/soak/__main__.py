@@ -60,12 +60,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 def run(folder: Path, trials: int) -> tuple[list[Reading], Counter[str]]:
     """Runs a study without rounds; returns the readings, and the trials by how they ended."""
-    store = Store(
-        storage_url=f"sqlite:///{folder / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifacts=folder / "artifacts",
-        folder=folder,
-    )
+    store = Store.within(folder)
     request = TuneRequest.checked(
         pipelines=[TARGET],
         study=STUDY,

@@ -23,6 +23,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store = Store.choose(Path.cwd(), None, options.tracking_uri)
+    from prefetch_tuning.experiments.report.text import plural
     from prefetch_tuning.experiments.storage.runs.spool import Spool, SpoolingTracker
 
     console = Console(highlight=False, soft_wrap=True)
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     if count:
         SpoolingTracker(store, console.print, Path.cwd())
     address = without_secrets(store.tracking_uri)
-    said = f"delivered {count} runs to {address}" if count else f"nothing waits for {address}"
+    runs = plural(count, "run")
+    said = f"delivered {runs} to {address}" if count else f"nothing waits for {address}"
     console.print(said, markup=False)
     return EXIT_OK

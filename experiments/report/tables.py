@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prefetch_tuning.experiments.report.points import best_by_batch_size, pareto, points
-from prefetch_tuning.experiments.report.target_words import cores_to_feed
+from prefetch_tuning.experiments.report.target_words import cores_to_feed, is_open
 from prefetch_tuning.experiments.report.text import (
     between,
     counts,
@@ -23,6 +23,7 @@ from prefetch_tuning.experiments.search.diagnosis import SHOWN, stages
 from prefetch_tuning.experiments.storage.results import (
     MeasuredConfig,
     StudyRecord,
+    StudyResult,
     TrialRow,
 )
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
@@ -71,7 +72,7 @@ def _target_table(record: StudyRecord) -> Table:
             settings(c.config, record.info),
             rate(c.examples_per_s),
             share_with_interval(c.utilisation) if c.utilisation else "",
-            _reaches(c, most, record.result.target or 0.0),
+            _reaches(c, most, record.result),
             f"{cores_to_feed(c, record.result):.2f}",
             *_noise_and_cost(c),
         )
@@ -80,15 +81,14 @@ def _target_table(record: StudyRecord) -> Table:
     return Table([*headings, *NOISE_AND_COST], "wrrwrrrrrr", rows)
 
 
-def _reaches(found: Confirmed, rounds: int, target: float) -> str:
+def _reaches(found: Confirmed, rounds: int, result: StudyResult) -> str:
     if not found.same_data:
         return "other data"
     if found.reaches:
         return "reached"
     if found.rounds < rounds:
         return "left early"
-    is_open = found.utilisation is not None and found.utilisation.ci.high >= target
-    return "open" if is_open else "missed"
+    return "open" if is_open(found, result) else "missed"
 
 
 def _noise_and_cost(found: Confirmed) -> tuple[str, ...]:

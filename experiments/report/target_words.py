@@ -14,11 +14,10 @@ from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Limit
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
+from prefetch_tuning.experiments.verdict.recommendation import LEAST_SAVED_MIB
+from prefetch_tuning.objectives.utilisation import Utilisation
 from prefetch_tuning.pipelines.accelerators import ACCELERATORS
 from prefetch_tuning.pipelines.target import Target
-
-# Less than this isn't worth a sentence.
-LEAST_CORES, LEAST_MIB = 0.05, 8.0
 
 
 def is_judged(result: StudyResult) -> bool:
@@ -44,11 +43,10 @@ def verdict(record: StudyRecord) -> str:
         return f"{record.info.name}: feeds {fed}: {found}."
     target = share(result.target or 0.0)
     most = share_with_interval(chosen.utilisation) if chosen.utilisation else "an unknown share"
-    at_most = "" if _is_open(chosen, result) else "at most "
-    found = f"{at_most}{most} with {use}{_beside(result)}"
-    if _is_open(chosen, result):
+    found = f"{most} with {use}{_beside(result)}"
+    if is_open(chosen, result):
         return f"{record.info.name}: not proven to keep {fed} {target} busy: {found}."
-    words = f"{record.info.name}: cannot keep {fed} {target} busy: {found}"
+    words = f"{record.info.name}: cannot keep {fed} {target} busy: at most {found}"
     missing = what_it_takes(result)
     return f"{words}. {missing}." if missing else f"{words}."
 
@@ -130,9 +128,9 @@ def _beside(result: StudyResult) -> str:
     cores = cores_to_feed(autotune, result) - cores_to_feed(chosen, result)
     mebibytes = autotune.host_peak_mib - chosen.host_peak_mib
     saved = []
-    if cores > LEAST_CORES:
+    if cores > Utilisation.negligible:
         saved.append(f"{cores:.2f} cores")
-    if mebibytes > LEAST_MIB:
+    if mebibytes > LEAST_SAVED_MIB:
         saved.append(f"{mib(mebibytes)} MiB")
     if not saved:
         return "; AUTOTUNE also reaches the target, at about the same cost"
@@ -159,7 +157,7 @@ def _use(found: Confirmed, record: StudyRecord) -> str:
     return "AUTOTUNE" if found.candidate == AUTOTUNE else settings(found.config, record.info)
 
 
-def _is_open(found: Confirmed, result: StudyResult) -> bool:
+def is_open(found: Confirmed, result: StudyResult) -> bool:
     """Whether its interval contains the target."""
     return found.utilisation is not None and found.utilisation.ci.high >= (result.target or 0.0)
 

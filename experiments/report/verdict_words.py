@@ -56,7 +56,7 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
     chosen = result.recommended or result.best
     if chosen is None:
         return []
-    which = "fastest" if result.target is None else "cheapest for the target, if any reached it,"
+    which = "fastest" if result.target is None else "best for the target"
     reason = f"the {which} of {plural(result.trials.complete, 'complete trial')}, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason

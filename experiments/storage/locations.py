@@ -64,6 +64,16 @@ class Store:
             folder=folder if storage is None or local_tracking else None,
         )
 
+    @classmethod
+    def within(cls, folder: Path) -> Store:
+        """Databases and artifacts in this folder, whatever the environment says."""
+        return cls(
+            storage_url=f"sqlite:///{folder / 'optuna.db'}",
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            artifacts=folder / "artifacts",
+            folder=folder,
+        )
+
     def first_connection(self) -> AbstractContextManager[object]:
         """A lock to hold while a database is opened.
 

@@ -136,7 +136,7 @@ def test_sync_delivers_from_the_command_line(
     tracker.spool.keep(Kept(run=RunDraft(parent_id=parent, name="#00", tags={Tag.PARENT: parent})))
 
     assert main(["sync", "--tracking-uri", server.address]) == 0
-    assert capsys.readouterr().out == f"delivered 1 runs to {server.address}\n"
+    assert capsys.readouterr().out == f"delivered 1 run to {server.address}\n"
     assert main(["sync", "--tracking-uri", server.address]) == 0
     assert capsys.readouterr().out == f"nothing waits for {server.address}\n"
     assert names(tracker.children(parent)) == ["#00"]
