@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from datetime import datetime
 
 import optuna
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
 from prefetch_tuning.experiments.host.environment import host_fingerprint
@@ -16,6 +18,9 @@ from prefetch_tuning.objectives.measurement import PipelineInfo
 
 # Random trials before TPE takes over. Optuna's default is ten, but a search has a few dozen trials.
 RANDOM_TRIALS = 8
+# Two studies that find a server's database empty both create its tables, and one of them gets an
+# error. It tries again after these seconds.
+CREATION_WAITS_S = (0.5, 1.0, 2.0)
 # How messages name what a user knows by other words.
 SAID = {"source_digest": "source (SHA-256)", "host.fingerprint": "host"}
 
@@ -112,6 +117,11 @@ def _storage(store: Store) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     with store.first_connection():
+        for wait_s in CREATION_WAITS_S:
+            try:
+                return optuna.storages.RDBStorage(store.storage_url)
+            except (IntegrityError, ProgrammingError):
+                time.sleep(wait_s)
         return optuna.storages.RDBStorage(store.storage_url)
 
 

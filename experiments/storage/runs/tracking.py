@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from mlflow.entities import Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.locations import Store
@@ -364,9 +365,18 @@ class Tracker(RunReader):
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
             )
         location = None if self._store.artifacts is None else self._store.artifacts.as_uri()
-        return str(
-            self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
-        )
+        try:
+            return str(
+                self._client.create_experiment(
+                    name, artifact_location=location, tags=EXPERIMENT_TAGS
+                )
+            )
+        except MlflowException:
+            # Another study of a team's may have created it since.
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
 
 def _rates(measured: Measurement) -> list[float]:
