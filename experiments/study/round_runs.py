@@ -21,8 +21,8 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Seconds per reading. A slow plain chain is compared only on the batches that it makes in them.
 READ_PLAIN_S = 6.0
-# The rate without the step explains a result but decides nothing, so a few rounds are enough.
-CEILING_ROUNDS = 3
+# The rate without the step explains a result but decides nothing, so two rounds are enough.
+CEILING_ROUNDS = 2
 
 
 class RoundRuns:

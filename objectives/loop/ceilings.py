@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -72,21 +73,28 @@ def measure_ceilings(feed: TrainingFeed, batch_size: int, rule: StopRule) -> Cei
     )
 
 
-def drain(next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock) -> int:
+def drain(
+    next_batch: Callable[[], Any], most: int, batch_s: float, clock: Clock, most_s: float = math.inf
+) -> int:
     """Takes the batches that are ready, at most `most`; returns how many were.
 
     They were made while the step ran, so they would cost the measurement nothing. A batch that
     takes more than half of `batch_s` was waited for. Two of them in a row mean that no more are
     ready; a single one may be a moment in which the host ran something else.
+
+    A chain that shares its cores with the step may make a batch in less than half of `batch_s`, so
+    all of them seem to be ready. After `most_s` seconds without a wait they count as such.
     """
-    waited = 0
-    for taken in range(most):
+    waited = taken = 0
+    end = clock() + most_s
+    while taken < most and waited < WAITED_IN_A_ROW:
         begin = clock()
+        if begin >= end:
+            return most
         next_batch()
+        taken += 1
         waited = waited + 1 if clock() - begin > batch_s / 2 else 0
-        if waited == WAITED_IN_A_ROW:
-            return taken + 1 - waited
-    return most - waited
+    return taken - waited
 
 
 def few_windows(rule: StopRule, count: int) -> StopRule:

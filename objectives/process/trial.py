@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import Any
@@ -47,6 +48,8 @@ MOSTLY_WAITS = 0.5
 # Most batches to look for if AUTOTUNE doesn't show how many can be ready. A chain that is faster
 # than the step never runs out.
 UNREAD_BATCHES = 64
+# Longest time to look for them. AUTOTUNE's buffers once took five seconds.
+MOST_DRAINING_S = 1.0
 
 # What tf.data says of an element that doesn't fit its spec, which the generator itself never sees.
 YIELDED = "`generator` yielded"
@@ -142,8 +145,10 @@ class Trial:
 
     def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
         """Takes the batches that are ready; returns how many were."""
+        # What follows must begin with empty buffers, if anything follows.
+        most_s = math.inf if self.spec.ceilings else MOST_DRAINING_S
         try:
-            return drain(feed.take_only, most, batch_s, time.perf_counter)
+            return drain(feed.take_only, most, batch_s, time.perf_counter, most_s)
         except Exception:
             if self.spec.ceilings:
                 raise

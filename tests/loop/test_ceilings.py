@@ -137,6 +137,17 @@ def test_a_pause_of_the_host_does_not_look_like_an_empty_buffer() -> None:
     assert drain(next_batch, 20, 0.02, clock) == 12
 
 
+def test_a_chain_that_makes_batches_as_fast_as_it_is_asked_is_not_asked_for_long() -> None:
+    """Planted: a batch takes 20 ms with the step and 5 ms without it; a thousand may be ready."""
+    clock = FakeClock()
+
+    def next_batch() -> None:
+        clock.now += 0.005
+
+    assert drain(next_batch, 1_000, 0.02, clock, most_s=1.0) == 1_000
+    assert clock.now == pytest.approx(1.0, abs=0.01)
+
+
 def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
     spec = TrialSpec(
         pipeline="tests.planted.pipelines:Mapped", config=config(4, 1), stop=RULE, device="cpu"

@@ -155,8 +155,8 @@ def test_nine_rounds_are_the_least_and_enough_for_a_clear_ratio(tmp_path: Path) 
     ]
     assert set(orders) == {(True, False), (False, True)}
     assert all(set(found) == set(CANDIDATES) for found in bench.study.kept.rounds)
-    # The rate without the step decides nothing, so only the first three rounds measure it.
-    assert [spec.ceilings for spec in runner.specs] == [True] * 6 + [False] * 12
+    # The rate without the step decides nothing, so only the first two rounds measure it.
+    assert [spec.ceilings for spec in runner.specs] == [True] * 4 + [False] * 14
 
 
 def test_an_unclear_ratio_gets_no_more_rounds_than_the_budget_allows(tmp_path: Path) -> None:
