@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
-import tensorflow as tf
 
 from benchmarks.journal import Journal, JournalError
-from benchmarks.side_by_side import experts
 from benchmarks.side_by_side.replay import after_seconds, arrived, regrets, table
 from benchmarks.side_by_side.searches import DIAGNOSIS_S, Listed, Ours, Sampled, rule_of_thumb
 from benchmarks.side_by_side.surface import Surface, noise_of, read_surface
@@ -18,8 +15,6 @@ from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.pipelines import catalog
-from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support.fakes import COSTS, INFO
 
@@ -122,28 +117,3 @@ def test_noise_is_that_of_consecutive_trials_not_of_the_hosts_drift() -> None:
 
     assert noise_of(drifting) == pytest.approx(0.05, rel=0.15)
     assert Sampled.begins_s == 0.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "chains"),
-    [
-        ("simple", {"unordered", "batches"}),
-        ("noisy", {"unordered", "batches", "interleaved"}),
-        ("text", {"unordered"}),
-    ],
-)
-def test_an_experts_chains_give_batches_like_those_of_the_plain_chain(
-    name: str, chains: set[str]
-) -> None:
-    pipeline: Any = catalog.load(name)
-    config = PipelineConfig.autotune(8)
-    (plain,) = build_dataset(pipeline, config).take(1)
-
-    assert set(experts.chains_of(pipeline)) >= chains
-    for chain in chains:
-        own: Any = catalog.load(experts.target_of(name, chain))
-        (batch,) = own.make_batches(config, 0).take(1)
-        tf.nest.assert_same_structure(batch, plain)
-        parts = zip(tf.nest.flatten(batch), tf.nest.flatten(plain), strict=True)
-        assert all(a.dtype == b.dtype and a.shape[0] == b.shape[0] for a, b in parts)

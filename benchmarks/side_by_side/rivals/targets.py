@@ -1,0 +1,90 @@
+"""Each rival of each built-in pipeline as a target, which is measured like a user's own dataset.
+
+`target_of` names a function of this module, such as `image__whole_batches__1`, and the pipeline's
+model, such as `image__model`. `__getattr__` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from benchmarks.side_by_side.rivals import experts, loaders
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
+
+# Makes a dataset of batches, given the batch size and one setting.
+Build = Callable[[GeneratorPipeline, int, int], tf.data.Dataset]
+SEPARATOR, MODEL = "__", "model"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way of doing without this project.
+
+    Attributes:
+        name: what the tables call it.
+        build: makes its dataset.
+        setting: what its number means; empty if it has none.
+        numbers: the numbers to choose from.
+        sharded: it needs a generator that can be split.
+    """
+
+    name: str
+    build: Build
+    setting: str = ""
+    numbers: tuple[int, ...] = (1,)
+    sharded: bool = False
+
+    def fits(self, pipeline: GeneratorPipeline) -> bool:
+        """Whether it can read this pipeline."""
+        return is_shardable(pipeline) or not self.sharded
+
+
+RIVALS = {
+    "whole_batches": Rival("batches from the generator", experts.whole_batches),
+    "unordered": Rival("in any order", experts.unordered),
+    "interleaved": Rival(
+        "interleaved shards", experts.interleaved, "shards", (2, 4, 8, 16, 32), sharded=True
+    ),
+    "keras_threads": Rival("PyDataset", loaders.keras_threads, "threads", (1, 2, 4, 8, 16, 32)),
+    "grain_thread": Rival("grain in a thread", loaders.grain_thread, "batches ahead", (2, 16)),
+    "grain_processes": Rival(
+        "grain mp_prefetch", loaders.grain_processes, "processes", (1, 2, 4, 8), sharded=True
+    ),
+}
+
+
+def target_of(pipeline: str, rival: str, number: int) -> str:
+    """The target of a rival of a built-in pipeline."""
+    function = SEPARATOR.join((pipeline, rival, str(number)))
+    return f"{__name__}:{function},model={__name__}:{pipeline}{SEPARATOR}{MODEL}"
+
+
+def rivals_of(pipeline: GeneratorPipeline) -> list[str]:
+    """The names of the rivals that can read a pipeline."""
+    return [name for name, rival in RIVALS.items() if rival.fits(pipeline)]
+
+
+def __getattr__(name: str) -> Any:
+    """Makes the function that a target names."""
+    pipeline_name, _, rest = name.partition(SEPARATOR)
+    if pipeline_name not in catalog.names() or not rest:
+        raise AttributeError(name)
+    pipeline = catalog.load(pipeline_name)
+    if rest == MODEL:
+        return pipeline.build_model
+    rival, _, number = rest.partition(SEPARATOR)
+    if not isinstance(pipeline, GeneratorPipeline) or rival not in RIVALS:
+        raise AttributeError(name)
+    build = RIVALS[rival].build
+
+    def dataset(config: PipelineConfig) -> tf.data.Dataset:
+        return build(pipeline, config.batch_size, int(number))
+
+    dataset.__name__ = name
+    return dataset
