@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.side_by_side.searches import Way, ways
+from benchmarks.side_by_side.searches import Way, replayed
 from benchmarks.side_by_side.surface import Surface, read_surface
 from prefetch_tuning.objectives.machine.cores import usable_cores
 
@@ -56,7 +56,7 @@ def table(surface: Surface, cores: float, seeds: int) -> Iterator[str]:
     heads = [*(f"{n} trials" for n in TRIALS), *(f"{s:.0f} s" for s in SECONDS), "trials to 5%"]
     yield f"| | {' | '.join(heads)} |"
     yield "|---|" + "---:|" * len(heads)
-    for name, make in ways(surface, cores).items():
+    for name, make in replayed(surface, cores).items():
         runs = [regrets(make(seed), surface, max(TRIALS)) for seed in range(seeds)]
         cells = [f"{statistics.median(run[n - 1][1] for run in runs):.1%}" for n in TRIALS]
         cells += [f"{statistics.median(after_seconds(r, s) for r in runs):.1%}" for s in SECONDS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -27,12 +28,16 @@ OVERHEAD_S, WHOLE_S, PRUNED_S = 0.6, 1.4, 0.7
 PRUNED_BELOW = 0.85
 # What the diagnosis of the default study takes before the first trial.
 DIAGNOSIS_S = 20.0
+# keras-tuner's searches end after so many trials.
+MANY = 1_000
 
+# A configuration, its rate in examples/s (0 if it failed or was pruned), and the trial's seconds.
 Tried = tuple[PipelineConfig, float, float]
+Measure = Callable[[PipelineConfig], tuple[float, float]]
 
 
 class Way(Protocol):
-    """A way to search; each item is a configuration, its measured rate, and the trial's seconds."""
+    """A way to search; each item is a trial. The first begins after `begins_s` seconds."""
 
     begins_s: float
 
@@ -44,33 +49,83 @@ class Sampled:
 
     begins_s = 0.0
 
-    def __init__(self, surface: Surface, sampler: optuna.samplers.BaseSampler, seed: int) -> None:
-        self._surface, self._sampler = surface, sampler
-        self._rng = random.Random(seed)  # noqa: S311
+    def __init__(
+        self, space: SearchSpace, measure: Measure, sampler: optuna.samplers.BaseSampler
+    ) -> None:
+        self._space, self._measure, self._sampler = space, measure, sampler
 
     def __iter__(self) -> Iterator[Tried]:
         study = optuna.create_study(direction="maximize", sampler=self._sampler)
         while True:
             trial = study.ask()
-            config = self._surface.space.suggest(trial)
-            rate = self._surface.measured(config, self._rng)
+            config = self._space.suggest(trial)
+            rate, seconds = self._measure(config)
             study.tell(trial, rate)
-            yield config, rate, OVERHEAD_S + WHOLE_S
+            yield config, rate, seconds
+
+
+class KerasTuner:
+    """keras-tuner's Bayesian optimisation, which is a Gaussian process, over the whole space."""
+
+    begins_s = 0.0
+
+    def __init__(self, space: SearchSpace, measure: Measure, seed: int) -> None:
+        self._space, self._measure, self._seed = space, measure, seed
+
+    def __iter__(self) -> Iterator[Tried]:
+        # It imports TensorFlow, which the other ways don't need.
+        import keras_tuner  # noqa: PLC0415
+
+        values = keras_tuner.HyperParameters()
+        for axis in self._space.axes:
+            if axis.choices:
+                values.Choice(axis.name, [str(choice) for choice in axis.choices])
+            else:
+                values.Int(axis.name, axis.low, axis.high, sampling="log")
+        if len(self._space.batch_sizes) > 1:
+            values.Choice("batch_size", [str(size) for size in self._space.batch_sizes])
+        oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+            objective=keras_tuner.Objective("rate", "max"),
+            max_trials=MANY,
+            hyperparameters=values,
+            allow_new_entries=False,
+            seed=self._seed,
+        )
+        oracle.verbose = 0
+        with tempfile.TemporaryDirectory() as folder:
+            oracle._set_project_dir(folder, "search")  # as its Tuner does
+            while True:
+                trial = oracle.create_trial("here")
+                config = self._space.config_of(self._chosen(trial.hyperparameters.values))
+                rate, seconds = self._measure(config)
+                oracle.update_trial(trial.trial_id, {"rate": rate})
+                trial = oracle.get_trial(trial.trial_id)
+                trial.status = "COMPLETED"
+                oracle.end_trial(trial)
+                yield config, rate, seconds
+
+    def _chosen(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The values with their own types: keras-tuner wants choices of a single type."""
+        choices: dict[str, Any] = {axis.name: axis.choices for axis in self._space.axes}
+        choices["batch_size"] = self._space.batch_sizes
+        return {
+            name: next((choice for choice in choices[name] if str(choice) == value), value)
+            for name, value in values.items()
+        }
 
 
 class Listed:
     """A list of configurations, again and again."""
 
     def __init__(
-        self, surface: Surface, configs: list[PipelineConfig], seed: int, begins_s: float = 0.0
+        self, configs: list[PipelineConfig], measure: Measure, begins_s: float = 0.0
     ) -> None:
-        self._surface, self._configs, self.begins_s = surface, configs, begins_s
-        self._rng = random.Random(seed)  # noqa: S311
+        self._configs, self._measure, self.begins_s = configs, measure, begins_s
 
     def __iter__(self) -> Iterator[Tried]:
         while True:
             for config in self._configs:
-                yield config, self._surface.measured(config, self._rng), OVERHEAD_S + WHOLE_S
+                yield config, *self._measure(config)
 
 
 class Ours:
@@ -122,18 +177,37 @@ class OnSurface(FakeRunner):
         return measurement(rate, stopped="pruned" if pruned else "precise")
 
 
-def ways(surface: Surface, cores: float) -> dict[str, Callable[[int], Way]]:
-    """All ways to search, by name; each takes a seed."""
+Make = Callable[[SearchSpace, Measure, int], Way]
+# The searches that know nothing of pipelines.
+OTHERS: dict[str, Make] = {
+    "TPE": lambda space, measure, seed: Sampled(
+        space, measure, optuna.samplers.TPESampler(seed=seed)
+    ),
+    "Gaussian process (keras-tuner)": KerasTuner,
+    "random": lambda space, measure, seed: Sampled(
+        space, measure, optuna.samplers.RandomSampler(seed=seed)
+    ),
+}
+
+
+def replayed(surface: Surface, cores: float) -> dict[str, Callable[[int], Way]]:
+    """All ways to search, on a surface, by name; each takes a seed."""
     space, diagnosis = surface.space, surface.diagnosis
     first = first_trials(diagnosis, space, cores, Throughput())
     thumb = [rule_of_thumb(space, cores)]
-    samplers = optuna.samplers
+
+    def noisy(seed: int) -> Measure:
+        rng = random.Random(seed)  # noqa: S311
+        return lambda config: (surface.measured(config, rng), OVERHEAD_S + WHOLE_S)
+
+    def other(make: Make) -> Callable[[int], Way]:
+        return lambda seed: make(space, noisy(seed), seed)
+
     return {
         "ours": lambda seed: Ours(surface, seed),
-        "first trials alone": lambda seed: Listed(surface, first, seed, DIAGNOSIS_S),
-        "TPE": lambda seed: Sampled(surface, samplers.TPESampler(seed=seed), seed),
-        "random": lambda seed: Sampled(surface, samplers.RandomSampler(seed=seed), seed),
-        "rule of thumb": lambda seed: Listed(surface, thumb, seed),
+        "first trials alone": lambda seed: Listed(first, noisy(seed), DIAGNOSIS_S),
+        **{name: other(make) for name, make in OTHERS.items()},
+        "rule of thumb": lambda seed: Listed(thumb, noisy(seed)),
     }
 
 

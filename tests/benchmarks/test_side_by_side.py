@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 
 from benchmarks.journal import Journal, JournalError
 from benchmarks.side_by_side.replay import after_seconds, arrived, regrets, table
-from benchmarks.side_by_side.searches import DIAGNOSIS_S, Listed, Ours, Sampled, rule_of_thumb
+from benchmarks.side_by_side.searches import (
+    DIAGNOSIS_S,
+    KerasTuner,
+    Listed,
+    Ours,
+    Sampled,
+    rule_of_thumb,
+)
 from benchmarks.side_by_side.surface import Surface, noise_of, read_surface
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
@@ -75,8 +83,19 @@ def test_the_rule_of_thumb_takes_what_the_space_offers(surface: Surface) -> None
     assert rule_of_thumb(surface.space, CORES) == PipelineConfig(
         batch_size=8, prefetch_buffer=4, map_parallelism=2
     )
-    thumb = Listed(surface, [rule_of_thumb(surface.space, CORES)], 0)
+    thumb = Listed(
+        [rule_of_thumb(surface.space, CORES)], lambda config: (surface.rate(config), 1.0)
+    )
     assert len({regret for _, regret in regrets(thumb, surface, 3)}) == 1
+
+
+def test_keras_tuner_searches_the_same_space(surface: Surface) -> None:
+    space = offer(INFO, Options(), surface.diagnosis, CORES).space
+    way = KerasTuner(space, lambda config: (surface.rate(config), 1.0), 0)
+    tried = [config for config, _, _ in itertools.islice(way, 12)]
+
+    assert len(set(tried)) > 6
+    assert all(space.config_of(space.params(config)) == config for config in tried)
 
 
 def test_the_table_has_a_row_per_way(surface: Surface) -> None:
@@ -86,6 +105,7 @@ def test_the_table_has_a_row_per_way(surface: Surface) -> None:
         "ours",
         "first trials alone",
         "TPE",
+        "Gaussian process (keras-tuner)",
         "random",
         "rule of thumb",
     ]
