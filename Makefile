@@ -1,7 +1,7 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu accelerators rerun selftest audit audit-full \
-	symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
+.PHONY: help setup tune results gpu-check results-gpu accelerators bench rerun selftest audit \
+	audit-full symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
 	clean
 SHELL := /bin/bash
 
@@ -62,6 +62,9 @@ audit-full: setup  ## the same with whole studies, over an hour; resumes where i
 
 accelerators: setup  ## tune each pipeline for two emulated accelerators and write docs/accelerators.md; ARGS="--of NAME" resumes
 	@$(BIN)/python -m benchmarks.accelerators $(ARGS)
+
+bench: setup  ## compare with what users do instead, write docs/benchmarks.md; BENCH=quick for ten minutes
+	@$(BIN)/python -m benchmarks.side_by_side $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
 soak: setup  ## run 300 short trials, one in five failing, and see what grows; ARGS=--write updates the docs
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

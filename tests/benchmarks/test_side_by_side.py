@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.journal import Journal, JournalError
-from benchmarks.side_by_side.replay import after_seconds, arrived, regrets, table
-from benchmarks.side_by_side.searches import (
+from benchmarks.side_by_side.search.replay import after_seconds, arrived, regrets, table
+from benchmarks.side_by_side.search.searches import (
     DIAGNOSIS_S,
     KerasTuner,
     Listed,
@@ -18,7 +18,7 @@ from benchmarks.side_by_side.searches import (
     Sampled,
     rule_of_thumb,
 )
-from benchmarks.side_by_side.surface import Surface, noise_of, read_surface
+from benchmarks.side_by_side.search.surface import Surface, noise_of, read_surface
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.prediction import predict

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import optuna
 
-from benchmarks.side_by_side.surface import Surface
+from benchmarks.side_by_side.search.surface import Surface
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import StudySettings

@@ -70,8 +70,14 @@ def naive(target: str, size: int, trials: int, seed: int, how: How, journal: Jou
             )
             seconds = time.monotonic() - begin
         said = [json.loads(each) for each in done.stdout.splitlines() if each.startswith("{")]
-        line = journal.add("naive", key, seconds=seconds, trials=said[:-1], best=said[-1]["best"])
-    best: dict[str, Any] = line["best"]
+        line = journal.add(
+            "naive", key, size=size, seconds=seconds, trials=said[:-1], best=said[-1]["best"]
+        )
+    return _naive(line)
+
+
+def _naive(line: dict[str, Any]) -> Spent:
+    best, size = line["best"], line["size"]
     config = PipelineConfig(
         batch_size=size, prefetch_buffer=best["prefetch"], map_parallelism=best["calls"]
     )
@@ -91,6 +97,19 @@ def ours(target: str, size: int, trials: int, seed: int, journal: Journal) -> Sp
     if line is None:
         with tempfile.TemporaryDirectory(prefix="ours-") as folder:
             line = journal.add("ours", key, **_ours(target, size, trials, seed, Path(folder)))
+    return _own(line)
+
+
+def kept(journal: Journal, target: str, seed: int, how: str | None) -> Spent | None:
+    """What the journal has of a study, ours without `how`; None if it has nothing."""
+    if how is None:
+        line = journal.find("ours", f"{target}/{seed}")
+        return None if line is None else _own(line)
+    line = journal.find("naive", f"{target}/{how}/{seed}")
+    return None if line is None else _naive(line)
+
+
+def _own(line: dict[str, Any]) -> Spent:
     chosen = line["chosen"]
     return Spent(
         line["overhead_s"],

@@ -1,6 +1,6 @@
 """Replays grids: how far each way to search is from the best after so many trials and seconds.
 
-Run from the checkout: .venv/bin/python -m benchmarks.side_by_side.replay GRID.jsonl [...]
+Run from the checkout: .venv/bin/python -m benchmarks.side_by_side.search.replay GRID.jsonl [...]
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.side_by_side.searches import Way, replayed
-from benchmarks.side_by_side.surface import Surface, read_surface
+from benchmarks.side_by_side.search.searches import Way, replayed
+from benchmarks.side_by_side.search.surface import Surface, read_surface
 from prefetch_tuning.objectives.machine.cores import usable_cores
 
 SEEDS = 10

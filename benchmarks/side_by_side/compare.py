@@ -1,0 +1,50 @@
+"""Compares the rates of two candidates from the same rounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours beside another one.
+
+    Attributes:
+        name: what is compared.
+        ratio: ours over the other one's rate.
+        slower: the p-value of ours being as fast or faster.
+    """
+
+    name: str
+    ratio: Ratio
+    slower: float
+
+    @classmethod
+    def of(cls, name: str, ours: Sequence[float], others: Sequence[float]) -> Comparison:
+        """From the rates of rounds that measured both.
+
+        The test is Student's on the logarithms of the rounds' ratios, which is what rounds differ
+        in. A test of ranks could not become significant in so few rounds and so many comparisons.
+        """
+        logs = np.log(np.asarray(ours) / np.asarray(others))
+        slower = float(stats.ttest_1samp(logs, 0.0, alternative="less").pvalue)
+        return cls(name, ratio_to(ours, others), slower)
+
+
+def slower_ones(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons in which ours is significantly slower, after Holm's correction for all."""
+    ranked = sorted(comparisons, key=lambda one: one.slower)
+    found = []
+    for rank, one in enumerate(ranked):
+        if one.slower * (len(ranked) - rank) > SIGNIFICANT:
+            break
+        found.append(one)
+    return found

@@ -1,0 +1,1 @@
+"""What a trial costs beyond its measuring, as a study grows."""

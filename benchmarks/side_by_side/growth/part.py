@@ -1,0 +1,48 @@
+"""What a trial costs beyond its measuring, as a study grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.bench import say
+from benchmarks.journal import Journal
+from benchmarks.side_by_side.growth.study import SIZES, Size, grown, table
+from benchmarks.side_by_side.stand import Stand
+
+QUICK_SIZES = (10, 100)
+PART, KEY = "growth", "sizes"
+# The time per trial at the largest size is wanted to be at most this many times that at 100.
+BASE, MOST = 100, 2.0
+
+
+def measure(stand: Stand) -> None:
+    """Measures it unless the journal has it."""
+    if stand.journal.find(PART, KEY) is not None:
+        return
+    found = []
+    for size in grown(QUICK_SIZES if stand.quick else SIZES):
+        say(f"{size.trials:,} trials: {size.trial_ms:.0f} ms per trial")
+        found.append(size)
+    stand.journal.add(PART, KEY, sizes=found)
+
+
+def lines(journal: Journal) -> Iterator[str]:
+    """The section of the document."""
+    line = journal.find(PART, KEY)
+    if line is None:
+        return
+    sizes = [Size.model_validate(size) for size in line["sizes"]]
+    yield (
+        "A study whose measurements are made up, so that only the bookkeeping is left. The times "
+        "of a trial are the means of ten."
+    )
+    yield ""
+    yield from table(sizes)
+    base = next((size for size in sizes if size.trials == BASE), None)
+    if base is not None:
+        largest = sizes[-1]
+        yield ""
+        yield (
+            f"At {largest.trials:,} trials a trial costs {largest.trial_ms / base.trial_ms:.2f} "
+            f"times what it costs at {BASE} (wanted: at most {MOST:g})."
+        )

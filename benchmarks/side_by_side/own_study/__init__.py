@@ -1,0 +1,1 @@
+"""Our study beside one that a competent user writes in an afternoon."""

@@ -1,0 +1,82 @@
+"""Our study beside one that a competent user writes in an afternoon."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.bench import kept_rounds, paired
+from benchmarks.journal import Journal
+from benchmarks.side_by_side.compare import Comparison
+from benchmarks.side_by_side.own_study.naive import Spent, kept, naive, ours
+from benchmarks.side_by_side.stand import Stand
+from prefetch_tuning.experiments.report.text import times
+from prefetch_tuning.pipelines import catalog
+
+PIPELINE, SIZE = "image", 128
+TRIALS, QUICK_TRIALS = 50, 4
+ROUNDS, QUICK_ROUNDS = 9, 2
+OURS, FRESH, HERE = "ours", "naive, fresh interpreters", "naive, in one process"
+HOW = {FRESH: "fresh", HERE: "here"}
+CHOICES = "choices of the naive studies"
+MOST_SHARE = 1 / 8
+
+
+def measure(stand: Stand) -> None:
+    """Measures what the journal doesn't have yet."""
+    target = catalog.resolve(PIPELINE)
+    trials = QUICK_TRIALS if stand.quick else TRIALS
+    spent = {OURS: ours(target, SIZE, trials, 0, stand.journal)}
+    spent[FRESH] = naive(target, SIZE, trials, 0, "fresh", stand.journal)
+    spent[HERE] = naive(target, SIZE, trials, 0, "here", stand.journal)
+    configs = {name: each.chosen for name, each in spent.items() if each.chosen is not None}
+    stand.bench.rounds(CHOICES, target, configs, QUICK_ROUNDS if stand.quick else ROUNDS)
+
+
+def lines(journal: Journal) -> Iterator[str]:
+    """The section of the document."""
+    target = catalog.resolve(PIPELINE)
+    spent = {name: kept(journal, target, 0, HOW.get(name)) for name in (OURS, FRESH, HERE)}
+    found = {name: each for name, each in spent.items() if each is not None}
+    yield (
+        "The other study is Optuna's `optimize` over prefetch and map calls, with 30 timed steps "
+        "per trial and MLflow's fluent API (`benchmarks/side_by_side/own_study/programs/`), on "
+        f"`{PIPELINE}` at batch size {SIZE}, {TRIALS} trials each. *Overhead* is what a trial "
+        "takes beyond its timed steps. What each study would use was measured in interleaved "
+        "rounds afterwards."
+    )
+    yield ""
+    yield (
+        "| study | overhead per trial | trials per minute | memory, first to last trial "
+        "| its choice beside ours |"
+    )
+    yield "|---|---:|---:|---:|---:|"
+    rounds = kept_rounds(journal, CHOICES)
+    for name, each in found.items():
+        yield _row(name, each, _beside(rounds, name))
+    if OURS in found and FRESH in found:
+        share = _overhead(found[OURS]) / _overhead(found[FRESH])
+        yield ""
+        yield (
+            f"Ours takes {share:.2f} of the overhead of fresh interpreters (wanted: at most "
+            f"{MOST_SHARE:.3f})."
+        )
+
+
+def _row(name: str, each: Spent, beside: str) -> str:
+    first, last = each.resident_mib[0], each.resident_mib[-1]
+    return (
+        f"| {name} | {_overhead(each):.2f} s | {each.trials_per_minute:.0f} "
+        f"| {first:,.0f} to {last:,.0f} MiB | {beside} |"
+    )
+
+
+def _overhead(each: Spent) -> float:
+    return statistics.median(each.overhead_s)
+
+
+def _beside(rounds: list[dict[str, float]], name: str) -> str:
+    if name == OURS:
+        return ""
+    its, own = paired(rounds, name, OURS)
+    return times(Comparison.of(name, its, own).ratio) if len(its) > 1 else ""

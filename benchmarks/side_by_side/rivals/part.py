@@ -1,0 +1,153 @@
+"""What users do instead, on every built-in generator pipeline: each at its best setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.bench import BRIEF, Rates, kept_rounds, paired
+from benchmarks.journal import Journal
+from benchmarks.side_by_side.compare import Comparison, slower_ones
+from benchmarks.side_by_side.rivals.targets import RIVALS, rivals_of, target_of
+from benchmarks.side_by_side.stand import Stand
+from prefetch_tuning.experiments.report.text import times
+from prefetch_tuning.objectives.spec import StopRule
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.source import GeneratorPipeline
+
+ROUNDS, QUICK_ROUNDS = 9, 3
+OURS, AUTOTUNE = "ours", "autotune"
+# AUTOTUNE gets a minute before it is measured: it must not seem slow for lack of time.
+PATIENT = StopRule(warmup_max_s=300.0)
+PATIENT_PIPELINES, PATIENT_ROUNDS = ("simple", "image", "jpeg"), 3
+PART, LOOKS, WAITED = "rivals", "looks", "patient"
+# A further number is tried while it gains at least this much.
+WORTH_TRYING = 1.05
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A rival at its best setting."""
+
+    rival: str
+    number: int
+
+    @property
+    def words(self) -> str:
+        """Its name with the setting."""
+        rival = RIVALS[self.rival]
+        return f"{rival.name}, {self.number} {rival.setting}" if rival.setting else rival.name
+
+
+def pipelines(quick: bool) -> list[str]:
+    """The built-in pipelines that are generators."""
+    named = [name for name in catalog.names() if name != "keras_sequence"]
+    return ["noisy"] if quick else named
+
+
+def measure(stand: Stand) -> None:
+    """Measures what the journal doesn't have yet."""
+    for name in pipelines(stand.quick):
+        pipeline = catalog.load(name)
+        assert isinstance(pipeline, GeneratorPipeline)
+        size = max(pipeline.batch_sizes)
+        ours = stand.recommended(f"{stand.journal.path.stem}-{name}", catalog.resolve(name), size)
+        plain = PipelineConfig.autotune(size)
+        chosen = [best_of(stand, name, rival, size) for rival in rivals_of(pipeline)]
+        found = [one for one in chosen if one is not None]
+        targets = {OURS: catalog.resolve(name), AUTOTUNE: catalog.resolve(name)}
+        targets |= {one.words: target_of(name, one.rival, one.number) for one in found}
+        configs = {OURS: ours, AUTOTUNE: plain} | {one.words: plain for one in found}
+        stand.bench.rounds(
+            f"{PART}/{name}", targets, configs, QUICK_ROUNDS if stand.quick else ROUNDS
+        )
+        if name in PATIENT_PIPELINES and not stand.quick:
+            for number in range(PATIENT_ROUNDS):
+                for each, config in ((OURS, ours), (AUTOTUNE, plain)):
+                    stop = PATIENT if each == AUTOTUNE else None
+                    key = f"{number:02d}/{each}"
+                    stand.bench.rate(f"{WAITED}/{name}", key, targets[each], config, stop)
+
+
+def best_of(stand: Stand, name: str, rival: str, size: int) -> Chosen | None:
+    """The rival's best number, from short looks; None if none of them worked."""
+    best: tuple[float, int] | None = None
+    for number in RIVALS[rival].numbers:
+        key = f"{name}/{rival}/{number}"
+        target = target_of(name, rival, number)
+        rate = stand.bench.rate(LOOKS, key, target, PipelineConfig.autotune(size), BRIEF)
+        if rate is None:
+            break
+        if best is not None and rate < WORTH_TRYING * best[0]:
+            break
+        best = (rate, number)
+    return None if best is None else Chosen(rival, best[1])
+
+
+def comparisons(journal: Journal) -> dict[str, list[Comparison]]:
+    """Ours beside every other one, by pipeline."""
+    found: dict[str, list[Comparison]] = {}
+    for name in catalog.names():
+        rounds = kept_rounds(journal, f"{PART}/{name}")
+        others = sorted({other for rates in rounds for other in rates} - {OURS})
+        made = [_compared(rounds, other) for other in others]
+        if made:
+            found[name] = [one for one in made if one is not None]
+    return found
+
+
+def _compared(rounds: list[Rates], other: str) -> Comparison | None:
+    ours, its = paired(rounds, OURS, other)
+    return Comparison.of(other, ours, its) if len(ours) > 1 else None
+
+
+def lines(journal: Journal) -> Iterator[str]:
+    """The section of the document."""
+    found = comparisons(journal)
+    slower = slower_ones([one for each in found.values() for one in each])
+    rounds = len(kept_rounds(journal, f"{PART}/{next(iter(found))}")) if found else 0
+    yield (
+        "Each pipeline's generator and training step, read in other ways, at the same batch size: "
+        f"the recommendation of a default study over each, in {rounds} interleaved rounds of fresh "
+        "processes. *Batches from the generator* is what an expert writes: the generator yields "
+        "whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A loader's batches are "
+        "mapped like these. Threads, processes and shards are those that were fastest in short "
+        "looks. Above 1, ours is faster; bold where it is significantly slower (5%, with Holm's "
+        "correction for all rows)."
+    )
+    yield ""
+    yield "| pipeline | beside | ours is faster by |"
+    yield "|---|---|---:|"
+    for name, each in found.items():
+        for one in sorted(each, key=lambda one: one.ratio.ratio):
+            said = times(one.ratio)
+            yield f"| {name} | {one.name} | {f'**{said}**' if one in slower else said} |"
+    yield ""
+    yield from _slower_words(slower, found)
+    yield from _patient(journal)
+
+
+def _slower_words(slower: list[Comparison], found: dict[str, list[Comparison]]) -> Iterator[str]:
+    if not slower:
+        yield "None of them is significantly faster than ours."
+        return
+    for name, each in found.items():
+        for one in each:
+            if one in slower:
+                yield f"On {name}, {one.name} is faster than ours: {times(one.ratio)}."
+
+
+def _patient(journal: Journal) -> Iterator[str]:
+    rows = []
+    for name in PATIENT_PIPELINES:
+        ours, its = paired(kept_rounds(journal, f"{WAITED}/{name}"), OURS, AUTOTUNE)
+        if len(ours) > 1:
+            rows.append(f"| {name} | {times(Comparison.of(name, ours, its).ratio)} |")
+    if rows:
+        yield ""
+        yield "The same beside AUTOTUNE that had a minute to settle:"
+        yield ""
+        yield "| pipeline | ours is faster by |"
+        yield "|---|---:|"
+        yield from rows

@@ -1,0 +1,1 @@
+"""Searches on grids and for real."""

@@ -1,0 +1,217 @@
+"""Our search beside others: on grids, replayed with their noise, and for real."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks import grid
+from benchmarks.audit.truths import collected
+from benchmarks.bench import kept_rounds, paired, say
+from benchmarks.journal import Journal
+from benchmarks.side_by_side.compare import Comparison
+from benchmarks.side_by_side.search.replay import SEEDS, table
+from benchmarks.side_by_side.search.searches import OTHERS, Measure, Tried, Way, rule_of_thumb
+from benchmarks.side_by_side.search.surface import Surface, read_surface
+from benchmarks.side_by_side.stand import Stand
+from prefetch_tuning.experiments.report.text import times
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+# A map that waits, a map that computes, and a generator that computes.
+PIPELINES = {
+    "blocking_map": "benchmarks.audit.planted:BlockingMap",
+    "image": "image",
+    "noisy": "noisy",
+}
+QUICK_PIPELINES = ("blocking_map",)
+AXES = ("all", "basic")
+# Points, step of the ranges, and rounds of the best ten and three, by axes.
+GRIDS: dict[str, dict[str, Any]] = {
+    "all": {"points": 200, "step": 2.0, "rounds_of_ten": 5, "rounds_of_three": 15},
+    "basic": {"points": 100, "step": 1.4, "rounds_of_ten": 3, "rounds_of_three": 5},
+}
+QUICK_GRID = {"points": 20, "rounds_of_ten": 1, "rounds_of_three": 2}
+REAL_SEEDS, REAL_TRIALS, CHOICE_ROUNDS, ROUNDS = 3, 20, 5, 15
+OURS, BEST, THUMB = "ours", "the grid's best", "rule of thumb"
+REPLAYS, REAL = "replays", "real"
+NEAR, SURE = 0.95, 1.0
+
+
+def measure(stand: Stand) -> None:
+    """Measures what the journal doesn't have yet."""
+    names = QUICK_PIPELINES if stand.quick else tuple(PIPELINES)
+    for name in names:
+        for axes in AXES:
+            if stand.quick and axes == "basic":
+                continue
+            path = _grid(stand, name, axes)
+            key = f"{name}/{axes}"
+            if stand.journal.find(REPLAYS, key) is None:
+                surface = read_surface(path, usable_cores())
+                rows = list(table(surface, usable_cores(), 2 if stand.quick else SEEDS))
+                stand.journal.add(REPLAYS, key, rows=rows, noise=surface.noise, best=surface.best)
+        _search(stand, name)
+
+
+def _grid(stand: Stand, name: str, axes: str) -> Path:
+    """The file of a finished grid."""
+    path = stand.folder / f"{name}-{axes}.jsonl"
+    settings = {**GRIDS[axes], **(QUICK_GRID if stand.quick else {})}
+    options = Namespace(
+        pipeline=PIPELINES[name], axes=axes, out=path, batch_size=None, seed=0, **settings
+    )
+    grid.measure(options, stand.runner)
+    return path
+
+
+def _search(stand: Stand, name: str) -> None:
+    """Searches for real, then measures what was chosen in rounds that chose nothing."""
+    path = stand.folder / f"{name}-all.jsonl"
+    surface, truth = read_surface(path, usable_cores()), collected(path)[1]
+    target, size = catalog.resolve(PIPELINES[name]), truth.config.batch_size
+    seeds = range(1 if stand.quick else REAL_SEEDS)
+    chosen: dict[str, PipelineConfig] = {BEST: truth.config}
+    for seed in seeds:
+        for way in _shuffled([OURS, *OTHERS], seed):
+            line = stand.journal.find(REAL, f"{name}/{way}/{seed}")
+            if line is None:
+                say(f"{name}: {way}, seed {seed}")
+                tried = _tried(stand, name, way, seed, surface)
+                line = stand.journal.add(REAL, f"{name}/{way}/{seed}", tried=tried)
+            best = max(line["tried"], key=lambda one: one[1])
+            chosen[f"{way} {seed}"] = PipelineConfig.model_validate(best[0])
+    chosen[THUMB] = rule_of_thumb(surface.space, usable_cores())
+    few = 2 if stand.quick else CHOICE_ROUNDS
+    stand.bench.rounds(f"choices/{name}", target, chosen, few)
+    ours = stand.recommended(f"{stand.journal.path.stem}-{name}", target, size)
+    pair = {OURS: ours, BEST: truth.config}
+    stand.bench.rounds(f"beside the best/{name}", target, pair, 3 if stand.quick else ROUNDS)
+
+
+def _tried(stand: Stand, name: str, way: str, seed: int, surface: Surface) -> list[Tried]:
+    """The trials of one search, each with the seconds from the search's beginning to its end."""
+    target, size = catalog.resolve(PIPELINES[name]), surface.space.batch_sizes[0]
+    trials = 6 if stand.quick else REAL_TRIALS
+    if way == OURS:
+        study = f"{stand.journal.path.stem}-{name}-search-{seed}"
+        record = stand.study(study, target, size, seed=seed, trials=trials, rounds=0)
+        return _of_study(record, stand.journal.find("studies", study))
+    made = OTHERS[way](surface.space, _measured(stand, target), seed)
+    return _ended(made, trials)
+
+
+def _of_study(record: StudyRecord, line: dict[str, Any] | None) -> list[Tried]:
+    """A study's trials; its seconds are spread over them, the diagnosis included."""
+    assert line is not None
+    each = line["seconds"] / max(len(record.trials), 1)
+    rates = [row.measured.examples_per_s if row.measured else 0.0 for row in record.trials]
+    return [
+        (row.config, rate if row.state == "complete" else 0.0, each * number)
+        for number, (row, rate) in enumerate(zip(record.trials, rates, strict=True), start=1)
+    ]
+
+
+def _measured(stand: Stand, target: str) -> Measure:
+    """Measures a configuration as a trial of a study does."""
+
+    def measure_one(config: PipelineConfig) -> tuple[float, float]:
+        begin = time.monotonic()
+        found = stand.runner.measure(TrialSpec(pipeline=target, config=config))
+        rate = 0.0 if isinstance(found, TrialFailure) else found.examples_per_s
+        return rate, time.monotonic() - begin
+
+    return measure_one
+
+
+def _ended(way: Way, trials: int) -> list[Tried]:
+    begin = time.monotonic()
+    return [
+        (config, rate, time.monotonic() - begin) for config, rate, _ in islice(iter(way), trials)
+    ]
+
+
+def _shuffled(ways: Sequence[str], seed: int) -> list[str]:
+    order = list(ways)
+    random.Random(seed).shuffle(order)  # noqa: S311
+    return order
+
+
+def lines(journal: Journal) -> Iterator[str]:
+    """The section of the document."""
+    yield from _beside_the_best(journal)
+    yield ""
+    yield "### Replayed on grids"
+    yield ""
+    yield (
+        f"Each search on a grid that was measured before, with the noise of a trial, over {SEEDS} "
+        "seeds: how far the true rate of its best trial is from the best (median), after so many "
+        "trials and seconds. Ours begins after its diagnosis, whose seconds count. *basic* has "
+        "only prefetch and map; *all* also the structure of the chain."
+    )
+    for line in journal.of(REPLAYS):
+        name, _, axes = line["key"].partition("/")
+        yield ""
+        yield (
+            f"**{name}, {axes} axes**: best {line['best']:,.0f} examples/s, a trial varies by "
+            f"{line['noise']:.0%}."
+        )
+        yield ""
+        yield from line["rows"]
+    yield ""
+    yield "### For real"
+    yield ""
+    yield (
+        f"The same searches for {REAL_TRIALS} trials each, {REAL_SEEDS} seeds. What each chose was "
+        "then measured in rounds of its own, beside the grid's best: the median of the seeds' "
+        "shares of it, and the seconds that the search took."
+    )
+    yield ""
+    yield "| pipeline | search | share of the grid's best | seconds |"
+    yield "|---|---|---:|---:|"
+    for name in PIPELINES:
+        yield from _real_rows(journal, name)
+
+
+def _beside_the_best(journal: Journal) -> Iterator[str]:
+    yield (
+        f"The recommendation of a default study over the best configuration of a grid with 200 "
+        f"points, in {ROUNDS} fresh interleaved rounds. Wanted: a median of at least {NEAR}, and "
+        f"an interval that reaches {SURE:g}."
+    )
+    yield ""
+    yield "| pipeline | of the grid's best | |"
+    yield "|---|---:|---|"
+    for name in PIPELINES:
+        ours, best = paired(kept_rounds(journal, f"beside the best/{name}"), OURS, BEST)
+        if len(ours) > 1:
+            found = Comparison.of(name, ours, best).ratio
+            reached = found.ratio >= NEAR and found.ci.high >= SURE
+            yield f"| {name} | {times(found)} | {'reached' if reached else 'not reached'} |"
+
+
+def _real_rows(journal: Journal, name: str) -> Iterator[str]:
+    rounds = kept_rounds(journal, f"choices/{name}")
+    for way in [OURS, *OTHERS, THUMB]:
+        shares, seconds = [], []
+        for seed in range(REAL_SEEDS):
+            candidate = THUMB if way == THUMB else f"{way} {seed}"
+            its, best = paired(rounds, candidate, BEST)
+            if its:
+                shares.append(statistics.median(a / b for a, b in zip(its, best, strict=True)))
+            line = journal.find(REAL, f"{name}/{way}/{seed}")
+            if line is not None:
+                seconds.append(line["tried"][-1][2])
+        if shares:
+            took = f"{statistics.median(seconds):.0f}" if seconds else ""
+            yield f"| {name} | {way} | {statistics.median(shares):.0%} | {took} |"

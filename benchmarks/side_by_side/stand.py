@@ -1,0 +1,78 @@
+"""What the parts measure with, and where they keep what they measured."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.bench import Bench
+from benchmarks.journal import Journal
+from prefetch_tuning.experiments.commands.progress import ConsoleProgress
+from prefetch_tuning.experiments.report.conclusion import kept_record
+from prefetch_tuning.experiments.settings import TuneRequest
+from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines.config import PipelineConfig
+
+STUDIES = "studies"
+
+
+class NoResultError(RuntimeError):
+    """A study ended without a recommendation, so there is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Stand:
+    """One run of the comparison.
+
+    Attributes:
+        runner: measures trials.
+        journal: keeps every measurement; a part looks there before it measures.
+        folder: for the studies and the grids.
+        quick: measure less, so that the whole run ends within ten minutes.
+    """
+
+    runner: TrialRunner
+    journal: Journal
+    folder: Path
+    quick: bool
+
+    @property
+    def bench(self) -> Bench:
+        """Measures configurations in rounds."""
+        return Bench(self.runner, self.journal)
+
+    def study(self, name: str, target: str, batch_size: int, **options: object) -> StudyRecord:
+        """A study as `prefetch-tune tune --batch-size` runs it; one that was cut off resumes.
+
+        Raises:
+            NoResultError: it recommended nothing.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        store = Store.within(self.folder.resolve())
+        if self.journal.find(STUDIES, name) is None:
+            progress = ConsoleProgress(Console(file=sys.stderr, highlight=False))
+            request = TuneRequest.checked(
+                pipelines=[target], study=name, batch_size=batch_size, **options
+            )
+            begin = time.monotonic()
+            Tuning(store, self.runner, progress).tune(request, begin)
+            self.journal.add(STUDIES, name, seconds=time.monotonic() - begin)
+        return kept_record(name, store)
+
+    def recommended(self, name: str, target: str, batch_size: int) -> PipelineConfig:
+        """The recommendation of a default study.
+
+        Raises:
+            NoResultError: it recommended nothing.
+        """
+        found = self.study(name, target, batch_size).result.recommended
+        if found is None:
+            raise NoResultError(f"{name}: nothing was recommended")
+        return found.config
