@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import optuna
+from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.side_by_side.search.surface import Surface
 from prefetch_tuning.experiments.search.first_trials import first_trials
@@ -95,7 +97,10 @@ class KerasTuner:
         with tempfile.TemporaryDirectory() as folder:
             oracle._set_project_dir(folder, "search")  # as its Tuner does
             while True:
-                trial = oracle.create_trial("here")
+                with warnings.catch_warnings():
+                    # Its process is fitted again for each trial, without a say in how.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    trial = oracle.create_trial("here")
                 config = self._space.config_of(self._chosen(trial.hyperparameters.values))
                 rate, seconds = self._measure(config)
                 oracle.update_trial(trial.trial_id, {"rate": rate})
