@@ -12,7 +12,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_command,
     add_tracking,
 )
-from prefetch_tuning.experiments.errors import EXIT_OK, without_secrets
+from prefetch_tuning.experiments.errors import EXIT_NO_RESULT, EXIT_OK, without_secrets
 from prefetch_tuning.experiments.storage.locations import Store
 
 
@@ -27,11 +27,16 @@ def run(options: argparse.Namespace) -> int:
     from prefetch_tuning.experiments.storage.runs.spool import Spool, SpoolingTracker
 
     console = Console(highlight=False, soft_wrap=True)
-    count = len(Spool.of(Path.cwd(), store.tracking_uri))
-    if count:
-        SpoolingTracker(store, console.print, Path.cwd())
+    spool = Spool.of(Path.cwd(), store.tracking_uri)
+    waiting = len(spool)
+    refused: list[str] = []
+    if waiting:
+        SpoolingTracker(store, refused.append, Path.cwd())
+    for line in refused:
+        console.print(line, markup=False)
+    count = waiting - len(refused)
     address = without_secrets(store.tracking_uri)
     runs = plural(count, "run")
-    said = f"delivered {runs} to {address}" if count else f"nothing waits for {address}"
+    said = f"delivered {runs} to {address}" if waiting else f"nothing waits for {address}"
     console.print(said, markup=False)
-    return EXIT_OK
+    return EXIT_NO_RESULT if refused else EXIT_OK

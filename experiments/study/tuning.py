@@ -18,7 +18,7 @@ from prefetch_tuning.experiments.settings import Options, StudySettings, TuneReq
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
-from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker
+from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker, sync_command
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
 from prefetch_tuning.experiments.study.candidates import candidates_of
@@ -151,8 +151,8 @@ class Tuning:
             if len(tracker.spool):
                 self.problems.append(
                     f"{study.info.name}: {len(tracker.spool)} runs wait for MLflow in "
-                    f"{tracker.spool.folder}; to deliver them from this folder: prefetch-tune sync "
-                    f"--tracking-uri {self._store.tracking_uri}"
+                    f"{tracker.spool.folder}; to deliver them from this folder: "
+                    f"{sync_command(self._store.tracking_uri)}"
                 )
 
     def _tune(self, study: PipelineStudy) -> None:

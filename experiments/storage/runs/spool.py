@@ -19,7 +19,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefetch_tuning.experiments.errors import StoreError, without_secrets
+from prefetch_tuning.experiments.errors import StoreError, first_line, without_secrets
 from prefetch_tuning.experiments.storage.locations import LOCAL, PORTS, Store, check_answers
 from prefetch_tuning.experiments.storage.runs.drafts import RunDraft, Summary
 from prefetch_tuning.experiments.storage.runs.reader import KEPT, LoggedRun
@@ -32,8 +32,18 @@ SERVER_ERROR = 500
 ENDED = ("FINISHED", "FAILED", "KILLED")
 KEPT_LINE = (
     "MLflow at {address} doesn't answer; runs are kept in {folder} and delivered when it does, or "
-    "by prefetch-tune sync --tracking-uri {address} in this folder"
+    "by {command} in this folder"
 )
+REFUSED = ".refused"
+REFUSED_LINE = "MLflow at {address} refused a run, which stays in {file}: {reason}"
+
+
+def sync_command(tracking_uri: str) -> str:
+    """The command that delivers what waits for this server, without a password to show."""
+    address = without_secrets(tracking_uri)
+    if address != tracking_uri:
+        return "prefetch-tune sync with the same --tracking-uri"
+    return f"prefetch-tune sync --tracking-uri {address}"
 
 
 class Throttled(BaseModel):
@@ -150,18 +160,31 @@ class SpoolingTracker(Tracker):
     def deliver(self) -> int:
         """Delivers what waits; returns how much that was.
 
+        What the server refuses, as a run whose study was deleted, is set aside with a line.
+
         Raises:
-            StoreError: the server doesn't take it. What was not delivered still waits.
+            StoreError: the server failed. What was not delivered still waits.
         """
         count = 0
         with self.spool.lock():
             for path, kept in self.spool.waiting():
                 with self.one_line():
-                    self._deliver(kept)
+                    try:
+                        self._deliver(kept)
+                    except MlflowException as error:
+                        if self._is_outage(error):
+                            raise
+                        self._set_aside(path, error)
+                        continue
                 path.unlink()
                 count += 1
         self._is_gone = False
         return count
+
+    def _set_aside(self, path: Path, error: MlflowException) -> None:
+        file = path.replace(path.with_suffix(REFUSED))
+        address = without_secrets(self._store.tracking_uri)
+        self._say(REFUSED_LINE.format(address=address, file=file, reason=first_line(error)))
 
     def _deliver(self, kept: Kept) -> None:
         if kept.run is not None:
@@ -219,4 +242,5 @@ class SpoolingTracker(Tracker):
         if not self._is_gone:
             self._is_gone = True
             address = without_secrets(self._store.tracking_uri)
-            self._say(KEPT_LINE.format(address=address, folder=self.spool.folder))
+            command = sync_command(self._store.tracking_uri)
+            self._say(KEPT_LINE.format(address=address, folder=self.spool.folder, command=command))

@@ -12,7 +12,12 @@ from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs.drafts import RunDraft, points
 from prefetch_tuning.experiments.storage.runs.reader import KEPT, LoggedRun
-from prefetch_tuning.experiments.storage.runs.spool import Kept, Spool, SpoolingTracker
+from prefetch_tuning.experiments.storage.runs.spool import (
+    Kept,
+    Spool,
+    SpoolingTracker,
+    sync_command,
+)
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Tag
 from tests.storage.runs.test_tracking import BEGAN, SPEC
@@ -154,6 +159,35 @@ def test_what_a_server_refuses_is_an_error_and_not_kept(
     with pytest.raises(StoreError):
         tracker.write(RunDraft(parent_id="f" * 32, name="#00", tags={}))
     assert len(tracker.spool) == 0
+
+
+def test_a_kept_run_that_the_server_refuses_is_set_aside_and_the_rest_is_delivered(
+    server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The study of the first one was deleted for good."""
+    monkeypatch.chdir(tmp_path)
+    tracker = opened(server, tmp_path)
+    parent = tracker.start_study("simple", "a fourth study", {})
+    for owner in ("f" * 32, parent):
+        tags: dict[str, str] = {Tag.PARENT: owner}
+        tracker.spool.keep(Kept(run=RunDraft(parent_id=owner, name="#00", tags=tags)))
+
+    assert main(["sync", "--tracking-uri", server.address]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "refused a run, which stays in" in said[0]
+    assert said[1:] == [f"delivered 1 run to {server.address}"]
+    assert names(tracker.children(parent)) == ["#00"]
+    assert len(list(tracker.spool.folder.glob("*.refused"))) == 1
+    assert len(tracker.spool) == 0
+
+
+def test_the_command_to_type_has_no_password() -> None:
+    assert sync_command("http://mlflow:5000").endswith("--tracking-uri http://mlflow:5000")
+    assert "s3cr3t" not in sync_command("http://me:s3cr3t@mlflow:5000")
+    assert "***" not in sync_command("http://me:s3cr3t@mlflow:5000")
 
 
 def test_a_file_that_is_none_of_ours_is_named_and_left_alone(tmp_path: Path) -> None:
