@@ -1,7 +1,7 @@
 """Kills default studies with SIGKILL at random moments and resumes them; counts what is left.
 
-.venv/bin/python -m benchmarks.soak.kills            100 kills, about an hour
-.venv/bin/python -m benchmarks.soak.kills --kills 5
+.venv/bin/python -m benchmarks.soak.kills                100 kills, about an hour
+.venv/bin/python -m benchmarks.soak.kills --at-once 2    the same in less time
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ EARLIEST_S, LATEST_S = 1.0, 60.0
 GONE_S = 15.0
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 EXIT_WRONG = 1
+# The study's temporary folder, and what it may leave there.
+TEMPORARY, HOST_LOCK = "temporary", "prefetch-tuning.lock"
 
 
 @dataclass(frozen=True)
@@ -49,40 +52,68 @@ class Account:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Killed:
+    """How often studies were killed, and what is left of each."""
+
+    kills: int
+    accounts: list[Account]
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Kills and resumes, prints what was wrong and returns the exit code."""
     options = arguments(given)
-    rng = random.Random(options.seed)  # noqa: S311
-    begin, killed, studies = time.monotonic(), 0, 0
-    problems: list[str] = []
-    trials = rounds = 0
-    while killed < options.kills:
-        with tempfile.TemporaryDirectory(prefix="kills-") as name:
-            folder = Path(name)
-            killed += _until_done(folder, rng, options.kills - killed)
-            account = accounts(folder)
-        studies += 1
-        trials, rounds = trials + account.trials, rounds + account.rounds
-        problems += [f"study {studies}: {problem}" for problem in account.problems]
-        say(f"{killed} of {options.kills} kills, {studies} studies, {len(problems)} problems")
-    minutes = (time.monotonic() - begin) / 60.0
-    said = (
-        f"`python -m benchmarks.soak.kills` on {host_description()}: {killed} kills at random "
-        f"moments of {studies} default studies of `{PIPELINE}`, {minutes:.0f} minutes. "
-        f"Optuna and MLflow have the same {trials} trials and the runs of the same {rounds} "
-        "rounds, "
-        + (f"but {len(problems)} things are wrong." if problems else "each exactly once.")
-    )
+    begin, at_once = time.monotonic(), options.at_once
+    share = [len(range(number, options.kills, at_once)) for number in range(at_once)]
+    with ThreadPoolExecutor(at_once) as pool:
+        seeds = range(options.seed, options.seed + at_once)
+        found = list(pool.map(kill_studies, share, seeds))
+    accounts = [account for each in found for account in each.accounts]
+    problems = [
+        f"study {number}: {problem}"
+        for number, account in enumerate(accounts, start=1)
+        for problem in account.problems
+    ]
+    said = in_words(sum(each.kills for each in found), accounts, at_once, time.monotonic() - begin)
     print("\n".join([said, *problems]))
     if options.write:
         rewrite(DOCUMENT, "kills", [said])
     return EXIT_WRONG if problems else EXIT_OK
 
 
+def kill_studies(kills: int, seed: int) -> Killed:
+    """Kills studies `kills` times in all, and lets each one end in the end."""
+    rng = random.Random(seed)  # noqa: S311
+    killed, found = 0, []
+    while killed < kills:
+        with tempfile.TemporaryDirectory(prefix="kills-") as name:
+            folder = Path(name)
+            killed += _until_done(folder, rng, kills - killed)
+            found.append(accounts(folder))
+        say(f"{killed} of {kills} kills, {len(found[-1].problems)} problems in the last study")
+    return Killed(killed, found)
+
+
+def in_words(kills: int, found: Sequence[Account], at_once: int, seconds: float) -> str:
+    """The result in a few sentences."""
+    problems = sum(len(account.problems) for account in found)
+    trials = sum(account.trials for account in found)
+    rounds = sum(account.rounds for account in found)
+    beside = f", {at_once} at a time" if at_once > 1 else ""
+    return (
+        f"`python -m benchmarks.soak.kills` on {host_description()}: {kills} kills at random "
+        f"moments of {len(found)} default studies of `{PIPELINE}`{beside}, {seconds / 60.0:.0f} "
+        f"minutes. Optuna and MLflow have the same {trials} trials and the runs of the same "
+        f"{rounds} rounds, "
+        + (f"but {problems} things are wrong." if problems else "each exactly once.")
+    )
+
+
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--kills", type=int, default=KILLS, help=f"default: {KILLS}")
+    parser.add_argument("--at-once", type=int, default=1, help="studies at a time; default: 1")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
     parser.add_argument("--write", action="store_true", help="put the result into the document")
     return parser.parse_args(given)
@@ -114,7 +145,8 @@ def accounts(folder: Path) -> Account:
     parents = [run for run in runs if run.tags.get(Tag.KIND) == Kind.STUDY]
     if len(parents) != 1:
         problems.append(f"{len(parents)} parent runs")
-    problems += [f"{path} was left" for path in folder.rglob("*.tmp")]
+    left = [*folder.rglob("*.tmp"), *(folder / TEMPORARY).iterdir()]
+    problems += [f"{path} was left" for path in left if path.name != HOST_LOCK]
     problems += [f"process {process} was left" for process in _left(folder)]
     return Account(problems, len(rows), len(kept.rounds))
 
@@ -126,11 +158,18 @@ def _counts(run: LoggedRun, kind: Kind) -> bool:
 def _until_done(folder: Path, rng: random.Random, most: int) -> int:
     """Runs the study in this folder again and again until it ends; returns how often it died."""
     killed = 0
+    temporary = folder / TEMPORARY
+    temporary.mkdir()
     while True:
         program = [sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()"]
         command = [*program, "tune", PIPELINE, "--study", "killed"]
+        # Studies of one host take turns by a lock in the temporary folder. Nothing here depends on
+        # a rate, so each may have its own.
+        environment = {**os.environ, "TMPDIR": str(temporary)}
         with (folder / "output.txt").open("ab") as output:
-            process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, cwd=folder, stdout=output, stderr=output, env=environment
+            )
         try:
             process.wait(rng.uniform(EARLIEST_S, LATEST_S) if killed < most else None)
         except subprocess.TimeoutExpired:

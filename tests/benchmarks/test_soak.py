@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak.__main__ import run, table
+from benchmarks.soak.kills import Account, in_words
 from benchmarks.soak.readings import Reading, slope
 
 TRIALS = 12
@@ -40,3 +41,15 @@ def test_the_table_says_what_grew() -> None:
 
     assert "20 trials in 2 minutes (15 complete, 5 timeout)" in lines[0]
     assert any("1024.0 (1024.0 to 1024.0) KiB" in line for line in lines)
+
+
+def test_killed_studies_are_told_with_what_is_wrong() -> None:
+    right = Account([], trials=12, rounds=9)
+    wrong = Account(["trial 3 has 2 runs"], trials=11, rounds=9)
+
+    assert "100 kills at random moments of 2 default studies" in in_words(
+        100, [right, right], 1, 60.0
+    )
+    assert in_words(100, [right, right], 1, 60.0).endswith("each exactly once.")
+    assert "2 at a time" in in_words(100, [right, wrong], 2, 60.0)
+    assert in_words(100, [right, wrong], 2, 60.0).endswith("but 1 things are wrong.")
