@@ -15,6 +15,8 @@ from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.verdict.limit import Fraction
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 
+# From this factor on, its decimals say nothing.
+MANY = 10
 TITLES = {EASY_STEP: "Known steps that the pipelines can feed", HARD_STEP: "Hard steps"}
 
 
@@ -51,8 +53,8 @@ def heading(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         f"for the fewest cores that keep the step busy for at least {target} of the time. "
         "*Busy* is the rate as a share of the step's, with its 95% interval, in interleaved rounds "
         "that came after the choice. *Cores* (what feeding the step without a pause would take) "
-        "and *MiB* are from the rounds that chose. *Limit* is the rate that no setting can exceed "
-        "before the step, as a share of the step's.\n"
+        "and *MiB* are from the rounds that chose. *Limit* is the rate that no settings can exceed "
+        "before the step, over the step's own.\n"
     )
     yield (
         f"The known step is the fastest of MLPerf Storage's whose rate is at most 1/{EASY:g} of "
@@ -104,14 +106,18 @@ def _row(outcome: Outcome) -> str:
         "AUTOTUNE" if is_kept else _share(outcome.busy(RECOMMENDED)),
         f"{cores_to_feed(chosen, result):.2f}",
         mib(chosen.host_peak_mib),
-        share(_limit_share(limit.terms.model_dump(), limit.terms.step)) if limit else NONE,
+        _times(_limit_share(limit.terms.model_dump(), limit.terms.step)) if limit else NONE,
         settings(chosen.config, record.info),
     )
 
 
 def _limit_share(terms: dict[str, float | None], step: float) -> float:
-    """The least of the other terms as a share of the step's rate."""
+    """The least of the other terms over the step's rate."""
     return min(rate for name, rate in terms.items() if rate is not None and name != "step") / step
+
+
+def _times(limit: float) -> str:
+    return f"{limit:,.0f}x" if limit >= MANY else f"{limit:.2f}x"
 
 
 def _share(found: Fraction | None) -> str:
