@@ -1,6 +1,6 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu accelerators bench rerun selftest audit \
+.PHONY: help setup tune results gpu-check results-gpu accelerators bench bench-torch rerun selftest audit \
 	audit-full symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
 	clean
 SHELL := /bin/bash
@@ -65,6 +65,16 @@ accelerators: setup  ## tune each pipeline for two emulated accelerators and wri
 
 bench: setup  ## compare with what users do instead, write docs/benchmarks.md; BENCH=quick for ten minutes
 	@$(BIN)/python -m benchmarks.side_by_side $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
+
+# Debian's PyTorch takes 16 MB; the wheel for Linux takes gigabytes. It was built for NumPy 1.
+bench-torch: setup  ## make .venv-torch, with which `make bench` measures PyTorch's DataLoader (Debian 12)
+	@test -d /usr/lib/python3/dist-packages/torch || { echo "error: Debian's PyTorch is missing: apt install python3-torch"; exit 2; }
+	@$(BIN)/python -m venv .venv-torch
+	@.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check "numpy<2" \
+		$$($(BIN)/python -m pip freeze | grep -E '^(tensorflow|keras)==') \
+		pydantic psutil filelock scipy pillow pandas scikit-learn grain rich
+	@echo /usr/lib/python3/dist-packages > "$$(echo .venv-torch/lib/python3.*/site-packages)/debian.pth"
+	@.venv-torch/bin/python -c "import torch, numpy; torch.from_numpy(numpy.zeros(1))"
 
 soak: setup  ## run 300 short trials, one in five failing, and see what grows; ARGS=--write updates the docs
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.bench import BRIEF, Rates, kept_rounds, paired
-from benchmarks.journal import Journal
+from benchmarks.bench import BRIEF, Rates, kept_rounds, paired, say
+from benchmarks.journal import Journal, read
 from benchmarks.side_by_side.compare import Comparison, slower_ones
 from benchmarks.side_by_side.rivals.targets import RIVALS, rivals_of, target_of
 from benchmarks.side_by_side.stand import Stand
@@ -21,7 +23,11 @@ OURS, AUTOTUNE = "ours", "autotune"
 # AUTOTUNE gets a minute before it is measured: it must not seem slow for lack of time.
 PATIENT = StopRule(warmup_max_s=300.0)
 PATIENT_PIPELINES, PATIENT_ROUNDS = ("simple", "image", "jpeg"), 3
-PART, LOOKS, WAITED = "rivals", "looks", "patient"
+PART, LOOKS, WAITED, BESIDE_TORCH = "rivals", "looks", "patient", "torch"
+# The interpreter that has PyTorch, and what it runs.
+TORCH = Path(".venv-torch/bin/python")
+PROGRAM = Path(__file__).with_name("torch_rounds.py")
+THEIRS, WORKERS = "DataLoader", "workers"
 # A further number is tried while it gains at least this much.
 WORTH_TRYING = 1.05
 
@@ -68,6 +74,28 @@ def measure(stand: Stand) -> None:
                     stop = PATIENT if each == AUTOTUNE else None
                     key = f"{number:02d}/{each}"
                     stand.bench.rate(f"{WAITED}/{name}", key, targets[each], config, stop)
+        _beside_torch(stand, name, ours)
+
+
+def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
+    """Measures PyTorch's DataLoader beside ours, if `make bench-torch` made its environment."""
+    if not TORCH.exists():
+        say(f"{name}: without PyTorch's DataLoader; make bench-torch installs what it needs")
+        return
+    rounds = QUICK_ROUNDS if stand.quick else ROUNDS
+    path = stand.folder / f"torch-{name}.jsonl"
+    program = [str(TORCH), str(PROGRAM), name, ours.model_dump_json(), str(rounds), str(path)]
+    done = subprocess.run(program, check=False)
+    lines = [line for line in read(path) if line["part"] in ("rounds", "best")]
+    if done.returncode or not lines:
+        say(f"{name}: PyTorch's DataLoader could not be measured")
+        return
+    for line in lines:
+        part = f"{BESIDE_TORCH}/{name}"
+        key = line["key"]
+        if stand.journal.find(part, key) is None:
+            fields = {field: line[field] for field in line if field not in ("part", "key")}
+            stand.journal.add(part, key, **fields)
 
 
 def best_of(stand: Stand, name: str, rival: str, size: int) -> Chosen | None:
@@ -92,9 +120,28 @@ def comparisons(journal: Journal) -> dict[str, list[Comparison]]:
         rounds = kept_rounds(journal, f"{PART}/{name}")
         others = sorted({other for rates in rounds for other in rates} - {OURS})
         made = [_compared(rounds, other) for other in others]
-        if made:
+        made.append(_with_torch(journal, name))
+        if others:
             found[name] = [one for one in made if one is not None]
     return found
+
+
+def _with_torch(journal: Journal, name: str) -> Comparison | None:
+    part = f"{BESIDE_TORCH}/{name}"
+    ours, its = paired(_rounds_of(journal, part), OURS, THEIRS)
+    line = journal.find(part, WORKERS)
+    if len(ours) < 2 or line is None:
+        return None
+    return Comparison.of(f"PyTorch's DataLoader, {line[WORKERS]} processes", ours, its)
+
+
+def _rounds_of(journal: Journal, part: str) -> list[Rates]:
+    found: dict[str, Rates] = {}
+    for line in journal.of(part):
+        number, _, name = line["key"].partition("/")
+        if name and line["examples_per_s"] is not None:
+            found.setdefault(number, {})[name] = line["examples_per_s"]
+    return list(found.values())
 
 
 def _compared(rounds: list[Rates], other: str) -> Comparison | None:
@@ -113,8 +160,9 @@ def lines(journal: Journal) -> Iterator[str]:
         "processes. *Batches from the generator* is what an expert writes: the generator yields "
         "whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A loader's batches are "
         "mapped like these. Threads, processes and shards are those that were fastest in short "
-        "looks. Above 1, ours is faster; bold where it is significantly slower (5%, with Holm's "
-        "correction for all rows)."
+        "looks. PyTorch's DataLoader was measured beside ours in an environment of its own, with "
+        "Debian's PyTorch (`make bench-torch`). Above 1, ours is faster; bold where it is "
+        "significantly slower (5%, with Holm's correction for all rows)."
     )
     yield ""
     yield "| pipeline | beside | ours is faster by |"

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.side_by_side.rivals import experts, loaders
+from benchmarks.side_by_side.rivals import experts, loaders, torch_loader
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
@@ -32,6 +32,7 @@ class Rival:
         setting: what its number means; empty if it has none.
         numbers: the numbers to choose from.
         sharded: it needs a generator that can be split.
+        elsewhere: it is measured in an environment of its own.
     """
 
     name: str
@@ -39,10 +40,11 @@ class Rival:
     setting: str = ""
     numbers: tuple[int, ...] = (1,)
     sharded: bool = False
+    elsewhere: bool = False
 
     def fits(self, pipeline: GeneratorPipeline) -> bool:
-        """Whether it can read this pipeline."""
-        return is_shardable(pipeline) or not self.sharded
+        """Whether it can read this pipeline here."""
+        return not self.elsewhere and (is_shardable(pipeline) or not self.sharded)
 
 
 RIVALS = {
@@ -55,6 +57,9 @@ RIVALS = {
     "grain_thread": Rival("grain in a thread", loaders.grain_thread, "batches ahead", (2, 16)),
     "grain_processes": Rival(
         "grain mp_prefetch", loaders.grain_processes, "processes", (1, 2, 4, 8), sharded=True
+    ),
+    "torch_processes": Rival(
+        "DataLoader", torch_loader.torch_processes, "processes", (0, 1, 2, 4, 8), elsewhere=True
     ),
 }
 
