@@ -15,8 +15,8 @@ from benchmarks.side_by_side.growth import part as part_growth
 from benchmarks.side_by_side.growth.exclusive import Exclusive
 from benchmarks.side_by_side.growth.study import Size
 from benchmarks.side_by_side.parts import PARTS
-from benchmarks.side_by_side.rivals import part as part_rivals
-from benchmarks.side_by_side.search import part as part_search
+from benchmarks.side_by_side.rivals import table as rivals_table
+from benchmarks.side_by_side.search import table as search_table
 from tests.support.fakes import FakeClock
 
 
@@ -82,7 +82,7 @@ def test_the_rivals_table_names_those_that_are_faster(tmp_path: Path) -> None:
             for name, rate in rates.items():
                 key = f"{number:02d}/{name}"
                 journal.add("rivals/noisy", key, examples_per_s=rate, config=None)
-        text = list(part_rivals.lines(journal))
+        text = list(rivals_table.lines(journal))
 
     assert any(line.startswith("| noisy | PyDataset | **0.51x") for line in text)
     assert any(line.startswith("| noisy | autotune | 1.9") for line in text)
@@ -95,7 +95,7 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
             for name, rate in {"ours": 99.0 + number % 3, "the grid's best": 100.0}.items():
                 key = f"{number:02d}/{name}"
                 journal.add("beside the best/image", key, examples_per_s=rate, config=None)
-        text = list(part_search.lines(journal))
+        text = list(search_table.lines(journal))
 
     assert any(line.startswith("| image | 1.00x") and "| reached |" in line for line in text)
 

@@ -1,0 +1,109 @@
+"""The rivals' section of the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.bench import Rates, kept_rounds, paired
+from benchmarks.journal import Journal
+from benchmarks.side_by_side.compare import Comparison, slower_ones
+from benchmarks.side_by_side.rivals.part import (
+    AUTOTUNE,
+    BESIDE_TORCH,
+    OURS,
+    PART,
+    PATIENT_PIPELINES,
+    THEIRS,
+    WAITED,
+    WORKERS,
+)
+from prefetch_tuning.experiments.report.text import times
+from prefetch_tuning.pipelines import catalog
+
+
+def comparisons(journal: Journal) -> dict[str, list[Comparison]]:
+    """Ours beside every other one, by pipeline."""
+    found: dict[str, list[Comparison]] = {}
+    for name in catalog.names():
+        rounds = kept_rounds(journal, f"{PART}/{name}")
+        others = sorted({other for rates in rounds for other in rates} - {OURS})
+        made = [_compared(rounds, other) for other in others]
+        made.append(_with_torch(journal, name))
+        if others:
+            found[name] = [one for one in made if one is not None]
+    return found
+
+
+def _with_torch(journal: Journal, name: str) -> Comparison | None:
+    part = f"{BESIDE_TORCH}/{name}"
+    ours, its = paired(_rounds_of(journal, part), OURS, THEIRS)
+    line = journal.find(part, WORKERS)
+    if len(ours) < 2 or line is None:
+        return None
+    return Comparison.of(f"PyTorch's DataLoader, {line[WORKERS]} processes", ours, its)
+
+
+def _rounds_of(journal: Journal, part: str) -> list[Rates]:
+    found: dict[str, Rates] = {}
+    for line in journal.of(part):
+        number, _, name = line["key"].partition("/")
+        if name and line["examples_per_s"] is not None:
+            found.setdefault(number, {})[name] = line["examples_per_s"]
+    return list(found.values())
+
+
+def _compared(rounds: list[Rates], other: str) -> Comparison | None:
+    ours, its = paired(rounds, OURS, other)
+    return Comparison.of(other, ours, its) if len(ours) > 1 else None
+
+
+def lines(journal: Journal) -> Iterator[str]:
+    """The section of the document."""
+    found = comparisons(journal)
+    slower = slower_ones([one for each in found.values() for one in each])
+    rounds = len(kept_rounds(journal, f"{PART}/{next(iter(found))}")) if found else 0
+    yield (
+        "Each pipeline's generator and training step, read in other ways, at the same batch size: "
+        f"the recommendation of a default study over each, in {rounds} interleaved rounds of fresh "
+        "processes. *Batches from the generator* is what an expert writes: the generator yields "
+        "whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A loader's batches are "
+        "mapped like these. Threads, processes and shards are those that were fastest in short "
+        "looks. PyTorch's DataLoader was measured beside ours in an environment of its own, with "
+        "Debian's PyTorch (`make bench-torch`). Above 1, ours is faster; bold where it is "
+        "significantly slower (5%, with Holm's correction for all rows)."
+    )
+    yield ""
+    yield "| pipeline | beside | ours is faster by |"
+    yield "|---|---|---:|"
+    for name, each in found.items():
+        for one in sorted(each, key=lambda one: one.ratio.ratio):
+            said = times(one.ratio)
+            yield f"| {name} | {one.name} | {f'**{said}**' if one in slower else said} |"
+    yield ""
+    yield from _slower_words(slower, found)
+    yield from _patient(journal)
+
+
+def _slower_words(slower: list[Comparison], found: dict[str, list[Comparison]]) -> Iterator[str]:
+    if not slower:
+        yield "None of them is significantly faster than ours."
+        return
+    for name, each in found.items():
+        for one in each:
+            if one in slower:
+                yield f"On {name}, {one.name} is faster than ours: {times(one.ratio)}."
+
+
+def _patient(journal: Journal) -> Iterator[str]:
+    rows = []
+    for name in PATIENT_PIPELINES:
+        ours, its = paired(kept_rounds(journal, f"{WAITED}/{name}"), OURS, AUTOTUNE)
+        if len(ours) > 1:
+            rows.append(f"| {name} | {times(Comparison.of(name, ours, its).ratio)} |")
+    if rows:
+        yield ""
+        yield "The same beside AUTOTUNE that had a minute to settle:"
+        yield ""
+        yield "| pipeline | ours is faster by |"
+        yield "|---|---:|"
+        yield from rows
