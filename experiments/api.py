@@ -18,11 +18,12 @@ from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import print_results, results_table
 from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
+from prefetch_tuning.experiments.storage.emulated import emulated_step
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.pipelines import accelerators, catalog
+from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
 
@@ -86,7 +87,7 @@ def tune(
         step_time: emulate an accelerator whose step takes this long, like "12ms" or
             "4ms+0.1ms/example", in place of the model's step.
         accelerator: the same with a known model's step on a known accelerator, like
-            "resnet50-h100".
+            "resnet50-h100", or with one that `prefetch-tune step-time` logged, as "runs:/RUN_ID".
         mixed_precision: build the models under Keras's policy mixed_float16 or mixed_bfloat16;
             None leaves them as they are.
         jit_compile: compile the models' steps with XLA; False leaves them as they are.
@@ -103,7 +104,10 @@ def tune(
     if "step_time_ms" in options:
         raise UsageError('step_time_ms is now a text with a unit: step_time="5ms"')
     targets = [catalog.resolve(_target(pipeline)) for pipeline in pipelines]
-    step = _emulated(model, step_time, accelerator)
+    if sum(given is not None for given in (model, step_time, accelerator)) > 1:
+        raise UsageError("give only one of model, step_time and accelerator")
+    given = None if step_time is None else StepTime.parse(step_time)
+    step = emulated_step(given, accelerator, tracking_uri)
     if (map, model) != (None, None) and len(targets) != 1:
         raise UsageError(
             "map and model belong to exactly one generator function, dataset function or "
@@ -122,17 +126,6 @@ def tune(
         tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
         tuning.tune(request, began)
     return Tuned(tuning.records, tuning.problems)
-
-
-def _emulated(
-    model: Named | None, step_time: str | None, accelerator: str | None
-) -> StepTime | None:
-    """The time of an emulated step; None for the model's own step."""
-    if sum(given is not None for given in (model, step_time, accelerator)) > 1:
-        raise UsageError("give only one of model, step_time and accelerator")
-    if accelerator is not None:
-        return accelerators.accelerator(accelerator).step_time
-    return None if step_time is None else StepTime.parse(step_time)
 
 
 def _target(named: Named) -> str:

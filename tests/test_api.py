@@ -9,7 +9,7 @@ import pytest
 
 import prefetch_tuning
 from prefetch_tuning import tune
-from prefetch_tuning.experiments.errors import UsageError
+from prefetch_tuning.experiments.errors import StoreError, UsageError
 from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.pipelines.source import PipelineError
 from tests.conftest import ROOT
@@ -60,6 +60,8 @@ def test_what_cannot_be_used_is_said(folder: Path) -> None:
         tune("simple", step_time="5ms", accelerator="resnet50-h100")
     with pytest.raises(PipelineError, match="no accelerator named 'h100'"):
         tune("simple", accelerator="h100")
+    with pytest.raises(StoreError, match="there is no "):
+        tune("simple", accelerator="runs:/0")  # nothing was ever logged in this folder
     with pytest.raises(UsageError, match=r"rounds: Input should be a valid integer"):
         tune("simple", rounds="many")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"trials: Input should be greater than or equal to 1"):

@@ -11,9 +11,9 @@ from typing import NoReturn
 from prefetch_tuning.experiments.commands.values import number, precision, step_time
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Rounds, Seed
-from prefetch_tuning.experiments.storage.locations import RUNS, Store
+from prefetch_tuning.experiments.storage.emulated import emulated_step
+from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.pipelines import catalog
-from prefetch_tuning.pipelines.accelerators import accelerator
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import PRECISIONS, compose
 
@@ -163,7 +163,11 @@ def targets_of(options: argparse.Namespace) -> list[str]:
             emulated step.
     """
     targets = [catalog.resolve(name) for name in options.pipelines]
-    step = _emulated(options)
+    step = emulated_step(
+        getattr(options, "step_time", None),
+        getattr(options, "accelerator", None),
+        getattr(options, "tracking_uri", None),
+    )
     if step and getattr(options, "device", None) == "gpu":
         raise UsageError(
             "an emulated step runs on no device: leave out --device gpu or the emulated step"
@@ -177,22 +181,6 @@ def targets_of(options: argparse.Namespace) -> list[str]:
         compose(target, options.map, options.model, step, precision=precision, jit=jit)
         for target in targets
     ]
-
-
-def _emulated(options: argparse.Namespace) -> StepTime | None:
-    """The time of an emulated step; None for the model's own, also for a command without one."""
-    given: StepTime | None = getattr(options, "step_time", None)
-    name: str | None = getattr(options, "accelerator", None)
-    if name is None:
-        return given
-    if not name.startswith(RUNS):
-        return accelerator(name).step_time
-    from prefetch_tuning.experiments.storage.runs.reader import RunReader
-
-    store = Store.choose(Path.cwd(), None, getattr(options, "tracking_uri", None))
-    store.check_tracking_exists()
-    found: StepTime = RunReader(store).step_time(name.removeprefix(RUNS))
-    return found
 
 
 def _check_functions(
