@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from prefetch_tuning.experiments.errors import UsageError
+
 HEADER = "header"
 Line = dict[str, Any]
 # Also dumps models inside lists and dicts.
@@ -107,6 +109,19 @@ class Journal:
                 f"{_short(then.get(name))}, is {_short(pinned.get(name))}); move it away, or name "
                 "another file"
             )
+
+
+def run_to_resume(folder: Path, name: str) -> Path:
+    """The file of the run that a user names.
+
+    Raises:
+        UsageError: there is no such run; the message lists those that there are.
+    """
+    path = folder / f"{name}.jsonl"
+    if path.exists():
+        return path
+    there = ", ".join(sorted(file.stem for file in folder.glob("*.jsonl"))) or "none"
+    raise UsageError(f"no run named {name!r} in {folder} (there are: {there})")
 
 
 def header_of(path: Path) -> Line | None:

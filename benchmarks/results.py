@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench import say
-from benchmarks.journal import Journal, JournalError, header_of
+from benchmarks.journal import Journal, JournalError, header_of, run_to_resume
 from benchmarks.markers import DocumentError, rewrite
 from benchmarks.result_parts.document import document, short_table
 from benchmarks.result_parts.plot import plot
@@ -81,11 +81,9 @@ def chosen(pipelines: Sequence[str], of: str | None) -> list[str]:
         raise PipelineError(f"no built-in pipeline named {unknown[0]!r} (there are: {there})")
     if of is None:
         return list(dict.fromkeys(pipelines)) or catalog.names()
-    header = header_of(path_of(of))
-    if header is None:
-        there = ", ".join(sorted(file.stem for file in FOLDER.glob("*.jsonl"))) or "none"
-        raise UsageError(f"no run named {of!r} in {FOLDER} (there are: {there})")
-    return list(dict.fromkeys(pipelines)) or list(header["pipelines"])
+    header = header_of(run_to_resume(FOLDER, of))
+    earlier = list(header["pipelines"]) if header else catalog.names()
+    return list(dict.fromkeys(pipelines)) or earlier
 
 
 def path_of(name: str) -> Path:

@@ -14,7 +14,7 @@ from benchmarks.accelerators.document import document
 from benchmarks.accelerators.run import Outcome, outcome_of, steps_of
 from benchmarks.audit.access import NotMeasuredError
 from benchmarks.bench import say
-from benchmarks.journal import Journal, JournalError
+from benchmarks.journal import Journal, JournalError, run_to_resume
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_MISUSE,
@@ -37,10 +37,7 @@ def main(given: Sequence[str] | None = None) -> int:
     name = options.of or f"accelerators-{datetime.now():%Y%m%d-%H%M}"
     resume = f'make accelerators ARGS="{" ".join(["--of", name, *options.pipelines])}"'
     try:
-        path = FOLDER / f"{name}.jsonl"
-        if options.of and not path.exists():
-            there = ", ".join(sorted(file.stem for file in FOLDER.glob("*.jsonl"))) or "none"
-            raise UsageError(f"no run named {name!r} in {FOLDER} (there are: {there})")
+        path = run_to_resume(FOLDER, name) if options.of else FOLDER / f"{name}.jsonl"
         say(f"to stop: Ctrl-C; to resume: {resume}")
         outcomes = measure(name, path, options.pipelines or catalog.names())
     except (JournalError, PipelineError, UsageError) as error:

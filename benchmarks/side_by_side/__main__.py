@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.bench import say
-from benchmarks.journal import Journal, JournalError
+from benchmarks.journal import Journal, JournalError, run_to_resume
 from benchmarks.side_by_side.parts import PARTS
 from benchmarks.side_by_side.stand import NoResultError, Stand
 from prefetch_tuning.experiments.errors import (
@@ -39,9 +39,8 @@ def main(given: Sequence[str] | None = None) -> int:
     path = FOLDER / f"{name}.jsonl"
     try:
         parts = chosen(options.parts)
-        if options.of and not path.exists():
-            there = ", ".join(sorted(file.stem for file in FOLDER.glob("*.jsonl"))) or "none"
-            raise UsageError(f"no run named {name!r} in {FOLDER} (there are: {there})")
+        if options.of:
+            run_to_resume(FOLDER, options.of)
         say(f"to stop: Ctrl-C; to resume: {resume}")
         pinned = {"host": host_fingerprint(), "quick": options.quick}
         with Journal(path, pinned) as journal, TrialRunner() as runner:
