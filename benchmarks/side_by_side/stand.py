@@ -15,12 +15,14 @@ from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.report.conclusion import kept_record
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord
 from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.experiments.verdict.recommendation import Recommended
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 STUDIES = "studies"
+QUICK_TRIALS = 6
 
 
 class NoResultError(RuntimeError):
@@ -49,11 +51,7 @@ class Stand:
         return Bench(self.runner, self.journal)
 
     def study(self, name: str, target: str, batch_size: int, **options: object) -> StudyRecord:
-        """A study as `prefetch-tune tune --batch-size` runs it; one that was cut off resumes.
-
-        Raises:
-            NoResultError: it recommended nothing.
-        """
+        """A study as `prefetch-tune tune --batch-size` runs it; one that was cut off resumes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         store = Store.within(self.folder.resolve())
         if self.journal.find(STUDIES, name) is None:
@@ -67,12 +65,16 @@ class Stand:
         return kept_record(name, store)
 
     def recommended(self, name: str, target: str, batch_size: int) -> PipelineConfig:
-        """The recommendation of a default study.
+        """The recommendation of a default study; in a quick run, the best of a few trials.
 
         Raises:
             NoResultError: it recommended nothing.
         """
-        found = self.study(name, target, batch_size).result.recommended
+        if self.quick:
+            quick = self.study(name, target, batch_size, trials=QUICK_TRIALS, rounds=0)
+            found: Recommended | MeasuredConfig | None = quick.result.best
+        else:
+            found = self.study(name, target, batch_size).result.recommended
         if found is None:
             raise NoResultError(f"{name}: nothing was recommended")
         return found.config
