@@ -110,3 +110,20 @@ def test_a_signal_that_ends_it_loses_nothing(tmp_path: Path, number: int, code: 
     assert f"prefetch-tune tune {MAPPED} --trials 500 --study t" in err
     [parent] = of_kind(runs(tmp_path, "mapped"), "study")
     assert parent.info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_a_study_is_run_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """The second would take the first one's running trial for a leftover, and end it."""
+    first = start(tmp_path, MAPPED, "--trials", "500", "--study", "s")
+    wait_for(lambda: trials(tmp_path, "s") >= 1, timeout_s=120)
+
+    second = start(tmp_path, MAPPED, "--trials", "500", "--study", "s")
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert "another process of this host is running study 's'" in err
+
+    first.send_signal(signal.SIGTERM)
+    _, err = first.communicate(timeout=30)
+    assert first.returncode == 143, err
+    assert not [run for run in runs(tmp_path, "mapped") if run.info.status == "FAILED"]

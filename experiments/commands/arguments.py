@@ -97,13 +97,13 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rounds(command: argparse.ArgumentParser) -> None:
-    """Adds the number of rounds: of a confirmation, or of each comparison of a self-test."""
+def add_rounds(command: argparse.ArgumentParser, what: str) -> None:
+    """Adds the number of rounds; `what` says of what."""
     command.add_argument(
         "--rounds",
         type=number(Rounds),
         metavar="N",
-        help=f"rounds of interleaved measurements, at least {LEAST_ROUNDS}, which is the default",
+        help=f"{what}; at least {LEAST_ROUNDS}, which is the default",
     )
 
 

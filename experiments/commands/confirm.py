@@ -21,7 +21,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "confirm", run, "add rounds to a study's confirmation")
     command.add_argument("study", metavar="STUDY", help="name of the study, as tune printed it")
-    add_rounds(command)
+    add_rounds(command, "number of rounds to add")
     add_store(command)
     add_json(command)
 

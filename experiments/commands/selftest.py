@@ -37,7 +37,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="number of comparisons; default: 40, which take about twenty minutes",
     )
-    add_rounds(command)
+    add_rounds(command, "rounds per comparison")
     add_measuring(command)
     add_store(command)
     add_json(command)

@@ -15,10 +15,14 @@ from prefetch_tuning.experiments.repeat.selftest import (
     SelfTestRequest,
     self_test,
 )
+from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.process.runner import TrialRunner
+
+SOUND = "The verdicts can be trusted."
+UNSOUND = "That is too many: don't trust verdicts on this host."
 
 
 def selftest_and_report(
@@ -54,10 +58,10 @@ def lines(found: SelfTest) -> list[str]:
     count = len(found.ratios)
     false = round(found.false_share * count)
     return [
-        f"{found.pipeline}, {found.config}: {false} of {count} comparisons with itself were judged "
-        f"faster or slower, with {found.rounds} rounds each: {found.false_share:.1%} "
-        f"({found.false_ci.low:.1%} to {found.false_ci.high:.1%}), where {EXPECTED_SHARE:.0%} is "
-        f"expected; {'the verdicts can be trusted' if found.sound else 'too many'}",
+        f"{found.pipeline}, {found.config}: compared with itself {count} times, with "
+        f"{found.rounds} rounds each. {plural(false, 'verdict')} of faster or slower: "
+        f"{found.false_share:.1%} ({found.false_ci.low:.1%} to {found.false_ci.high:.1%}); "
+        f"{EXPECTED_SHARE:.0%} are expected. {SOUND if found.sound else UNSOUND}",
         f"the same configuration varies by {found.cv:.1%} from run to run (CV), and by "
         f"{found.round_cv:.1%} within a round",
         f"this host can tell apart rates that differ by more than {found.half_width:.1%} "

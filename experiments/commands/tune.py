@@ -89,7 +89,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--target",
         type=number(Target),
         metavar="SHARE",
-        help="the share of time in which the training step is to be busy; default: 0.9",
+        help="share of time in which the training step must be busy, like 0.9 for 90%%; default: "
+        "0.9",
     )
     add(
         "--axes",
@@ -112,7 +113,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="peak host memory that a trial may add, like 2GiB; a trial that adds more is marked "
         "infeasible, not failed",
     )
-    add_rounds(command)
+    add_rounds(command, "fewest rounds of the confirmation; more follow within --confirm-budget")
     add(
         "--no-confirm",
         dest="rounds",
@@ -125,8 +126,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         dest="confirm_budget_s",
         type=number(ConfirmBudgetS),
         metavar="SECONDS",
-        help="time for all rounds; after --rounds rounds, another begins only if it fits; default: "
-        "110",
+        help="seconds for all rounds; the first --rounds rounds always run, a further one begins "
+        "only if it fits; default: 110",
     )
     add(
         "--tolerance",

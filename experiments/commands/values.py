@@ -43,8 +43,10 @@ def number(kind: Any) -> Callable[[str], Any]:
 
 
 def _in_words(bounds: Mapping[str, float]) -> str:
-    if "le" in bounds:
+    if "ge" in bounds and "le" in bounds:
         return f"from {bounds['ge']} to {bounds['le']}"
+    if "le" in bounds:
+        return f"above {bounds['gt']} and at most {bounds['le']}"
     return f"above {bounds['gt']}" if "gt" in bounds else f"at least {bounds['ge']}"
 
 

@@ -18,8 +18,8 @@ from prefetch_tuning.experiments.report.text import counts, memory_price, plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 BY_TARGET = (
-    " Busy is the share of time in which the training step runs, and cores is what feeding it "
-    "without a pause would take."
+    " Busy is the share of time in which the training step runs. Cores is how many CPU cores the "
+    "input pipeline would keep busy if the step never had to wait for data."
 )
 
 

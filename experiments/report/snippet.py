@@ -21,7 +21,8 @@ def snippet(record: StudyRecord) -> str:
     chosen = result.recommended or result.best
     if chosen is None:
         return ""
-    reason = f"the fastest of {plural(result.trials.complete, 'complete trial')}, not confirmed"
+    which = "fastest" if result.target is None else "best for the target"
+    reason = f"the {which} of {plural(result.trials.complete, 'complete trial')}, not confirmed"
     if result.recommended is not None:
         reason = result.recommended.reason
     config, why = chosen.config, _why_not_plain(chosen.config, record.info)

@@ -79,8 +79,8 @@ def what_it_takes(result: StudyResult) -> str:
         target = share(result.target)
         return f"Keeping it {target} busy takes {' and '.join(lacks)}"
     return (
-        f"The limit of {rate(limit.examples_per_s)} examples/s would allow it, so more trials may "
-        "find it"
+        f"The limit of {rate(limit.examples_per_s)} examples/s allows it, so a longer search "
+        "(--trials) may find settings that reach it"
     )
 
 
@@ -93,7 +93,7 @@ def fed_step(record: StudyRecord) -> str:
     if known is not None:
         return f"an {known.chip} training {known.model} (emulated)"
     if step.accelerator is not None:
-        return f"{step.accelerator} (emulated)"
+        return f"the step of {step.accelerator.replace('-', ' ')} (emulated)"
     return f"a step of {step} (emulated)"
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import optuna
+from filelock import FileLock, Timeout
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError, first_line
@@ -47,6 +53,33 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
     )
     check_identity(study, settings, info)
     return study
+
+
+@contextlib.contextmanager
+def run_alone(name: str, store: Store) -> Iterator[None]:
+    """Keeps other processes of this host from running the same study during the block.
+
+    A study that is resumed takes the running trial of another process for a leftover of a killed
+    one, and ends it.
+
+    Raises:
+        StudyError: another process is running it.
+    """
+    digest = hashlib.sha256(f"{store.storage_url}\0{name}".encode()).hexdigest()[:12]
+    path = Path(tempfile.gettempdir()) / f"prefetch-tuning-{digest}.lock"
+    lock = FileLock(path, mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"another process of this host is running study {name!r}; wait for it, or give "
+            "another --study"
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def all_studies(store: Store) -> list[optuna.study.StudySummary]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,12 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker, sync_command
 from prefetch_tuning.experiments.storage.schema import Tag
-from prefetch_tuning.experiments.storage.studies import check_identity, load_study, open_study
+from prefetch_tuning.experiments.storage.studies import (
+    check_identity,
+    load_study,
+    open_study,
+    run_alone,
+)
 from prefetch_tuning.experiments.study.candidates import candidates_of
 from prefetch_tuning.experiments.study.diagnose import diagnose_study
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
@@ -84,9 +90,12 @@ class Tuning:
             settings = StudySettings.of(request, info, stamp, several=len(infos) > 1)
             found = open_study(settings, info, self._store)
             studies.append(self._study(found, info, settings, tracker))
-        for study in studies:
-            self._run(study, tracker, began, partial(self._tune, study))
-            began = time.monotonic()
+        with ExitStack() as alone:
+            for study in studies:
+                alone.enter_context(run_alone(study.settings.name, self._store))
+            for study in studies:
+                self._run(study, tracker, began, partial(self._tune, study))
+                began = time.monotonic()
 
     def confirm(self, name: str, more: int, began: float) -> None:
         """Adds `more` rounds to the confirmation of a study.
@@ -107,7 +116,8 @@ class Tuning:
         check_identity(found, settings, info)
         tracker = self._tracker()
         study = self._study(found, info, settings, tracker)
-        self._run(study, tracker, began, partial(self._confirm, study, more))
+        with run_alone(name, self._store):
+            self._run(study, tracker, began, partial(self._confirm, study, more))
 
     def _tracker(self) -> SpoolingTracker:
         """Opens MLflow; what it doesn't take later is kept beside the local results."""
@@ -150,9 +160,8 @@ class Tuning:
             self.records.append(closed)
             if len(tracker.spool):
                 self.problems.append(
-                    f"{study.info.name}: {len(tracker.spool)} runs wait for MLflow in "
-                    f"{tracker.spool.folder}; to deliver them from this folder: "
-                    f"{sync_command(self._store.tracking_uri)}"
+                    f"{study.info.name}: runs for MLflow wait in {tracker.spool.folder}. To "
+                    f"deliver them, run in {Path.cwd()}: {sync_command(self._store.tracking_uri)}"
                 )
 
     def _tune(self, study: PipelineStudy) -> None:

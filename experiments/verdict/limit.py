@@ -22,7 +22,7 @@ Binding = Literal["step", "generator", "cpu"]
 
 IN_WORDS: dict[Binding, str] = {
     "step": "the training step, which is no faster even if every batch is ready",
-    "generator": "the rate of the bare generator with {workers}",
+    "generator": "the rate of the bare generator in {processes}",
     "cpu": "the CPU time that an example needs in generator, tf.data, map and step",
 }
 # More processes than this aren't worth their memory, even if a generator waits most of the time.
@@ -76,8 +76,8 @@ class Limit(BaseModel):
     @property
     def in_words(self) -> str:
         """What sets the limit in words, as the end of a sentence that begins with "set by"."""
-        workers = "1 worker" if self.processes == 1 else f"{self.processes} workers"
-        return IN_WORDS[self.binding].format(workers=workers)
+        processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        return IN_WORDS[self.binding].format(processes=processes)
 
 
 class Fraction(BaseModel):

@@ -31,8 +31,8 @@ FOLDER = "spool"
 SERVER_ERROR = 500
 ENDED = ("FINISHED", "FAILED", "KILLED")
 KEPT_LINE = (
-    "MLflow at {address} doesn't answer; runs are kept in {folder} and delivered when it does, or "
-    "by {command} in this folder"
+    "MLflow at {address} doesn't answer. Runs are kept in {folder}. They are delivered when it "
+    "answers, or if you run in {directory}: {command}"
 )
 REFUSED = ".refused"
 REFUSED_LINE = "MLflow at {address} refused a run, which stays in {file}: {reason}"
@@ -42,7 +42,7 @@ def sync_command(tracking_uri: str) -> str:
     """The command that delivers what waits for this server, without a password to show."""
     address = without_secrets(tracking_uri)
     if address != tracking_uri:
-        return "prefetch-tune sync with the same --tracking-uri"
+        return "prefetch-tune sync --tracking-uri ADDRESS, with the address that you gave"
     return f"prefetch-tune sync --tracking-uri {address}"
 
 
@@ -137,6 +137,7 @@ class SpoolingTracker(Tracker):
         """
         super().__init__(store)
         self.spool = Spool.of(directory, store.tracking_uri)
+        self._directory = directory
         self._say = say
         self._is_server = store.tracking_uri.partition("://")[0] in PORTS
         self._is_gone = False
@@ -243,4 +244,5 @@ class SpoolingTracker(Tracker):
             self._is_gone = True
             address = without_secrets(self._store.tracking_uri)
             command = sync_command(self._store.tracking_uri)
-            self._say(KEPT_LINE.format(address=address, folder=self.spool.folder, command=command))
+            said = {"address": address, "folder": self.spool.folder, "command": command}
+            self._say(KEPT_LINE.format(directory=self._directory, **said))
