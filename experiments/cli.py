@@ -33,6 +33,7 @@ from prefetch_tuning.experiments.errors import (
     UsageError,
     without_secrets,
 )
+from prefetch_tuning.experiments.host.environment import package_versions
 from prefetch_tuning.experiments.host.interrupts import end_like_ctrl_c, interrupted_code
 from prefetch_tuning.objectives.process.server import WorkerError
 from prefetch_tuning.pipelines.printable import printable
@@ -77,12 +78,19 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
+def _versions() -> str:
+    """This project's version, then those of what it measures with, as bug reports need them."""
+    own, *others = reversed(package_versions().items())
+    return ", ".join(" ".join(each) for each in (own, *reversed(others)))
+
+
 def parser() -> argparse.ArgumentParser:
     """The argument parser with all commands."""
     top = Parser(
         prog="prefetch-tune",
         description="Find the tf.data settings that feed your model fastest from a generator.",
     )
+    top.add_argument("--version", action="version", version=_versions())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)

@@ -58,6 +58,7 @@ def prefetch_tune(folder: Path, *arguments: str) -> Done:
         (["simple", "--trials", "0"], "--trials: must be at least 1, not 0"),
         (["simple", "--batch-size", "-8"], "--batch-size: must be from 1 to 65536, not -8"),
         (["simple", "--time-budget", "0"], "--time-budget: must be above 0, not 0"),
+        (["simple", "--target", "90"], "--target: must be above 0 and at most 1, not 90"),
         (["simple", "--seed", "-1"], "--seed: must be from 0 to 2147483647, not -1"),
         (["simple", "--memory-limit", "lots"], "a size like 512MiB or 2GiB, not 'lots'"),
         (["simple", "--trials", "many"], "--trials: must be a whole number, not 'many'"),
