@@ -44,6 +44,7 @@ class Bench:
         target: str,
         config: PipelineConfig,
         stop: StopRule | None = None,
+        deadline_s: float = BRIEF_DEADLINE_S,
     ) -> float | None:
         """Examples/s of one trial, from the journal if it ran before; None if it failed.
 
@@ -53,8 +54,10 @@ class Bench:
             target: `module:attribute` of the pipeline.
             config: what to measure; a journal line of another configuration isn't used.
             stop: the stop rule; by default that of a study's trials.
+            deadline_s: seconds that a trial with a stop rule may take beside its measuring.
         """
-        rate: float | None = self.measured(part, key, target, config, stop)["examples_per_s"]
+        line = self.measured(part, key, target, config, stop, deadline_s)
+        rate: float | None = line["examples_per_s"]
         return rate
 
     def measured(
@@ -64,6 +67,7 @@ class Bench:
         target: str,
         config: PipelineConfig,
         stop: StopRule | None = None,
+        deadline_s: float = BRIEF_DEADLINE_S,
     ) -> dict[str, Any]:
         """The journal line of one trial, measured unless it is there; arguments as for `rate`.
 
@@ -75,8 +79,8 @@ class Bench:
             spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
             if stop is not None:
                 # Of a measurement that drifts, as much again is measured.
-                deadline_s = BRIEF_DEADLINE_S + 2 * stop.max_s
-                spec = spec.model_copy(update={"stop": stop, "deadline_s": deadline_s})
+                whole_s = deadline_s + stop.warmup_max_s + 2 * stop.max_s
+                spec = spec.model_copy(update={"stop": stop, "deadline_s": whole_s})
             result = self.runner.measure(spec)
             if isinstance(result, TrialFailure):
                 say(f"{part} {key}: {config} failed, {result.kind}: {result.detail}")

@@ -7,19 +7,24 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import optuna
+
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, run_to_resume
 from benchmarks.side_by_side.parts import PARTS
-from benchmarks.side_by_side.stand import NoResultError, Stand
+from benchmarks.side_by_side.stand import Stand
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_MISUSE,
+    EXIT_NO_RESULT,
     EXIT_OK,
     UsageError,
+    first_line,
 )
 from prefetch_tuning.experiments.host.environment import host_description, host_fingerprint
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -32,6 +37,7 @@ FOLDER = Path("mlruns/bench")
 def main(given: Sequence[str] | None = None) -> int:
     """Measures what the run doesn't have yet, writes the document and returns the exit code."""
     options = arguments(given)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     kind = "quick" if options.quick else "bench"
     name = options.of or f"{kind}-{datetime.now():%Y%m%d-%H%M}"
     resume = f'make bench ARGS="{" ".join(["--of", name, *options.parts])}"'
@@ -45,22 +51,34 @@ def main(given: Sequence[str] | None = None) -> int:
         pinned = {"host": host_fingerprint(), "quick": options.quick}
         with Journal(path, pinned) as journal, TrialRunner() as runner:
             stand = Stand(runner, journal, FOLDER / name, options.quick)
-            for each in parts:
-                say(f"part {each}")
-                PARTS[each].measure(stand)
+            failed = [each for each in parts if not _measured(each, stand)]
             text = list(document(name, journal))
-    except (JournalError, NoResultError, PipelineError, UsageError) as error:
+            whole = not options.quick and all(list(p.lines(journal)) for p in PARTS.values())
+    except (JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE
     except KeyboardInterrupt:
         say(f"stopped; to resume: {resume}")
         return EXIT_INTERRUPTED
-    if options.quick:
-        print("\n".join(text))
-    else:
+    if whole:
         DOCUMENT.write_text("\n".join(text) + "\n", encoding="utf-8")
         print(f"wrote {DOCUMENT}; to write it again: {resume}")
-    return EXIT_OK
+    else:
+        print("\n".join(text))
+        say(f"not all parts are measured; to resume: {resume}")
+    return EXIT_NO_RESULT if failed else EXIT_OK
+
+
+def _measured(part: str, stand: Stand) -> bool:
+    """Measures a part; whether it ended. One that fails doesn't cost the others."""
+    say(f"part {part}")
+    try:
+        PARTS[part].measure(stand)
+    except Exception as error:
+        traceback.print_exc()
+        say(f"part {part} failed, {type(error).__name__}: {first_line(error)}")
+        return False
+    return True
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to
+from prefetch_tuning.experiments.verdict.ratio import Ratio, verdict
+from prefetch_tuning.objectives.measurement import Interval
 
 SIGNIFICANT = 0.05
 
@@ -19,7 +20,7 @@ class Comparison:
 
     Attributes:
         name: what is compared.
-        ratio: ours over the other one's rate.
+        ratio: ours over the other one's rate, the geometric mean of the rounds.
         slower: the p-value of ours being as fast or faster.
     """
 
@@ -36,7 +37,11 @@ class Comparison:
         """
         logs = np.log(np.asarray(ours) / np.asarray(others))
         slower = float(stats.ttest_1samp(logs, 0.0, alternative="less").pvalue)
-        return cls(name, ratio_to(ours, others), slower)
+        both = stats.ttest_1samp(logs, 0.0)
+        low, high = np.exp(both.confidence_interval(0.95))
+        ci = Interval(low=float(low), high=float(high))
+        found = Ratio(ratio=float(np.exp(logs.mean())), ci=ci, verdict=verdict(ci, len(logs)))
+        return cls(name, found, slower)
 
 
 def slower_ones(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -21,7 +21,7 @@ from prefetch_tuning.experiments.verdict.recommendation import Recommended
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-STUDIES = "studies"
+STUDIES, SPENT = "studies", "spent"
 QUICK_TRIALS = 6
 
 
@@ -53,16 +53,27 @@ class Stand:
     def study(self, name: str, target: str, batch_size: int, **options: object) -> StudyRecord:
         """A study as `prefetch-tune tune --batch-size` runs it; one that was cut off resumes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        store = Store.within(self.folder.resolve())
+        store = Store.choose(self.folder.resolve(), None, None)
         if self.journal.find(STUDIES, name) is None:
-            progress = ConsoleProgress(Console(file=sys.stderr, highlight=False))
             request = TuneRequest.checked(
                 pipelines=[target], study=name, batch_size=batch_size, **options
             )
-            begin = time.monotonic()
-            Tuning(store, self.runner, progress).tune(request, begin)
-            self.journal.add(STUDIES, name, seconds=time.monotonic() - begin)
+            self._tune(store, name, request)
+            self.journal.add(STUDIES, name, seconds=self.spent_s(name))
         return kept_record(name, store)
+
+    def spent_s(self, name: str) -> float:
+        """Seconds of a study so far, over all runs of it."""
+        line = self.journal.find(SPENT, name)
+        return 0.0 if line is None else float(line["seconds"])
+
+    def _tune(self, store: Store, name: str, request: TuneRequest) -> None:
+        progress = ConsoleProgress(Console(file=sys.stderr, highlight=False))
+        before_s, begin = self.spent_s(name), time.monotonic()
+        try:
+            Tuning(store, self.runner, progress).tune(request, begin)
+        finally:
+            self.journal.add(SPENT, name, seconds=before_s + time.monotonic() - begin)
 
     def recommended(self, name: str, target: str, batch_size: int) -> PipelineConfig:
         """The recommendation of a default study; in a quick run, the best of a few trials.

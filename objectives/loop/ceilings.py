@@ -83,14 +83,14 @@ def drain(
     ready; a single one may be a moment in which the host ran something else.
 
     A chain that shares its cores with the step may make a batch in less than half of `batch_s`, so
-    all of them seem to be ready. After `most_s` seconds without a wait they count as such.
+    all of them seem to be ready. If `most_s` seconds pass without a wait, they count as such.
     """
     waited = taken = 0
     end = clock() + most_s
     while taken < most and waited < WAITED_IN_A_ROW:
         begin = clock()
         if begin >= end:
-            return most
+            return taken - waited if waited else most
         next_batch()
         taken += 1
         waited = waited + 1 if clock() - begin > batch_s / 2 else 0

@@ -72,7 +72,7 @@ def test_the_document_has_a_section_per_part_and_no_figure_of_its_own(tmp_path: 
     assert [line for line in text if line.startswith("## ")][:-1] == [
         f"## {part.title}" for part in PARTS.values()
     ]
-    assert "Not measured in this run." in text
+    assert text.count("Not measured in this run.") == len(PARTS)
 
 
 def test_the_rivals_table_names_those_that_are_faster(tmp_path: Path) -> None:
@@ -86,7 +86,23 @@ def test_the_rivals_table_names_those_that_are_faster(tmp_path: Path) -> None:
 
     assert any(line.startswith("| noisy | PyDataset | **0.51x") for line in text)
     assert any(line.startswith("| noisy | autotune | 1.9") for line in text)
-    assert any(line.startswith("On noisy, PyDataset is faster than ours: 0.51x") for line in text)
+    assert any(line.startswith("On noisy, PyDataset is faster than ours: 0.5") for line in text)
+
+
+def test_a_rival_that_could_not_be_measured_is_named(tmp_path: Path) -> None:
+    failure = {"kind": "timeout", "detail": "", "output": ""}
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        for number in range(2):
+            for name in ("ours", "autotune"):
+                key = f"{number:02d}/{name}"
+                journal.add("rivals/noisy", key, examples_per_s=100.0 + number, config=None)
+        journal.add("looks", "noisy/grain_processes/1", examples_per_s=None, failure=failure)
+        journal.add("looks", "noisy/keras_threads/1", examples_per_s=None, failure=failure)
+        journal.add("looks", "noisy/keras_threads/2", examples_per_s=9.0)
+        text = list(rivals_table.lines(journal))
+
+    assert "On noisy, grain mp_prefetch could not be measured (timeout)." in text
+    assert sum("could not be measured" in line for line in text) == 1
 
 
 def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
@@ -95,9 +111,13 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
             for name, rate in {"ours": 99.0 + number % 3, "the grid's best": 100.0}.items():
                 key = f"{number:02d}/{name}"
                 journal.add("beside the best/image", key, examples_per_s=rate, config=None)
+        journal.add(
+            "replays", "image/all", rows=["| ours |"], seeds=10, points=9, noise=0.1, best=1
+        )
         text = list(search_table.lines(journal))
 
-    assert any(line.startswith("| image | 1.00x") and "| reached |" in line for line in text)
+    assert any(line.startswith("| image | 15 | 1.00x") and "| reached |" in line for line in text)
+    assert any("over 10 seeds" in line for line in text)
 
 
 def test_growth_is_told_beside_what_is_wanted(tmp_path: Path) -> None:
@@ -113,7 +133,8 @@ def test_growth_is_told_beside_what_is_wanted(tmp_path: Path) -> None:
         for trials, ms in ((100, 50.0), (5_000, 100.0))
     ]
     with Journal(tmp_path / "run.jsonl", {}) as journal:
-        journal.add("growth", "sizes", sizes=sizes)
+        for size in reversed(sizes):
+            journal.add("growth", str(size.trials), size=size)
         text = list(part_growth.lines(journal))
 
     assert text[-1].startswith("At 5,000 trials a trial costs 1.50 times what it costs at 100")

@@ -148,6 +148,16 @@ def test_a_chain_that_makes_batches_as_fast_as_it_is_asked_is_not_asked_for_long
     assert clock.now == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_batch_that_takes_longer_than_the_look_was_waited_for() -> None:
+    """Planted: nothing is ready, and a batch takes 1.2 s."""
+    clock = FakeClock()
+
+    def next_batch() -> None:
+        clock.now += 1.2
+
+    assert drain(next_batch, 64, 0.6, clock, most_s=1.0) == 0
+
+
 def test_nothing_is_measured_that_was_not_asked_for(runner: TrialRunner) -> None:
     spec = TrialSpec(
         pipeline="tests.planted.pipelines:Mapped", config=config(4, 1), stop=RULE, device="cpu"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from benchmarks.bench import kept_rounds, paired
 from benchmarks.journal import Journal
 from benchmarks.side_by_side.compare import Comparison
-from benchmarks.side_by_side.own_study.naive import Spent, kept, naive, ours
+from benchmarks.side_by_side.own_study.naive import How, Spent, kept, run
 from benchmarks.side_by_side.stand import Stand
 from prefetch_tuning.experiments.report.text import times
 from prefetch_tuning.pipelines import catalog
@@ -17,7 +17,7 @@ PIPELINE, SIZE = "image", 128
 TRIALS, QUICK_TRIALS = 50, 4
 ROUNDS, QUICK_ROUNDS = 9, 2
 OURS, FRESH, HERE = "ours", "naive, fresh interpreters", "naive, in one process"
-HOW = {FRESH: "fresh", HERE: "here"}
+STUDIES: dict[str, How] = {OURS: "ours", FRESH: "fresh", HERE: "here"}
 CHOICES = "choices of the naive studies"
 MOST_SHARE = 1 / 8
 
@@ -26,24 +26,26 @@ def measure(stand: Stand) -> None:
     """Measures what the journal doesn't have yet."""
     target = catalog.resolve(PIPELINE)
     trials = QUICK_TRIALS if stand.quick else TRIALS
-    spent = {OURS: ours(target, SIZE, trials, 0, stand.journal)}
-    spent[FRESH] = naive(target, SIZE, trials, 0, "fresh", stand.journal)
-    spent[HERE] = naive(target, SIZE, trials, 0, "here", stand.journal)
+    spent = {
+        name: run(target, SIZE, trials, 0, how, stand.journal) for name, how in STUDIES.items()
+    }
     configs = {name: each.chosen for name, each in spent.items() if each.chosen is not None}
     stand.bench.rounds(CHOICES, target, configs, QUICK_ROUNDS if stand.quick else ROUNDS)
 
 
 def lines(journal: Journal) -> Iterator[str]:
     """The section of the document."""
-    target = catalog.resolve(PIPELINE)
-    spent = {name: kept(journal, target, 0, HOW.get(name)) for name in (OURS, FRESH, HERE)}
+    spent = {name: kept(journal, how) for name, how in STUDIES.items()}
     found = {name: each for name, each in spent.items() if each is not None}
+    if not found:
+        return
+    trials = max(len(each.resident_mib) for each in found.values())
     yield (
         "The other study is Optuna's `optimize` over prefetch and map calls, with 30 timed steps "
         "per trial and MLflow's fluent API (`benchmarks/side_by_side/own_study/programs/`), on "
-        f"`{PIPELINE}` at batch size {SIZE}, {TRIALS} trials each. *Overhead* is what a trial "
-        "takes beyond its timed steps. What each study would use was measured in interleaved "
-        "rounds afterwards."
+        f"`{PIPELINE}` at batch size {SIZE}, {trials} trials each. *Overhead* is what a trial "
+        "takes beyond its steps and their warm-up. What each study would use was measured in "
+        "interleaved rounds afterwards."
     )
     yield ""
     yield (

@@ -1,7 +1,7 @@
 """Other loaders of the same generator: Keras's PyDataset and grain.
 
-`model.fit` turns each of them into a tf.data dataset with an adapter of Keras's. What is measured
-is that dataset, with the map that an expert would add.
+`model.fit` turns each of them into a tf.data dataset with `from_generator`. What is measured is
+that dataset, with the map that an expert would add.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import grain
 import keras
 import tensorflow as tf
 
-# Private imports, on purpose: `model.fit` wraps its argument in these.
-from keras.src.trainers.data_adapters.grain_dataset_adapter import GrainDatasetAdapter
+# A private import, on purpose: `model.fit` wraps a PyDataset in this.
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from benchmarks.side_by_side.rivals.collate import batch_spec, collate, endless
@@ -25,8 +24,8 @@ from benchmarks.side_by_side.rivals.experts import mapped
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
 
-# Batches that a loader prepares for each of its workers.
-AHEAD = 4
+# Batches that grain prepares for each of its workers, and Keras's default for all of its workers.
+AHEAD, KERAS_QUEUE = 4, 10
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes without types
@@ -39,7 +38,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras comes witho
     num_batches = None  # endless
 
     def __init__(self, pipeline: GeneratorPipeline, size: int, workers: int) -> None:
-        super().__init__(workers=workers, max_queue_size=AHEAD * workers)
+        super().__init__(workers=workers, max_queue_size=max(KERAS_QUEUE, workers))
         self._spec, self._size = pipeline.element_spec, size
         self._free: queue.SimpleQueue[Iterator[Any]] = queue.SimpleQueue()
         shards = workers if is_shardable(pipeline) else 1
@@ -108,8 +107,7 @@ def grain_processes(pipeline: GeneratorPipeline, size: int, workers: int) -> tf.
         size, batch_fn=functools.partial(collate, pipeline.element_spec)
     )
     ahead = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
-    adapter = GrainDatasetAdapter(batches.mp_prefetch(ahead))
-    return mapped(pipeline, adapter.get_tf_dataset(), size)
+    return mapped(pipeline, _as_dataset(pipeline, batches.mp_prefetch(ahead)), size)
 
 
 def grain_thread(pipeline: GeneratorPipeline, size: int, ahead: int) -> tf.data.Dataset:
@@ -119,7 +117,17 @@ def grain_thread(pipeline: GeneratorPipeline, size: int, ahead: int) -> tf.data.
         size, batch_fn=functools.partial(collate, pipeline.element_spec)
     )
     read = grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=ahead)
-    return mapped(pipeline, GrainDatasetAdapter(read).get_tf_dataset(), size)
+    return mapped(pipeline, _as_dataset(pipeline, read), size)
+
+
+def _as_dataset(pipeline: GeneratorPipeline, batches: grain.IterDataset) -> tf.data.Dataset:
+    """What Keras makes of it, without the batches that Keras reads first to learn their spec.
+
+    Each such reading would start all workers once more.
+    """
+    return tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=batch_spec(pipeline)
+    )
 
 
 def _generator(target: str) -> GeneratorPipeline:

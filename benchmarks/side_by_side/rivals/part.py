@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bench import BRIEF, say
+from benchmarks.bench import say
 from benchmarks.journal import read
+from benchmarks.side_by_side.rivals.looks import best_number
 from benchmarks.side_by_side.rivals.targets import RIVALS, rivals_of, target_of
-from benchmarks.side_by_side.stand import Stand
+from benchmarks.side_by_side.stand import NoResultError, Stand
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -20,13 +22,12 @@ OURS, AUTOTUNE = "ours", "autotune"
 # AUTOTUNE gets a minute before it is measured: it must not seem slow for lack of time.
 PATIENT = StopRule(warmup_max_s=300.0)
 PATIENT_PIPELINES, PATIENT_ROUNDS = ("simple", "image", "jpeg"), 3
-PART, LOOKS, WAITED, BESIDE_TORCH = "rivals", "looks", "patient", "torch"
+PART, WAITED, BESIDE_TORCH = "rivals", "patient", "torch"
 # The interpreter that has PyTorch, and what it runs.
 TORCH = Path(".venv-torch/bin/python")
 PROGRAM = Path(__file__).with_name("torch_rounds.py")
 THEIRS, WORKERS = "DataLoader", "workers"
-# A further number is tried while it gains at least this much.
-WORTH_TRYING = 1.05
+QUICK_NUMBERS = 1
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,45 @@ def pipelines(quick: bool) -> list[str]:
 
 
 def measure(stand: Stand) -> None:
-    """Measures what the journal doesn't have yet."""
+    """Measures what the journal doesn't have yet; a pipeline without a study is left out."""
     for name in pipelines(stand.quick):
         pipeline = catalog.load(name)
         assert isinstance(pipeline, GeneratorPipeline)
         size = max(pipeline.batch_sizes)
-        ours = stand.recommended(f"{stand.journal.path.stem}-{name}", catalog.resolve(name), size)
-        plain = PipelineConfig.autotune(size)
-        chosen = [best_of(stand, name, rival, size) for rival in rivals_of(pipeline)]
-        found = [one for one in chosen if one is not None]
-        targets = {OURS: catalog.resolve(name), AUTOTUNE: catalog.resolve(name)}
-        targets |= {one.words: target_of(name, one.rival, one.number) for one in found}
-        configs = {OURS: ours, AUTOTUNE: plain} | {one.words: plain for one in found}
-        stand.bench.rounds(
-            f"{PART}/{name}", targets, configs, QUICK_ROUNDS if stand.quick else ROUNDS
-        )
+        try:
+            study = f"{stand.journal.path.stem}-{name}"
+            ours = stand.recommended(study, catalog.resolve(name), size)
+        except NoResultError as error:
+            say(f"{error}")
+            continue
+        _rounds(stand, pipeline, ours)
         if name in PATIENT_PIPELINES and not stand.quick:
-            for number in range(PATIENT_ROUNDS):
-                for each, config in ((OURS, ours), (AUTOTUNE, plain)):
-                    stop = PATIENT if each == AUTOTUNE else None
-                    key = f"{number:02d}/{each}"
-                    stand.bench.rate(f"{WAITED}/{name}", key, targets[each], config, stop)
+            _beside_patience(stand, name, ours)
         _beside_torch(stand, name, ours)
+
+
+def _rounds(stand: Stand, pipeline: GeneratorPipeline, ours: PipelineConfig) -> None:
+    """Measures every rival at its best number beside ours and AUTOTUNE."""
+    name, size = pipeline.name, ours.batch_size
+    own, plain = catalog.resolve(name), PipelineConfig.autotune(size)
+    most = QUICK_NUMBERS if stand.quick else None
+    best = {each: best_number(stand.bench, name, each, size, most) for each in rivals_of(pipeline)}
+    found = [Chosen(rival, number) for rival, number in best.items() if number is not None]
+    targets = {OURS: own, AUTOTUNE: own}
+    targets |= {one.words: target_of(name, one.rival, one.number) for one in found}
+    configs = {OURS: ours, AUTOTUNE: plain} | {one.words: plain for one in found}
+    count = QUICK_ROUNDS if stand.quick else ROUNDS
+    stand.bench.rounds(f"{PART}/{name}", targets, configs, count)
+
+
+def _beside_patience(stand: Stand, name: str, ours: PipelineConfig) -> None:
+    """Measures AUTOTUNE after a minute, beside ours."""
+    both = [(OURS, ours), (AUTOTUNE, PipelineConfig.autotune(ours.batch_size))]
+    for number in range(PATIENT_ROUNDS):
+        for each, config in both if number % 2 else reversed(both):
+            stop = PATIENT if each == AUTOTUNE else None
+            key = f"{number:02d}/{each}"
+            stand.bench.rate(f"{WAITED}/{name}", key, catalog.resolve(name), config, stop)
 
 
 def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
@@ -82,7 +100,9 @@ def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
     rounds = QUICK_ROUNDS if stand.quick else ROUNDS
     path = stand.folder / f"torch-{name}.jsonl"
     program = [str(TORCH), str(PROGRAM), name, ours.model_dump_json(), str(rounds), str(path)]
-    done = subprocess.run(program, check=False)
+    # Its fork server finds this project by the variable only.
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[3])}
+    done = subprocess.run(program, check=False, env=environment)
     lines = [line for line in read(path) if line["part"] in ("rounds", "best")]
     if done.returncode or not lines:
         say(f"{name}: PyTorch's DataLoader could not be measured")
@@ -93,18 +113,3 @@ def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
         if stand.journal.find(part, key) is None:
             fields = {field: line[field] for field in line if field not in ("part", "key")}
             stand.journal.add(part, key, **fields)
-
-
-def best_of(stand: Stand, name: str, rival: str, size: int) -> Chosen | None:
-    """The rival's best number, from short looks; None if none of them worked."""
-    best: tuple[float, int] | None = None
-    for number in RIVALS[rival].numbers:
-        key = f"{name}/{rival}/{number}"
-        target = target_of(name, rival, number)
-        rate = stand.bench.rate(LOOKS, key, target, PipelineConfig.autotune(size), BRIEF)
-        if rate is None:
-            break
-        if best is not None and rate < WORTH_TRYING * best[0]:
-            break
-        best = (rate, number)
-    return None if best is None else Chosen(rival, best[1])

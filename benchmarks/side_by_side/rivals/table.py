@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from benchmarks.bench import Rates, kept_rounds, paired
 from benchmarks.journal import Journal
 from benchmarks.side_by_side.compare import Comparison, slower_ones
+from benchmarks.side_by_side.rivals.looks import PART as LOOKS
 from benchmarks.side_by_side.rivals.part import (
     AUTOTUNE,
     BESIDE_TORCH,
@@ -17,6 +18,7 @@ from benchmarks.side_by_side.rivals.part import (
     WAITED,
     WORKERS,
 )
+from benchmarks.side_by_side.rivals.targets import RIVALS
 from prefetch_tuning.experiments.report.text import times
 from prefetch_tuning.pipelines import catalog
 
@@ -58,16 +60,19 @@ def _compared(rounds: list[Rates], other: str) -> Comparison | None:
 
 
 def lines(journal: Journal) -> Iterator[str]:
-    """The section of the document."""
+    """The section of the document; nothing without a measurement."""
     found = comparisons(journal)
+    if not found:
+        return
     slower = slower_ones([one for each in found.values() for one in each])
-    rounds = len(kept_rounds(journal, f"{PART}/{next(iter(found))}")) if found else 0
+    rounds = sorted({len(kept_rounds(journal, f"{PART}/{name}")) for name in found})
+    counts = " to ".join(str(count) for count in dict.fromkeys((rounds[0], rounds[-1])))
     yield (
         "Each pipeline's generator and training step, read in other ways, at the same batch size: "
-        f"the recommendation of a default study over each, in {rounds} interleaved rounds of fresh "
-        "processes. *Batches from the generator* is what an expert writes: the generator yields "
-        "whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A loader's batches are "
-        "mapped like these. Threads, processes and shards are those that were fastest in short "
+        f"the recommendation of a study over each, in {counts} interleaved rounds of fresh "
+        "processes (geometric means). *Batches from the generator* is what an expert writes: the "
+        "generator yields whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A "
+        "loader's batches are mapped like these. Threads, processes and shards are those that were fastest in short "
         "looks. PyTorch's DataLoader was measured beside ours in an environment of its own, with "
         "Debian's PyTorch (`make bench-torch`). Above 1, ours is faster; bold where it is "
         "significantly slower (5%, with Holm's correction for all rows)."
@@ -81,6 +86,7 @@ def lines(journal: Journal) -> Iterator[str]:
             yield f"| {name} | {one.name} | {f'**{said}**' if one in slower else said} |"
     yield ""
     yield from _slower_words(slower, found)
+    yield from _failed(journal)
     yield from _patient(journal)
 
 
@@ -92,6 +98,23 @@ def _slower_words(slower: list[Comparison], found: dict[str, list[Comparison]]) 
         for one in each:
             if one in slower:
                 yield f"On {name}, {one.name} is faster than ours: {times(one.ratio)}."
+
+
+def _failed(journal: Journal) -> Iterator[str]:
+    """What could not be measured, so that nobody takes its absence for a win."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    worked = set()
+    for line in journal.of(LOOKS):
+        pipeline, rival, _ = line["key"].split("/")
+        if line["examples_per_s"] is None:
+            kinds.setdefault((pipeline, rival), set()).add(line["failure"]["kind"])
+        else:
+            worked.add((pipeline, rival))
+    for (pipeline, rival), failures in kinds.items():
+        if (pipeline, rival) not in worked:
+            said = ", ".join(sorted(failures))
+            yield ""
+            yield f"On {pipeline}, {RIVALS[rival].name} could not be measured ({said})."
 
 
 def _patient(journal: Journal) -> Iterator[str]:

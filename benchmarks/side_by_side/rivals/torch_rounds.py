@@ -13,9 +13,10 @@ from pathlib import Path
 # When this runs as a script, Python searches this folder for modules.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from benchmarks.bench import BRIEF, Bench
+from benchmarks.bench import Bench
 from benchmarks.journal import Journal
-from benchmarks.side_by_side.rivals.targets import RIVALS, target_of
+from benchmarks.side_by_side.rivals.looks import best_number
+from benchmarks.side_by_side.rivals.targets import target_of
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -30,15 +31,9 @@ def main(name: str, document: str, rounds: int, path: Path) -> None:
     plain = PipelineConfig.autotune(ours.batch_size)
     with Journal(path, {"pipeline": name, "config": ours}) as journal, TrialRunner() as runner:
         bench = Bench(runner, journal)
-        looks = {}
-        for number in RIVALS[RIVAL].numbers:
-            target = target_of(name, RIVAL, number)
-            rate = bench.rate("looks", str(number), target, plain, BRIEF)
-            if rate is not None:
-                looks[number] = rate
-        if not looks:
+        best = best_number(bench, name, RIVAL, ours.batch_size)
+        if best is None:
             sys.exit(f"{name}: the DataLoader could not be measured")
-        best = max(looks, key=lambda number: looks[number])
         journal.add("best", "workers", workers=best)
         targets = {OURS: catalog.resolve(name), THEIRS: target_of(name, RIVAL, best)}
         bench.rounds("rounds", targets, {OURS: ours, THEIRS: plain}, rounds)

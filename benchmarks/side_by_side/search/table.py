@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from benchmarks.bench import kept_rounds, paired
 from benchmarks.journal import Journal
-from benchmarks.side_by_side.compare import Comparison
 from benchmarks.side_by_side.search.part import (
     BEST,
     NEAR,
@@ -15,68 +14,74 @@ from benchmarks.side_by_side.search.part import (
     PIPELINES,
     REAL,
     REAL_SEEDS,
-    REAL_TRIALS,
     REPLAYS,
-    ROUNDS,
     SURE,
     THUMB,
 )
-from benchmarks.side_by_side.search.replay import SEEDS
-from benchmarks.side_by_side.search.searches import OTHERS
-from prefetch_tuning.experiments.report.text import times
+from benchmarks.side_by_side.search.searches import DIAGNOSIS_S, OTHERS, OVERHEAD_S, WHOLE_S
+from prefetch_tuning.experiments.report.text import plural, times
+from prefetch_tuning.experiments.verdict.ratio import ratio_to
 
 
 def lines(journal: Journal) -> Iterator[str]:
-    """The section of the document."""
+    """The section of the document; nothing without a measurement."""
+    replays = journal.of(REPLAYS)
+    if not replays:
+        return
     yield from _beside_the_best(journal)
     yield ""
     yield "### Replayed on grids"
     yield ""
+    seeds = max(line["seeds"] for line in replays)
     yield (
-        f"Each search on a grid that was measured before, with the noise of a trial, over {SEEDS} "
-        "seeds: how far the true rate of its best trial is from the best (median), after so many "
-        "trials and seconds. Ours begins after its diagnosis, whose seconds count. *basic* has "
-        "only prefetch and map; *all* also the structure of the chain."
+        "Each search on a grid that was measured before, with the noise of a short look, over "
+        f"{plural(seeds, 'seed')}: how far the true rate of its best trial is from the best "
+        f"(median), after so many trials and seconds. A trial counts {OVERHEAD_S + WHOLE_S:g} s. "
+        f"Ours begins after its diagnosis, {DIAGNOSIS_S:g} s. *basic* has only prefetch and map; "
+        "*all* also the structure of the chain."
     )
-    for line in journal.of(REPLAYS):
+    for line in replays:
         name, _, axes = line["key"].partition("/")
         yield ""
         yield (
-            f"**{name}, {axes} axes**: best {line['best']:,.0f} examples/s, a trial varies by "
-            f"{line['noise']:.0%}."
+            f"**{name}, {axes} axes**: about {line['points']} points, the best {line['best']:,.0f} "
+            f"examples/s; a look varies by {line['noise']:.0%}."
         )
         yield ""
         yield from line["rows"]
     yield ""
     yield "### For real"
     yield ""
+    real = journal.of(REAL)
+    trials = max((len(line["tried"]) for line in real), default=0)
     yield (
-        f"The same searches for {REAL_TRIALS} trials each, {REAL_SEEDS} seeds. What each chose was "
-        "then measured in rounds of its own, beside the grid's best: the median of the seeds' "
-        "shares of it, and the seconds that the search took."
+        f"The same searches for {plural(trials, 'trial')} each. What each chose was then measured "
+        "in rounds of its own, beside the grid's best: the median of the seeds' shares of it, and "
+        "the seconds that the search took."
     )
     yield ""
-    yield "| pipeline | search | share of the grid's best | seconds |"
-    yield "|---|---|---:|---:|"
+    yield "| pipeline | search | seeds | share of the grid's best | seconds |"
+    yield "|---|---|---:|---:|---:|"
     for name in PIPELINES:
         yield from _real_rows(journal, name)
 
 
 def _beside_the_best(journal: Journal) -> Iterator[str]:
     yield (
-        f"The recommendation of a default study over the best configuration of a grid with 200 "
-        f"points, in {ROUNDS} fresh interleaved rounds. Wanted: a median of at least {NEAR}, and "
-        f"an interval that reaches {SURE:g}."
+        "The recommendation of a study over the best configuration of a grid, in fresh interleaved "
+        f"rounds: the ratio of their medians. Wanted: at least {NEAR}, and an interval that "
+        f"reaches {SURE:g}."
     )
     yield ""
-    yield "| pipeline | of the grid's best | |"
-    yield "|---|---:|---|"
+    yield "| pipeline | rounds | of the grid's best | |"
+    yield "|---|---:|---:|---|"
     for name in PIPELINES:
         ours, best = paired(kept_rounds(journal, f"beside the best/{name}"), OURS, BEST)
         if len(ours) > 1:
-            found = Comparison.of(name, ours, best).ratio
+            found = ratio_to(ours, best)
             reached = found.ratio >= NEAR and found.ci.high >= SURE
-            yield f"| {name} | {times(found)} | {'reached' if reached else 'not reached'} |"
+            said = "reached" if reached else "not reached"
+            yield f"| {name} | {len(ours)} | {times(found)} | {said} |"
 
 
 def _real_rows(journal: Journal, name: str) -> Iterator[str]:
@@ -92,5 +97,6 @@ def _real_rows(journal: Journal, name: str) -> Iterator[str]:
             if line is not None:
                 seconds.append(line["tried"][-1][2])
         if shares:
+            seeds = "" if way == THUMB else str(len(shares))
             took = f"{statistics.median(seconds):.0f}" if seconds else ""
-            yield f"| {name} | {way} | {statistics.median(shares):.0%} | {took} |"
+            yield f"| {name} | {way} | {seeds} | {statistics.median(shares):.0%} | {took} |"

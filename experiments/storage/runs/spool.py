@@ -18,6 +18,7 @@ from uuid import uuid4
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict, ValidationError
+from requests import HTTPError
 
 from prefetch_tuning.experiments.errors import StoreError, first_line, without_secrets
 from prefetch_tuning.experiments.storage.locations import LOCAL, PORTS, Store, check_answers
@@ -172,7 +173,7 @@ class SpoolingTracker(Tracker):
                 with self.one_line():
                     try:
                         self._deliver(kept)
-                    except MlflowException as error:
+                    except (MlflowException, OSError) as error:
                         if self._is_outage(error):
                             raise
                         self._set_aside(path, error)
@@ -182,7 +183,7 @@ class SpoolingTracker(Tracker):
         self._is_gone = False
         return count
 
-    def _set_aside(self, path: Path, error: MlflowException) -> None:
+    def _set_aside(self, path: Path, error: Exception) -> None:
         file = path.replace(path.with_suffix(REFUSED))
         address = without_secrets(self._store.tracking_uri)
         self._say(REFUSED_LINE.format(address=address, file=file, reason=first_line(error)))
@@ -236,7 +237,9 @@ class SpoolingTracker(Tracker):
             return False
         if isinstance(error, MlflowException):
             return int(error.get_http_status_code()) >= SERVER_ERROR  # type: ignore[no-untyped-call]
-        return True
+        # What the client of artifacts raises if a server answers, but not with a success.
+        answered = error.response if isinstance(error, HTTPError) else None
+        return answered is None or answered.status_code >= SERVER_ERROR
 
     def _keep(self, kept: Kept) -> None:
         self.spool.keep(kept)

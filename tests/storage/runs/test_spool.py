@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from prefetch_tuning.experiments.cli import main
 from prefetch_tuning.experiments.errors import StoreError
@@ -182,6 +183,19 @@ def test_a_kept_run_that_the_server_refuses_is_set_aside_and_the_rest_is_deliver
     assert names(tracker.children(parent)) == ["#00"]
     assert len(list(tracker.spool.folder.glob("*.refused"))) == 1
     assert len(tracker.spool) == 0
+
+
+@pytest.mark.parametrize(("status", "outage"), [(403, False), (413, False), (503, True), (0, True)])
+def test_an_artifact_that_is_refused_is_no_outage(
+    server: MlflowServer, tmp_path: Path, status: int, outage: bool
+) -> None:
+    tracker = opened(server, tmp_path)
+    error = requests.HTTPError("no")
+    if status:
+        error.response = requests.Response()
+        error.response.status_code = status
+
+    assert tracker._is_outage(error) is outage
 
 
 def test_the_command_to_type_has_no_password() -> None:

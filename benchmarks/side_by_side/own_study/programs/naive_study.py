@@ -42,30 +42,32 @@ def main(target: str, folder: str, trials: str, seed: str, how: str, sizes: str)
         }
         with mlflow.start_run():
             mlflow.log_params(settings)
-            rate = _fresh(target, settings) if how == "fresh" else _here(target, settings)
-            mlflow.log_metric("examples_per_s", rate)
+            found = _fresh(target, settings) if how == "fresh" else _here(target, settings)
+            mlflow.log_metric("examples_per_s", found["examples_per_s"])
         said = {
             "settings": settings,
-            "examples_per_s": rate,
+            **found,
             "seconds": time.perf_counter() - begin,
             "resident_mib": psutil.Process().memory_info().rss / 2**20,
         }
         print(json.dumps(said), flush=True)
-        return rate
+        return found["examples_per_s"]
 
     study.optimize(objective, n_trials=int(trials))
     print(json.dumps({"best": study.best_params}), flush=True)
 
 
-def _fresh(target: str, settings: dict[str, Any]) -> float:
+def _fresh(target: str, settings: dict[str, Any]) -> dict[str, float]:
     command = [sys.executable, str(TRIAL), target, json.dumps(settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["examples_per_s"])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def _here(target: str, settings: dict[str, Any]) -> float:
+def _here(target: str, settings: dict[str, Any]) -> dict[str, float]:
     trial = importlib.import_module("naive_trial")  # beside this file; it imports TensorFlow
-    return float(trial.rate(target, **settings))
+    found: dict[str, float] = trial.measured(target, **settings)
+    return found
 
 
 if __name__ == "__main__":
