@@ -93,7 +93,7 @@ def fed_step(record: StudyRecord) -> str:
     if known is not None:
         return f"an {known.chip} training {known.model} (emulated)"
     if step.accelerator is not None:
-        return f"the step of {step.accelerator.replace('-', ' ')} (emulated)"
+        return f"the step of {step.accelerator.replace('run-', 'run ')} (emulated)"
     return f"a step of {step} (emulated)"
 
 

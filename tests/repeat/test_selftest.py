@@ -56,8 +56,10 @@ def test_every_comparison_is_a_confirmation_of_one_configuration_with_itself() -
     assert {spec.config for spec in runner.specs} == {middling(INFO)}
     assert said == found.ratios
     assert (found.false_share, found.cv, found.round_cv) == (0.0, 0.0, 0.0)
-    assert "0 of 3 comparisons with itself were judged faster or slower" in lines(found)[0]
-    assert "0.0% (0.0% to 70.8%), where 5% is expected" in lines(found)[0]
+    assert "compared with itself 3 times, with 9 rounds each" in lines(found)[0]
+    assert (
+        "0 verdicts of faster or slower: 0.0% (0.0% to 70.8%); 5% are expected" in lines(found)[0]
+    )
 
 
 def test_a_false_verdict_is_counted() -> None:

@@ -62,7 +62,11 @@ def test_where_nothing_is_cheaper_autotune_is_enough() -> None:
             "Keeping it 90% busy takes a generator 3.0x as fast (it makes at most 300 examples/s "
             "in 1 process; 900 are needed)",
         ),
-        ({}, "The limit of 1,000 examples/s would allow it, so more trials may find it"),
+        (
+            {},
+            "The limit of 1,000 examples/s allows it, so a longer search (--trials) may find "
+            "settings that reach it",
+        ),
     ],
 )
 def test_out_of_reach_it_says_what_it_would_take(terms: dict[str, float], said: str) -> None:
@@ -81,7 +85,8 @@ def test_out_of_reach_it_says_what_it_would_take(terms: dict[str, float], said: 
     [
         (",step=12ms", "a step of 12ms (emulated)"),
         (",step=4ms+0.1ms/example@cosmoflow-a100", "an A100 training CosmoFlow (emulated)"),
-        (",step=12ms@my-gpu", "my-gpu (emulated)"),
+        (",step=12ms@run-1a2b3c4d", "the step of run 1a2b3c4d (emulated)"),
+        (",step=12ms@my-gpu", "the step of my-gpu (emulated)"),
         ("", "the training step"),
     ],
 )

@@ -135,4 +135,4 @@ def test_it_says_what_sets_it() -> None:
     found = LimitRounds([terms()], 2.0, splittable=False).limit
 
     assert found is not None
-    assert found.in_words == "the rate of the bare generator with 1 worker"
+    assert found.in_words == "the rate of the bare generator in 1 process"

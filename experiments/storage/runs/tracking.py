@@ -5,6 +5,7 @@ MLflow's active run is thread-local, and its fluent calls take several ms each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -349,11 +350,16 @@ class Tracker(RunReader):
     def _save_views(self, experiment: str, *views: View) -> None:
         """Saves views in an experiment. If there are too many, the oldest make room."""
         now_ms = int(time.time() * 1_000)
+        # Other studies may write and remove the same views in the same moment.
         for view in views:
-            value = view.tag_value(now_ms)
-            self._client.set_experiment_tag(experiment, VIEW_TAG + view.key, value)
+            key, value = VIEW_TAG + view.key, view.tag_value(now_ms)
+            try:
+                self._client.set_experiment_tag(experiment, key, value)
+            except MlflowException:
+                self._client.set_experiment_tag(experiment, key, value)
         for key in surplus(self._client.get_experiment(experiment).tags):
-            self._client.delete_experiment_tag(experiment, key)
+            with contextlib.suppress(MlflowException):
+                self._client.delete_experiment_tag(experiment, key)
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
