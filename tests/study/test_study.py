@@ -282,8 +282,8 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
     Search(bench.study).run_trial()
 
     config = PipelineConfig.autotune(8)
-    measured = RoundRuns(bench.study).run_candidate("autotune", config, 2)
-    failed = RoundRuns(bench.study).run_candidate("autotune", config, 3)
+    measured = RoundRuns(bench.study).run_candidate("autotune", config, 1)
+    failed = RoundRuns(bench.study).run_candidate("autotune", config, 2)
 
     assert not isinstance(measured, TrialFailure)
     assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
@@ -292,8 +292,8 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
     assert [spec.ceilings for spec in bench.runner.specs] == [False, True, False]
     title = "autotune: batch 8, prefetch auto, map auto"
     assert bench.tracker.logged[1:] == [
-        (f"round 02 {title}", "complete"),
-        (f"round 03 {title}", "failed"),
+        (f"round 01 {title}", "complete"),
+        (f"round 02 {title}", "failed"),
     ]
 
 
