@@ -52,8 +52,9 @@ def heading(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         "The accelerators are emulated: a step takes its known time and no core. Each study looks "
         f"for the fewest cores that keep the step busy for at least {target} of the time. "
         "*Busy* is the rate as a share of the step's, with its 95% interval, in interleaved rounds "
-        "that came after the choice. *Cores* (what feeding the step without a pause would take) "
-        "and *MiB* are from the rounds that chose. *Limit* is the rate that no settings can exceed "
+        "that came after the choice. *Cores* (how many CPU cores the pipeline would keep "
+        "busy if the step never had to wait for data) and *MiB* are from the rounds that chose. "
+        "*Limit* is the rate that no settings can exceed "
         "before the step, over the step's own.\n"
     )
     yield (
@@ -82,8 +83,11 @@ def label(outcome: Outcome) -> str:
 def words(outcome: Outcome) -> str:
     """Whether the target is reached by the whole interval in fresh rounds, or what is missing."""
     busy, result = outcome.busy(RECOMMENDED), outcome.record.result
-    if busy is not None and busy.ci.low >= (result.target or 0.0):
+    target = result.target or 0.0
+    if busy is not None and busy.ci.low >= target:
         return "reached"
+    if busy is not None and busy.ci.high >= target:
+        return f"open: {share_with_interval(busy)} busy, so more rounds would decide"
     return what_it_takes(result) or "out of reach; the limit was not measured"
 
 
