@@ -343,11 +343,12 @@ def all_failed(finished: Iterable[FrozenTrial]) -> str | None:
 def _row(trial: FrozenTrial) -> TrialRow:
     attrs = trial.user_attrs
     measured, failure = attrs.get(TrialAttr.MEASURED), attrs.get(TrialAttr.FAILURE)
+    config = _read(PipelineConfig, attrs[TrialAttr.CONFIG])
     return TrialRow(
         number=trial.number,
-        config=_read(PipelineConfig, attrs[TrialAttr.CONFIG]),
+        config=config,
         state=state_of(trial),
-        measured=None if measured is None else _read(MeasuredConfig, measured),
+        measured=None if measured is None else _read(MeasuredConfig, measured, config=config),
         failure=None if failure is None else _read(TrialFailure, failure),
         predicted_examples_per_s=attrs.get(TrialAttr.PREDICTED),
         warm_start=bool(attrs.get(TrialAttr.WARM_START, False)),
@@ -355,14 +356,15 @@ def _row(trial: FrozenTrial) -> TrialRow:
     )
 
 
-def _read(model: type[M], kept: object) -> M:
-    """Rebuilds a model from its stored form.
+def _read(model: type[M], kept: object, **more: object) -> M:
+    """Rebuilds a model from its stored form and what isn't stored with it.
 
     Raises:
         StudyError: another version stored it in a form that this version doesn't accept.
     """
     try:
-        return model.model_validate(printable_json(kept))
+        found = printable_json(kept)
+        return model.model_validate({**found, **more} if more else found)
     except ValidationError as error:
         raise StudyError(
             f"this study was made by another version of prefetch-tuning: {one_line(error)}; "

@@ -228,7 +228,8 @@ class Search:
             self._optuna.tell(trial, state=TrialState.FAIL)
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)
-        trial.set_user_attr(TrialAttr.MEASURED, summary.model_dump(mode="json"))
+        kept = summary.model_dump(mode="json", exclude={"config"})  # it is an attribute of its own
+        trial.set_user_attr(TrialAttr.MEASURED, kept)
         reading = self._kept.reading(summary)
         value = self._goal.value(reading)
         if self._goal.target is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.soak import planted
 from benchmarks.soak.__main__ import run, table
 from benchmarks.soak.kills import Account, in_words
 from benchmarks.soak.readings import Reading, slope
@@ -24,6 +26,22 @@ def test_trials_that_fail_leave_no_process_and_no_descriptor(tmp_path: Path) -> 
     assert readings[-1].threads <= readings[1].threads + 1
     # Other tests of this process may have started some.
     assert readings[-1].processes <= readings[1].processes + 1
+
+
+def test_about_one_trial_in_five_fails_whatever_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(planted, "FAULTS", (fail,))
+    failed = 0
+    for _ in range(200):
+        random.seed(0)  # as each trial does
+        try:
+            for _ in zip(range(planted.AFTER + 2), planted.Unsteady().generate(0), strict=False):
+                pass
+        except ValueError:
+            failed += 1
+    assert 15 < failed < 70  # 40 ± 6
 
 
 def test_growth_is_the_slope_once_the_caches_are_full() -> None:

@@ -194,7 +194,7 @@ class SpoolingTracker(Tracker):
             if there is None:
                 self._write(kept.run)
             elif there.status not in ENDED:
-                self._fill(there.run_id, kept.run)
+                self._fill(there.run_id, there.artifact_uri, kept.run)
         elif kept.summary is not None:
             self._end(kept.summary)
         elif kept.throttled is not None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.storage.locations import Store
@@ -282,9 +285,9 @@ class Tracker(RunReader):
         run = self._client.create_run(
             experiment, start_time=draft.start_ms, run_name=draft.name, tags=tags
         )
-        return self._fill(str(run.info.run_id), draft)
+        return self._fill(str(run.info.run_id), str(run.info.artifact_uri), draft)
 
-    def _fill(self, run_id: str, draft: RunDraft) -> str:
+    def _fill(self, run_id: str, artifact_uri: str, draft: RunDraft) -> str:
         """Writes everything but the run itself, and ends it."""
         params = [Param(key, value) for key, value in draft.params.items()]
         found = [point.metric for point in draft.points]
@@ -296,10 +299,23 @@ class Tracker(RunReader):
             if draft.parent_id is not None and draft.parent_id not in self._with_data:
                 self._client.log_inputs(draft.parent_id, [draft.read.dataset_input])
                 self._with_data.add(draft.parent_id)
-        for path, text in draft.texts.items():
-            self._client.log_text(run_id, text, path)
+        if draft.texts:
+            self._write_texts(artifact_uri, draft.texts)
         self._client.set_terminated(run_id, draft.status)
         return run_id
+
+    def _write_texts(self, artifact_uri: str, texts: Mapping[str, str]) -> None:
+        """Writes artifacts, by their file names.
+
+        `MlflowClient.log_text` would keep a repository with a thread pool for every run: 7 KiB per
+        trial.
+        """
+        repository = get_artifact_repository(artifact_uri, tracking_uri=self._store.tracking_uri)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in texts.items():
+                file = Path(folder, name)
+                file.write_text(text, encoding="utf-8")
+                repository.log_artifact(str(file))  # type: ignore[no-untyped-call]
 
     def mark_interrupted(self, run_id: str) -> None:
         """Marks the run of a trial whose study was killed before it recorded the result."""
