@@ -137,7 +137,7 @@ def test_growth_is_told_beside_what_is_wanted(tmp_path: Path) -> None:
             journal.add("growth", str(size.trials), size=size)
         text = list(part_growth.lines(journal))
 
-    assert text[-1].startswith("At 5,000 trials a trial costs 1.50 times what it costs at 100")
+    assert text[-1].startswith("After 5,000 trials, the next one costs 1.50 times what it costs")
 
 
 @pytest.mark.parametrize(

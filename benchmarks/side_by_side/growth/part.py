@@ -42,6 +42,7 @@ def lines(journal: Journal) -> Iterator[str]:
         largest = sizes[-1]
         yield ""
         yield (
-            f"At {largest.trials:,} trials a trial costs {largest.trial_ms / base.trial_ms:.2f} "
-            f"times what it costs at {BASE} (wanted: at most {MOST:g})."
+            f"After {largest.trials:,} trials, the next one costs "
+            f"{largest.trial_ms / base.trial_ms:.2f} times what it costs after {BASE} (wanted: at "
+            f"most {MOST:g})."
         )
