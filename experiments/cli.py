@@ -78,10 +78,16 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def _versions() -> str:
-    """This project's version, then those of what it measures with, as bug reports need them."""
-    own, *others = reversed(package_versions().items())
-    return ", ".join(" ".join(each) for each in (own, *reversed(others)))
+class _ShowVersions(argparse.Action):
+    """Prints the versions that a bug report needs; only then are they looked up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        versions = package_versions()
+        own = "prefetch-tuning"
+        first = {own: versions.pop(own)} if own in versions else {}
+        said = ", ".join(" ".join(each) for each in {**first, **versions}.items())
+        sys.stdout.write(said + "\n")
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         prog="prefetch-tune",
         description="Find the tf.data settings that feed your model fastest from a generator.",
     )
-    top.add_argument("--version", action="version", version=_versions())
+    top.add_argument("--version", action=_ShowVersions, nargs=0, help="show versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)

@@ -109,11 +109,10 @@ def cores_to_feed(found: Confirmed, result: StudyResult) -> float:
 
 
 def _faster_generator(limit: Limit, wanted: float) -> str:
-    made, count = limit.terms.generator or 0.0, limit.processes
-    processes = "1 process" if count == 1 else f"{count} processes"
+    made = limit.terms.generator or 0.0
     return (
         f"a generator {wanted / made:.1f}x as fast (it makes at most {rate(made)} examples/s in "
-        f"{processes}; {rate(wanted)} are needed)"
+        f"{limit.processes_in_words}; {rate(wanted)} are needed)"
     )
 
 

@@ -76,8 +76,12 @@ class Limit(BaseModel):
     @property
     def in_words(self) -> str:
         """What sets the limit in words, as the end of a sentence that begins with "set by"."""
-        processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
-        return IN_WORDS[self.binding].format(processes=processes)
+        return IN_WORDS[self.binding].format(processes=self.processes_in_words)
+
+    @property
+    def processes_in_words(self) -> str:
+        """The number of processes that the generator's term counts."""
+        return "1 process" if self.processes == 1 else f"{self.processes} processes"
 
 
 class Fraction(BaseModel):

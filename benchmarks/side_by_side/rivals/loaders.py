@@ -102,22 +102,21 @@ class Shard(grain.DatasetIterator):  # type: ignore[misc]
 
 def grain_processes(pipeline: GeneratorPipeline, size: int, workers: int) -> tf.data.Dataset:
     """Grain's `mp_prefetch`: each worker makes whole batches in a process of its own."""
-    target = f"{type(pipeline).__module__}:{type(pipeline).__qualname__}"
-    batches = Elements(target).batch(
-        size, batch_fn=functools.partial(collate, pipeline.element_spec)
-    )
     ahead = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
-    return mapped(pipeline, _as_dataset(pipeline, batches.mp_prefetch(ahead)), size)
+    read = _grain_batches(pipeline, size).mp_prefetch(ahead)
+    return mapped(pipeline, _as_dataset(pipeline, read), size)
 
 
 def grain_thread(pipeline: GeneratorPipeline, size: int, ahead: int) -> tf.data.Dataset:
     """Grain in this process, with batches ahead in a thread."""
-    target = f"{type(pipeline).__module__}:{type(pipeline).__qualname__}"
-    batches = Elements(target).batch(
-        size, batch_fn=functools.partial(collate, pipeline.element_spec)
-    )
+    batches = _grain_batches(pipeline, size)
     read = grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=ahead)
     return mapped(pipeline, _as_dataset(pipeline, read), size)
+
+
+def _grain_batches(pipeline: GeneratorPipeline, size: int) -> grain.IterDataset:
+    target = f"{type(pipeline).__module__}:{type(pipeline).__qualname__}"
+    return Elements(target).batch(size, batch_fn=functools.partial(collate, pipeline.element_spec))
 
 
 def _as_dataset(pipeline: GeneratorPipeline, batches: grain.IterDataset) -> tf.data.Dataset:

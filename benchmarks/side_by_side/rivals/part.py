@@ -108,7 +108,7 @@ def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
         say(f"{name}: PyTorch's DataLoader could not be measured")
         return
     for line in lines:
-        part = f"{BESIDE_TORCH}/{name}"
+        part = f"{BESIDE_TORCH if line['part'] == 'rounds' else WORKERS}/{name}"
         key = line["key"]
         if stand.journal.find(part, key) is None:
             fields = {field: line[field] for field in line if field not in ("part", "key")}

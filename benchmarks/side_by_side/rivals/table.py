@@ -37,21 +37,11 @@ def comparisons(journal: Journal) -> dict[str, list[Comparison]]:
 
 
 def _with_torch(journal: Journal, name: str) -> Comparison | None:
-    part = f"{BESIDE_TORCH}/{name}"
-    ours, its = paired(_rounds_of(journal, part), OURS, THEIRS)
-    line = journal.find(part, WORKERS)
+    ours, its = paired(kept_rounds(journal, f"{BESIDE_TORCH}/{name}"), OURS, THEIRS)
+    line = journal.find(f"{WORKERS}/{name}", WORKERS)
     if len(ours) < 2 or line is None:
         return None
     return Comparison.of(f"PyTorch's DataLoader, {line[WORKERS]} processes", ours, its)
-
-
-def _rounds_of(journal: Journal, part: str) -> list[Rates]:
-    found: dict[str, Rates] = {}
-    for line in journal.of(part):
-        number, _, name = line["key"].partition("/")
-        if name and line["examples_per_s"] is not None:
-            found.setdefault(number, {})[name] = line["examples_per_s"]
-    return list(found.values())
 
 
 def _compared(rounds: list[Rates], other: str) -> Comparison | None:

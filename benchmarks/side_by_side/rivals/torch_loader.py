@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,11 +14,6 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
 
 # Batches that the loader prepares for each of its workers.
 AHEAD = 4
-
-
-def is_there() -> bool:
-    """Whether this environment has PyTorch."""
-    return importlib.util.find_spec("torch") is not None
 
 
 def torch_processes(pipeline: GeneratorPipeline, size: int, workers: int) -> tf.data.Dataset:
@@ -46,11 +39,7 @@ def torch_processes(pipeline: GeneratorPipeline, size: int, workers: int) -> tf.
 
     def read() -> Iterator[Any]:
         for batch in loader:
-            yield tf.nest.map_structure(functools.partial(_array), batch)
+            yield tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
 
     dataset = tf.data.Dataset.from_generator(read, output_signature=batch_spec(pipeline))
     return mapped(pipeline, dataset, size)
-
-
-def _array(tensor: Any) -> Any:
-    return tensor.numpy()

@@ -113,15 +113,14 @@ def _tried(stand: Stand, name: str, way: str, seed: int, surface: Surface) -> li
     if way == OURS:
         study = f"{stand.journal.path.stem}-{name}-search-{seed}"
         record = stand.study(study, target, size, seed=seed, trials=trials, rounds=0)
-        return _of_study(record, stand.journal.find("studies", study))
+        return _of_study(record, stand.spent_s(study))
     made = OTHERS[way](surface.space, _measured(stand, target), seed)
     return _ended(made, trials)
 
 
-def _of_study(record: StudyRecord, line: dict[str, Any] | None) -> list[Tried]:
+def _of_study(record: StudyRecord, seconds: float) -> list[Tried]:
     """A study's trials; its seconds are spread over them, the diagnosis included."""
-    assert line is not None
-    each = line["seconds"] / max(len(record.trials), 1)
+    each = seconds / max(len(record.trials), 1)
     rates = [row.measured.examples_per_s if row.measured else 0.0 for row in record.trials]
     return [
         (row.config, rate if row.state == "complete" else 0.0, each * number)
