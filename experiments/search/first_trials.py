@@ -88,16 +88,20 @@ def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
         needed = space.bridging.get(config.batch_size)
         if config.prefetch_buffer not in ((needed,) if needed else LOOK_AHEAD):
             continue  # it belongs to another batch size
-        threads = config.thread_pool_size
-        if threads and config.map_parallelism == 1:
-            continue  # a sequential map has no calls for the threads
-        if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
-            continue  # most of the threads would always be idle
-        if config.workers <= 1 and config.use_multiprocessing:
-            continue  # the prediction is the same without a process: no one shares the work
         if config.workers <= 1 and config.max_queue_size in QUEUES[1:]:
             continue  # without workers there is no queue
-        yield config
+        if not is_pointless(config):
+            yield config
+
+
+def is_pointless(config: PipelineConfig) -> bool:
+    """Whether a configuration has something that its other settings leave without work."""
+    threads = config.thread_pool_size
+    if threads and config.map_parallelism == 1:
+        return True  # a sequential map has no calls for the threads
+    if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
+        return True  # most of the threads would always be idle
+    return config.workers <= 1 and config.use_multiprocessing  # no one shares the work
 
 
 def kind(config: PipelineConfig, cores: float) -> tuple[object, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from prefetch_tuning.experiments.search.pauses import near
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
@@ -54,6 +57,28 @@ class Axis:
             return trial.suggest_categorical(self.name, self.choices)  # type: ignore[return-value]
         return trial.suggest_int(self.name, self.low, self.high, log=True)
 
+    @property
+    def distribution(self) -> BaseDistribution:
+        """The axis as Optuna describes it."""
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        return IntDistribution(self.low, self.high, log=True)
+
+    def random_value(self, rng: random.Random) -> Value:
+        """A random value; on a range, every doubling is as likely."""
+        if self.choices:
+            return rng.choice(self.choices)
+        exponent = rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
+        return min(max(round(math.exp(exponent)), self.low), self.high)
+
+    def beside(self, value: Value) -> list[Value]:
+        """The values next to this one: half and double, and a step of half of that."""
+        if self.choices:
+            return [choice for choice in self.choices if choice != value]
+        steps = (0.5, math.sqrt(0.5), math.sqrt(2.0), 2.0)
+        found = {min(max(round(int(value) * step), self.low), self.high) for step in steps}
+        return sorted(found - {value})
+
     def __str__(self) -> str:
         if self.choices:
             return f"{self.name} {' '.join(str(choice) for choice in self.choices)}"
@@ -85,13 +110,6 @@ class SearchSpace:
             batch_size = trial.suggest_categorical("batch_size", self.batch_sizes)
         return self._config(batch_size, {axis.name: axis.suggest(trial) for axis in self.axes})
 
-    def below(self, batch_size: int | None) -> SearchSpace | None:
-        """The part with batches smaller than `batch_size` (all of it for None); None if empty."""
-        if batch_size is None:
-            return self
-        sizes = tuple(size for size in self.batch_sizes if size < batch_size)
-        return replace(self, batch_sizes=sizes) if sizes else None
-
     def params(self, config: PipelineConfig) -> dict[str, Value]:
         """The parameters for which `suggest` gives this configuration."""
         batch = {"batch_size": config.batch_size} if len(self.batch_sizes) > 1 else {}
@@ -101,6 +119,27 @@ class SearchSpace:
         """The configuration that `suggest` gives for these parameters."""
         values = dict(params)
         return self._config(values.pop("batch_size", self.batch_sizes[0]), values)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The parameters as Optuna describes them."""
+        sizes = CategoricalDistribution(self.batch_sizes)
+        batch = {"batch_size": sizes} if len(self.batch_sizes) > 1 else {}
+        return {**batch, **{axis.name: axis.distribution for axis in self.axes}}
+
+    def random_params(self, rng: random.Random) -> dict[str, Value]:
+        """The parameters of a random configuration."""
+        batch = {"batch_size": rng.choice(self.batch_sizes)} if len(self.batch_sizes) > 1 else {}
+        return {**batch, **{axis.name: axis.random_value(rng) for axis in self.axes}}
+
+    def neighbours(self, config: PipelineConfig) -> Iterator[PipelineConfig]:
+        """The configurations that differ from this one in one setting, by a step."""
+        for axis in self.axes:
+            for value in axis.beside(getattr(config, axis.name)):
+                yield self.config_of({**self.params(config), axis.name: value})
+        for size in self.batch_sizes:
+            if size != config.batch_size:
+                yield self.config_of({**self.params(config), "batch_size": size})
 
     @property
     def described(self) -> list[str]:

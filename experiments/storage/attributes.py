@@ -352,7 +352,6 @@ def _row(trial: FrozenTrial) -> TrialRow:
         failure=None if failure is None else _read(TrialFailure, failure),
         predicted_examples_per_s=attrs.get(TrialAttr.PREDICTED),
         warm_start=bool(attrs.get(TrialAttr.WARM_START, False)),
-        corrected=bool(attrs.get(TrialAttr.CORRECTED, False)),
     )
 
 

@@ -79,7 +79,6 @@ class TrialRow(BaseModel):
         predicted_examples_per_s: the rate predicted from the stages' costs; None without a
             diagnosis.
         warm_start: the prediction chose this trial, not the sampler.
-        corrected: earlier trials had corrected the prediction that chose it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,7 +90,6 @@ class TrialRow(BaseModel):
     failure: TrialFailure | None = None
     predicted_examples_per_s: float | None = None
     warm_start: bool = False
-    corrected: bool = False
 
 
 class StudyResult(BaseModel):

@@ -161,7 +161,6 @@ class TrialAttr(StrEnum):
     FAILURE = "failure"
     PREDICTED = "predicted"
     WARM_START = "warm_start"
-    CORRECTED = "corrected"
 
 
 class Metric(NamedTuple):

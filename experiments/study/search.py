@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
 
 import optuna
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.host.interrupts import uninterrupted
-from prefetch_tuning.experiments.search.correction import Correction
 from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import predict, relative_error
+from prefetch_tuning.experiments.search.sampler import PredictionSampler
+from prefetch_tuning.experiments.search.surrogate import Surrogate, Tried
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
@@ -48,15 +48,19 @@ class Search:
         self._kept = study.kept
         self._optuna = study.optuna_study
         self._goal = study.settings.goal
-        # Finished trials that the correction has learnt from.
-        self._seen = 0
 
-    def enqueue_predicted(self) -> None:
-        """Queues the predicted best configurations ahead of the sampler's, given a diagnosis."""
+    def begin(self) -> None:
+        """Given a diagnosis, makes it the sampler's and queues the best predicted trials."""
         diagnosis = self._kept.diagnosis
         if diagnosis is None:
             return
-        space = self._study.offer.space
+        settings, space = self._study.settings, self._study.offer.space
+        surrogate = Surrogate(
+            diagnosis.costs, self._kept.cores, space, self._goal, settings.memory_limit_mib
+        )
+        # A resumed search considers other random configurations than it did before.
+        seed = settings.seed + len(self._kept.finished)
+        self._optuna.sampler = PredictionSampler(space, self._goal, surrogate, self._tried, seed)
         configs = first_trials(diagnosis, space, self._kept.cores, self._goal)
         if self._optuna.get_trials(deepcopy=False):
             # A resumed study has already run them, except those that an interrupt cut off.
@@ -120,40 +124,20 @@ class Search:
         space = self._study.offer.space
         if self.has_predicted:
             return  # the predicted trials come first
-        corrected = self._corrected()
-        if corrected is not None:
-            attrs: dict[str, bool] = {TrialAttr.WARM_START: True, TrialAttr.CORRECTED: True}
-            self._optuna.enqueue_trial(space.params(corrected), user_attrs=attrs)
-        elif space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
+        if space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
             # The sampler chooses the other settings.
             self._optuna.enqueue_trial(space.plain)
 
-    def _corrected(self) -> PipelineConfig | None:
-        """The best untried configuration by the corrected prediction, if trials contradict it.
-
-        None if they agree, or if no configuration is predicted to beat the best trial.
-        """
-        learnt, rows = self._learnt, self._kept.rows
-        # The prediction ignores GPU memory. After a trial that ran out of it, it would try that
-        # trial's neighbours one after another.
-        space = self._study.offer.space.below(self._kept.lacking_device_memory)
-        if learnt is None or space is None:
-            return None
-        for row in rows[self._seen :]:
-            if row.measured is not None and row.measured.examples_per_s > 0.0:
-                learnt.learn(row.config, row.measured.examples_per_s)
-        self._seen = len(rows)
-        if learnt.lessons <= sum(row.corrected for row in rows):
-            return None
-        best = self._kept.best
-        to_beat = self._kept.reading(best) if best else None
-        return learnt.best_untried(space, {row.config for row in rows}, self._goal, to_beat)
-
-    @cached_property
-    def _learnt(self) -> Correction | None:
-        """The prediction, which learns from each trial; None without a diagnosis."""
-        diagnosis = self._kept.diagnosis
-        return None if diagnosis is None else Correction(diagnosis.costs, self._kept.cores)
+    def _tried(self) -> list[Tried]:
+        """The finished trials, as the sampler reads them."""
+        return [
+            Tried(
+                row.config,
+                self._kept.reading(row.measured) if row.measured else None,
+                row.failure is not None and row.failure.kind == "device_oom",
+            )
+            for row in self._kept.rows
+        ]
 
     def _rival(self, config: PipelineConfig) -> float | None:
         """The rate that a trial is pruned against: the best so far, or the best plain chain's.

@@ -170,7 +170,7 @@ class Tuning:
             self.problems.append(problem)
         check_step_known(study)
         search = Search(study)
-        search.enqueue_predicted()
+        search.begin()
         if not study.kept.finished:
             search.read_once()
         self._search(study, search)

@@ -192,18 +192,6 @@ def test_the_sampler_learns_to_leave_such_batch_sizes_alone() -> None:
     assert sum(size >= TOO_LARGE for size in chosen) < 0.35 * len(chosen)
 
 
-def test_the_corrected_prediction_leaves_larger_batches_out() -> None:
-    study, sizes = searched(0, 12)
-    space = study.offer.space
-
-    assert study.kept.lacking_device_memory == min(s for s in sizes if s >= TOO_LARGE)
-    fitting = space.below(TOO_LARGE)
-    assert fitting is not None
-    assert (fitting.batch_sizes, fitting.axes) == ((64, 128), space.axes)
-    assert space.below(None) is space
-    assert space.below(64) is None
-
-
 def recorded(study: PipelineStudy) -> StudyRecord:
     return study_record(study.optuna_study, result_of(study.kept, 1.0, 2.0))
 

@@ -1,13 +1,10 @@
-"""Which trials come first, and what a trial teaches that disagrees with its prediction."""
+"""Which trials come first."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pytest
 
 from prefetch_tuning.experiments.search.axes import offer
-from prefetch_tuning.experiments.search.correction import Correction, disagrees
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
 from prefetch_tuning.experiments.search.first_trials import (
     LEAST_FIRST,
@@ -21,11 +18,10 @@ from prefetch_tuning.experiments.search.first_trials import (
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.objective import Reading
-from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS
 from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.objectives.utilisation import Utilisation
-from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.config import UNBOUNDED
 from prefetch_tuning.pipelines.step_time import StepTime
 from tests.search.test_space import ABLE
 from tests.support.fakes import COSTS, INFO, cost
@@ -110,87 +106,6 @@ def test_whatever_the_space_offers_has_a_place_and_so_has_the_plain_chain(costs:
     assert all(space.params(config) for config in found)
 
 
-def test_a_trial_that_reaches_half_of_its_prediction_teaches_something() -> None:
-    assert disagrees(1_000.0, 500.0)
-    assert disagrees(1_000.0, 2_000.0)
-    assert not disagrees(1_000.0, 900.0)
-
-
-def made(calls: int, threads: int | str) -> PipelineConfig:
-    return PipelineConfig.model_validate(
-        {
-            "batch_size": 8,
-            "prefetch_buffer": 4,
-            "map_parallelism": calls,
-            "thread_pool_size": threads,
-        }
-    )
-
-
-def taught(costs: StageCosts, seen: Sequence[tuple[PipelineConfig, float]]) -> Correction:
-    """What a search has learnt from these trials."""
-    learnt = Correction(costs, CORES)
-    for config, rate in seen:
-        learnt.learn(config, rate)
-    return learnt
-
-
-def test_what_one_of_a_kind_teaches_holds_for_its_kind_alone() -> None:
-    unbounded, pool, plain = made(16, UNBOUNDED), made(16, 16), made(4, 0)
-    seen = [
-        (unbounded, 0.4 * predict(BLOCKING, unbounded, CORES)),
-        (plain, predict(BLOCKING, plain, CORES)),
-    ]
-    corrected = taught(BLOCKING, seen)
-
-    other = made(32, UNBOUNDED)
-    assert corrected.predict(other) == pytest.approx(0.4 * predict(BLOCKING, other, CORES))
-    assert corrected.predict(plain) == pytest.approx(predict(BLOCKING, plain, CORES))
-    # No trial has had a pool, so the plain chain is the most similar kind.
-    assert corrected.predict(pool) == pytest.approx(predict(BLOCKING, pool, CORES))
-
-
-def test_the_next_trial_is_the_best_by_what_was_learnt() -> None:
-    """Unbounded threads reach a fifth of their prediction here, so a pool is tried next."""
-    space = searched(diagnose(BLOCKING, CORES))
-    unbounded = made(16, UNBOUNDED)
-    seen = [
-        (unbounded, 0.2 * predict(BLOCKING, unbounded, CORES)),
-        (made(4, 0), predict(BLOCKING, made(4, 0), CORES)),
-    ]
-
-    learnt = taught(BLOCKING, seen)
-    found = learnt.best_untried(space, set(), Throughput(), None)
-
-    assert found is not None
-    assert found.thread_pool_size not in (0, UNBOUNDED)
-    assert learnt.lessons == 2  # the error, then that only threads have it
-    agreeing = [(config, predict(BLOCKING, config, CORES)) for config, _ in seen]
-    assert taught(BLOCKING, agreeing).lessons == 0
-
-
-def test_nothing_is_tried_that_is_predicted_to_be_slower_than_the_best_trial() -> None:
-    space = searched(diagnose(BLOCKING, CORES))
-
-    best = max(candidates(space), key=lambda config: predict(BLOCKING, config, CORES))
-    seen = [(best, predict(BLOCKING, best, CORES))]
-
-    learnt, to_beat = taught(BLOCKING, seen), Reading(best, seen[0][1], 0.0)
-
-    assert learnt.best_untried(space, {best}, Throughput(), to_beat) is None
-
-
-def test_what_failed_is_not_tried_again() -> None:
-    space = searched(diagnose(BLOCKING, CORES))
-    seen = [(made(4, 0), predict(BLOCKING, made(4, 0), CORES))]
-    learnt = taught(BLOCKING, seen)
-
-    failed = learnt.best_untried(space, set(), Throughput(), None)
-    assert failed is not None
-    other = learnt.best_untried(space, {failed}, Throughput(), None)
-    assert other not in (None, failed)
-
-
 WAITING = COSTS.model_copy(
     update={
         "generator": cost(5_000.0, cpu_us=20.0),
@@ -241,18 +156,3 @@ def test_a_busy_step_can_be_fed_for_less_so_its_structure_is_searched() -> None:
 
     assert "generator_chunk" in by_rate.left_out
     assert "generator_chunk" in [axis.name for axis in by_cost.space.axes]
-
-
-def test_with_a_target_what_is_cheaper_is_tried_next_even_if_it_is_slower() -> None:
-    goal = Utilisation(0.9)
-    space = offer(
-        UNMAPPED, Options(objective="utilisation", batch_size=8), diagnose(WAITING, CORES), 2.0
-    ).space
-    many = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, generator_workers=32)
-    learnt = taught(WAITING, [(many, 390.0)])
-    dear = Reading(many, 390.0, 1e-3, 400.0)
-
-    found = learnt.best_untried(space, {many}, goal, dear)
-
-    assert found is not None
-    assert found.generator_workers < 32

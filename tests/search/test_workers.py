@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from prefetch_tuning.experiments.search.axes import WAITING_WORKERS, offer
-from prefetch_tuning.experiments.search.correction import Correction
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import (
     QUEUES,
@@ -119,28 +118,3 @@ def test_what_a_single_worker_cannot_use_is_one_candidate() -> None:
     alone = [config for config in candidates(space_of(WAITS)) if config.workers == 1]
 
     assert {(c.use_multiprocessing, c.max_queue_size) for c in alone} == {(False, QUEUES[0])}
-
-
-def test_processes_that_disappoint_say_nothing_about_threads() -> None:
-    def made(workers: int, *, processes: bool) -> PipelineConfig:
-        return PipelineConfig(
-            batch_size=SIZE,
-            prefetch_buffer=4,
-            map_parallelism=1,
-            workers=workers,
-            use_multiprocessing=processes,
-        )
-
-    threads, processes = made(8, processes=False), made(8, processes=True)
-    seen = [
-        (threads, predict(WAITS, threads, CORES)),
-        (processes, 0.3 * predict(WAITS, processes, CORES)),
-    ]
-
-    found = Correction(WAITS, CORES)
-    for config, rate in seen:
-        found.learn(config, rate)
-    other = made(16, processes=True)
-    assert found.predict(other) == pytest.approx(0.3 * predict(WAITS, other, CORES))
-    other = made(16, processes=False)
-    assert found.predict(other) == pytest.approx(predict(WAITS, other, CORES))

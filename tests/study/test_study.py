@@ -207,15 +207,15 @@ def test_a_trial_is_pruned_against_the_best_so_far(tmp_path: Path) -> None:
 def test_a_predicted_trial_that_was_cut_off_comes_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, KeyboardInterrupt(), *[measurement()] * 20)
     bench.study.kept.diagnosis = diagnose(COSTS, usable_cores())
-    Search(bench.study).enqueue_predicted()
+    Search(bench.study).begin()
     with pytest.raises(KeyboardInterrupt):
         Search(bench.study).run_trial()
     cut_off = bench.runner.specs[0].config
 
     resumed = bench.open()
-    Search(resumed).enqueue_predicted()
+    Search(resumed).begin()
     assert bench.study.kept.cut_off == []  # it waits in the queue, so it isn't enqueued twice
-    Search(resumed).enqueue_predicted()
+    Search(resumed).begin()
     while any(t.state is TrialState.WAITING for t in resumed.optuna_study.trials):
         Search(resumed).run_trial()
 
@@ -301,13 +301,13 @@ def test_predicted_configurations_come_first_and_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     diagnosis, cores = diagnose(COSTS, 2), usable_cores()
     bench.study.kept.diagnosis = diagnosis
-    Search(bench.study).enqueue_predicted()
+    Search(bench.study).begin()
     expected = first_trials(diagnosis, bench.study.offer.space, cores, Throughput())
     bench.runner.answers = [measurement(predict(COSTS, c, cores)) for c in expected]
     bench.runner.answers.append(measurement())
     for _ in range(len(expected) + 1):
         Search(bench.study).run_trial()
-    Search(bench.open()).enqueue_predicted()
+    Search(bench.open()).begin()
 
     rows = StudyAttributes(bench.study.optuna_study).rows
     assert [row.config for row in rows if row.warm_start] == expected

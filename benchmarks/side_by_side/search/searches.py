@@ -113,11 +113,17 @@ class KerasTuner:
                 yield config, rate, seconds
 
     def _chosen(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values with their own types: keras-tuner wants choices of a single type."""
+        """The values with their own types: keras-tuner wants choices of a single type.
+
+        On a log scale, it also goes one beyond the end of a range.
+        """
         choices: dict[str, Any] = {axis.name: axis.choices for axis in self._space.axes}
         choices["batch_size"] = self._space.batch_sizes
+        highest = {axis.name: axis.high for axis in self._space.axes if not axis.choices}
         return {
-            name: next((choice for choice in choices[name] if str(choice) == value), value)
+            name: min(value, highest[name])
+            if name in highest
+            else next(choice for choice in choices[name] if str(choice) == value)
             for name, value in values.items()
         }
 
@@ -161,7 +167,7 @@ class Ours:
 
     def __iter__(self) -> Iterator[Tried]:
         search = Search(self._study)
-        search.enqueue_predicted()
+        search.begin()
         while True:
             outcome = search.run_trial()
             rate = outcome.measured.examples_per_s if outcome.measured else 0.0

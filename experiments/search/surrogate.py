@@ -1,0 +1,217 @@
+"""Predicts what a trial will measure, corrected by the trials so far. Pure.
+
+The stages are measured alone, so the prediction is wrong about some kinds of configurations:
+threads that the host has no room for, or processes that share a disk. A Gaussian process models the
+logarithm of measured over predicted, over the axes of the space, so a trial corrects most what is
+similar to it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from prefetch_tuning.experiments.search.prediction import Predictor, Ranking
+from prefetch_tuning.experiments.search.space import Axis, SearchSpace
+from prefetch_tuning.objectives.objective import Objective, Reading
+from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+
+Floats = NDArray[np.float64]
+# Standard deviations of the logarithm, at least and at most: of the prediction's error, and of the
+# noise of a trial.
+MISJUDGED, NOISE = (0.05, 2.0), (0.02, 0.2)
+# Doublings along an axis after which one error tells little about another, at least and at most.
+REACH = (1.0, 12.0)
+# How many doublings it counts to switch a setting on, and how many a doubling of a number counts:
+# a buffer or a block twice as large changes less than twice as many calls.
+SWITCH = 3.0
+COUNTS = {"prefetch_buffer": 0.25, "max_queue_size": 0.25, "generator_chunk": 0.5}
+# A trial that failed counts as the worst that was measured, and at least this much worse than
+# predicted, as a logarithm. So the search turns elsewhere.
+FAILED = -1.0
+# The process is fitted to so many trials at most: the best ones and the latest ones, half each.
+MOST_TRIALS = 60
+
+
+class Tried(NamedTuple):
+    """A finished trial; its reading is None if it failed."""
+
+    config: PipelineConfig
+    reading: Reading | None
+    lacked_device_memory: bool = False
+
+
+class Point(NamedTuple):
+    """A configuration, its place among the others in doublings, and what is predicted of it."""
+
+    config: PipelineConfig
+    place: list[float]
+    predicted: Reading
+
+
+class Guess(NamedTuple):
+    """Means and standard deviations of a logarithm, one for each configuration."""
+
+    mean: Floats
+    spread: Floats
+
+    def log_gain(self, best: float) -> Floats:
+        """Logarithm of the expected improvement over `best` (Jones, Schonlau and Welch, 1998)."""
+        more = self.mean - best
+        score = more / self.spread
+        gain = more * norm.cdf(score) + self.spread * norm.pdf(score)
+        return np.asarray(np.log(np.maximum(gain, 1e-300)))
+
+    def log_chance_below(self, bounds: Floats) -> Floats:
+        """Logarithm of the probability of being at most `bounds`."""
+        return np.asarray(norm.logcdf((bounds - self.mean) / self.spread))
+
+
+class Surrogate:
+    """Says how promising configurations are."""
+
+    def __init__(
+        self,
+        costs: StageCosts,
+        cores: float,
+        space: SearchSpace,
+        goal: Objective,
+        memory_limit_mib: float | None = None,
+    ) -> None:
+        self._space, self._goal = space, goal
+        self._limit_mib = memory_limit_mib
+        self._ranking = Ranking(goal, Predictor(costs, cores).rate, costs, cores)
+        self._sign = 1.0 if goal.direction == "maximize" else -1.0
+
+    def point(self, config: PipelineConfig) -> Point:
+        """What is known of a configuration before its trial."""
+        place = [math.log2(config.batch_size)]
+        place += [
+            COUNTS.get(axis.name, 1.0) * _doublings(axis, getattr(config, axis.name))
+            for axis in self._space.axes
+        ]
+        return Point(config, place, self._ranking.reading(config))
+
+    def promises(self, trials: Sequence[Tried], points: Sequence[Point]) -> Floats:
+        """How promising each configuration is after these trials; only their order means anything.
+
+        It is the expected improvement over the best trial, times the probability that the
+        configuration reaches the target and stays within the memory limit.
+        """
+        told = telling(trials, self._goal)
+        allowed = self._allowed(told, points)
+        usable = [number for number, trial in enumerate(told) if self._is_usable(trial.reading)]
+        if not usable:
+            return allowed
+        at_trials, at_points = self._corrected(told, points, self._log_value)
+        # The best trial was lucky, so what it would reach again is to be beaten.
+        return allowed + at_points.log_gain(float(at_trials.mean[usable].max()))
+
+    def _allowed(self, told: Sequence[Tried], points: Sequence[Point]) -> Floats:
+        """Logarithm of the probability that nothing rules a configuration out."""
+        found = np.zeros(len(points))
+        if self._goal.target is not None:
+            _, rate = self._corrected(told, points, _log_rate)
+            step = [self._goal.target * point.predicted.step_examples_per_s for point in points]
+            found += Guess(-rate.mean, rate.spread).log_chance_below(-np.log(step))
+        if self._limit_mib is not None:
+            memory = self._memory(told, points)
+            found += memory.log_chance_below(np.full(len(points), math.log(self._limit_mib)))
+        return found
+
+    def _is_usable(self, reading: Reading | None) -> bool:
+        if reading is None or self._goal.shortfall(reading) > 0.0:
+            return False
+        return self._limit_mib is None or (reading.host_peak_mib or 0.0) <= self._limit_mib
+
+    def _corrected(
+        self, told: Sequence[Tried], points: Sequence[Point], log_of: Callable[[Reading], float]
+    ) -> tuple[Guess, Guess]:
+        """The prediction, corrected, at the trials and at the points."""
+        own = [self.point(trial.config) for trial in told]
+        known = np.array([log_of(point.predicted) for point in own])
+        found = np.array([log_of(t.reading) if t.reading else np.inf for t in told])
+        failed = np.isinf(found)
+        errors = np.where(failed, np.minimum(found.min() - known, FAILED), found - known)
+        process = _fitted(own, errors)
+        at_trials, at_points = process(own), process(points)
+        predicted = np.array([log_of(point.predicted) for point in points])
+        return (
+            Guess(known + at_trials.mean, at_trials.spread),
+            Guess(predicted + at_points.mean, at_points.spread),
+        )
+
+    def _memory(self, told: Sequence[Tried], points: Sequence[Point]) -> Guess:
+        """Peak memory in MiB, which isn't predicted, from the trials alone."""
+        peaks = [
+            (self.point(trial.config), math.log(max(trial.reading.host_peak_mib or 0.0, 1.0)))
+            for trial in told
+            if trial.reading is not None
+        ]
+        if not peaks:
+            return Guess(np.zeros(len(points)), np.ones(len(points)))
+        return _fitted([point for point, _ in peaks], np.array([log for _, log in peaks]))(points)
+
+    def _log_value(self, reading: Reading) -> float:
+        """Logarithm of the study's objective, so that higher is better."""
+        return self._sign * math.log(max(self._goal.value(reading), 1e-12))
+
+
+def _log_rate(reading: Reading) -> float:
+    return math.log(max(reading.examples_per_s, 1e-12))
+
+
+def _fitted(own: Sequence[Point], values: Floats) -> Callable[[Sequence[Point]], Guess]:
+    """Fits a Gaussian process; returns what it expects, without the noise of a trial."""
+    # Importing it takes longer than starting a command may.
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: PLC0415
+    from sklearn.gaussian_process.kernels import (  # noqa: PLC0415
+        ConstantKernel,
+        Matern,
+        WhiteKernel,
+    )
+
+    usual = float(np.median(values))
+    kernel = ConstantKernel(0.1, _squared(MISJUDGED)) * Matern(3.0, REACH, nu=2.5)
+    process = GaussianProcessRegressor(kernel + WhiteKernel(0.0025, _squared(NOISE)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the bounds are as good as any value
+        process.fit(np.array([point.place for point in own]), values - usual)
+    noise: Any = process.kernel_.k2.noise_level
+
+    def expected(points: Sequence[Point]) -> Guess:
+        mean, spread = process.predict(np.array([p.place for p in points]), return_std=True)
+        return Guess(mean + usual, np.sqrt(np.maximum(spread**2 - noise, 1e-8)))
+
+    return expected
+
+
+def telling(trials: Sequence[Tried], goal: Objective) -> list[Tried]:
+    """The trials that the process is fitted to: at most `MOST_TRIALS`, the best and the latest."""
+    if len(trials) <= MOST_TRIALS:
+        return list(trials)
+    earlier, latest = trials[: -MOST_TRIALS // 2], trials[-MOST_TRIALS // 2 :]
+    measured = [trial for trial in earlier if trial.reading is not None]
+    measured.sort(key=lambda trial: goal.order(trial.reading))  # type: ignore[arg-type]
+    return [*measured[: MOST_TRIALS // 2], *latest]
+
+
+def _doublings(axis: Axis, value: Any) -> float:
+    if isinstance(value, bool):
+        return SWITCH * value
+    if value == UNBOUNDED:
+        return SWITCH + math.log2(2 * max(v for v in axis.choices if isinstance(v, int)) + 1)
+    switched_on = SWITCH if axis.choices and value else 0.0
+    return switched_on + math.log2(float(value) + (1.0 if axis.choices else 0.0))
+
+
+def _squared(bounds: tuple[float, float]) -> tuple[float, float]:
+    return bounds[0] ** 2, bounds[1] ** 2
