@@ -21,7 +21,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 # One trial in this many keeps the chain plain, so that the report can show what the basic axes
 # reach.
-PLAIN_EVERY = 4
+PLAIN_EVERY = 8
 # A pipeline that hangs will also hang in its first trial, which reports it.
 READ_ONCE_S = 15.0
 CONSTRAINT = "host_peak_mib_over_limit"
@@ -92,7 +92,7 @@ class Search:
         began = time.time()
         try:
             config = self._study.offer.space.suggest(trial)
-            trial.set_user_attr(TrialAttr.CONFIG, config.model_dump())
+            trial.set_user_attr(TrialAttr.CONFIG, config.model_dump_json())
             spec = self._study.spec(config, self._rival(config))
             result = self._study.runner.measure(spec)
         except BaseException:
@@ -212,7 +212,7 @@ class Search:
             self._optuna.tell(trial, state=TrialState.FAIL)
             return
         summary = MeasuredConfig.of(outcome.config, measured, run_id)
-        kept = summary.model_dump(mode="json", exclude={"config"})  # it is an attribute of its own
+        kept = summary.model_dump_json(exclude={"config"})  # it is an attribute of its own
         trial.set_user_attr(TrialAttr.MEASURED, kept)
         reading = self._kept.reading(summary)
         value = self._goal.value(reading)

@@ -377,10 +377,10 @@ def test_a_pipeline_that_only_fails_is_given_up_with_its_reason(tmp_path: Path) 
 
 def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> None:
     able = INFO.model_copy(update={"not_offered": {}, "axes": ["map_parallelism", *STRUCTURE]})
-    bench = Bench(tmp_path, *(measurement(1_000.0 * (9 - number)) for number in range(8)))
+    bench = Bench(tmp_path, *(measurement(1_000.0 * (17 - number)) for number in range(16)))
     study = bench.open(SETTINGS.model_copy(update={"name": "able"}), able)
 
-    for _ in range(8):
+    for _ in range(16):
         Search(study).run_trial()
 
     plain = [spec for spec in bench.runner.specs if not spec.config.structure]
@@ -388,10 +388,10 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
     assert len(plain) >= 2
     # Rates fall from trial to trial, so each kind's first trial stays its best.
     first = bench.runner.specs.index(plain[0])
-    assert [spec.best_examples_per_s for spec in plain] == [None] + [1_000.0 * (9 - first)] * (
+    assert [spec.best_examples_per_s for spec in plain] == [None] + [1_000.0 * (17 - first)] * (
         len(plain) - 1
     )
-    assert {spec.best_examples_per_s for spec in structured[1:]} == {9_000.0}
+    assert {spec.best_examples_per_s for spec in structured[1:]} == {17_000.0}
 
 
 class Searching(Tuning):

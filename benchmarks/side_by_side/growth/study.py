@@ -97,6 +97,7 @@ def grown(sizes: Sequence[int]) -> Iterator[Size]:
         study.begin()
         study.kept.diagnosis = diagnose(COSTS, 2)
         search, parts = Search(study), Exclusive()
+        search.begin()
         optuna_study = study.optuna_study
         parts.count(SAMPLER, optuna_study.sampler, *SAMPLING)
         parts.count(STORAGE, optuna_study._storage, *STORING)
