@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from prefetch_tuning.experiments.search.prediction import Predictor, Ranking
+from prefetch_tuning.experiments.search.prediction import Predictor, Ranking, examples_held
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.objectives.objective import Objective, Reading
 from prefetch_tuning.objectives.stage_costs import StageCosts
@@ -27,12 +27,12 @@ Floats = NDArray[np.float64]
 # Standard deviations of the logarithm, at least and at most: of the prediction's error, and of the
 # noise of a trial.
 MISJUDGED, NOISE = (0.05, 2.0), (0.02, 0.2)
-# Doublings along an axis after which one error tells little about another, at least and at most.
-REACH = (1.0, 12.0)
-# How many doublings it counts to switch a setting on, and how many a doubling of a number counts:
-# a buffer or a block twice as large changes less than twice as many calls.
+# Doublings after which one error tells little about another. Too few trials to fit it to them.
+REACH = 3.0
+# How many doublings it counts to switch a setting on.
 SWITCH = 3.0
-COUNTS = {"prefetch_buffer": 0.25, "max_queue_size": 0.25, "generator_chunk": 0.5}
+# A doubling of these counts less: a buffer twice as large hardly changes anything.
+COUNTS = {"prefetch_buffer": 0.1, "max_queue_size": 0.1}
 # A trial that failed counts as the worst that was measured, and at least this much worse than
 # predicted, as a logarithm. So the search turns elsewhere.
 FAILED = -1.0
@@ -140,8 +140,9 @@ class Surrogate:
         found = np.array([log_of(t.reading) if t.reading else np.inf for t in told])
         failed = np.isinf(found)
         errors = np.where(failed, np.minimum(found.min() - known, FAILED), found - known)
-        process = _fitted(own, errors)
-        at_trials, at_points = process(own), process(points)
+        process = _fitted([point.place for point in own], errors)
+        at_trials = process([point.place for point in own])
+        at_points = process([point.place for point in points])
         predicted = np.array([log_of(point.predicted) for point in points])
         return (
             Guess(known + at_trials.mean, at_trials.spread),
@@ -150,14 +151,12 @@ class Surrogate:
 
     def _memory(self, told: Sequence[Tried], points: Sequence[Point]) -> Guess:
         """Peak memory in MiB, which isn't predicted, from the trials alone."""
-        peaks = [
-            (self.point(trial.config), math.log(max(trial.reading.host_peak_mib or 0.0, 1.0)))
-            for trial in told
-            if trial.reading is not None
-        ]
-        if not peaks:
+        known = {t.config: t.reading.host_peak_mib or 0.0 for t in told if t.reading is not None}
+        if not known:
             return Guess(np.zeros(len(points)), np.ones(len(points)))
-        return _fitted([point for point, _ in peaks], np.array([log for _, log in peaks]))(points)
+        logs = np.log(np.maximum(list(known.values()), 1.0))
+        own = [_by_memory(self.point(config)) for config in known]
+        return _fitted(own, logs)([_by_memory(point) for point in points])
 
     def _log_value(self, reading: Reading) -> float:
         """Logarithm of the study's objective, so that higher is better."""
@@ -168,7 +167,14 @@ def _log_rate(reading: Reading) -> float:
     return math.log(max(reading.examples_per_s, 1e-12))
 
 
-def _fitted(own: Sequence[Point], values: Floats) -> Callable[[Sequence[Point]], Guess]:
+def _by_memory(point: Point) -> list[float]:
+    """The place of a configuration where buffers count: each doubling of the examples held."""
+    return [*point.place, math.log2(examples_held(point.config))]
+
+
+def _fitted(
+    places: Sequence[list[float]], values: Floats
+) -> Callable[[Sequence[list[float]]], Guess]:
     """Fits a Gaussian process; returns what it expects, without the noise of a trial."""
     # Importing it takes longer than starting a command may.
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
@@ -180,15 +186,15 @@ def _fitted(own: Sequence[Point], values: Floats) -> Callable[[Sequence[Point]],
     )
 
     usual = float(np.median(values))
-    kernel = ConstantKernel(0.1, _squared(MISJUDGED)) * Matern(3.0, REACH, nu=2.5)
+    kernel = ConstantKernel(0.1, _squared(MISJUDGED)) * Matern(REACH, "fixed", nu=2.5)
     process = GaussianProcessRegressor(kernel + WhiteKernel(0.0025, _squared(NOISE)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bounds are as good as any value
-        process.fit(np.array([point.place for point in own]), values - usual)
+        process.fit(np.array(places), values - usual)
     noise: Any = process.kernel_.k2.noise_level
 
-    def expected(points: Sequence[Point]) -> Guess:
-        mean, spread = process.predict(np.array([p.place for p in points]), return_std=True)
+    def expected(others: Sequence[list[float]]) -> Guess:
+        mean, spread = process.predict(np.array(others), return_std=True)
         return Guess(mean + usual, np.sqrt(np.maximum(spread**2 - noise, 1e-8)))
 
     return expected

@@ -14,7 +14,7 @@ from benchmarks import grid
 from benchmarks.audit.truths import collected
 from benchmarks.bench import say
 from benchmarks.journal import JournalError, read
-from benchmarks.side_by_side.search.replay import SEEDS, table
+from benchmarks.side_by_side.search.replay import SEEDS, all_regrets, table
 from benchmarks.side_by_side.search.searches import OTHERS, Measure, Tried, Way, rule_of_thumb
 from benchmarks.side_by_side.search.surface import Surface, read_surface
 from benchmarks.side_by_side.stand import NoResultError, Stand
@@ -63,7 +63,7 @@ def _replay(stand: Stand, name: str, axes: str) -> None:
     if stand.journal.find(REPLAYS, key) is not None:
         return
     surface, seeds = read_surface(path, usable_cores()), 1 if stand.quick else SEEDS
-    rows = list(table(surface, usable_cores(), seeds))
+    rows = list(table(all_regrets(path, usable_cores(), seeds)))
     facts = {"seeds": seeds, "noise": surface.noise, "best": surface.best}
     stand.journal.add(REPLAYS, key, rows=rows, points=GRIDS[axes]["points"], **facts)
 
