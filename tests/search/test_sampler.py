@@ -130,7 +130,7 @@ def test_nothing_is_tried_twice_and_nothing_that_has_no_work() -> None:
 
 def test_a_space_that_is_used_up_is_searched_at_random() -> None:
     space = offer(UNMAPPED, Options(axes="basic", batch_size=8), None, 2.0).space
-    search = Sampled(WAITING, space, lambda config: 1.0 + config.prefetch_buffer)
+    search = Sampled(WAITING, space, lambda config: 1.0 + int(config.prefetch_buffer))
     buffers = [config.prefetch_buffer for config in search.run(70)]
 
     assert sorted(buffers[:64]) == list(range(1, 65))
