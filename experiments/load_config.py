@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.storage.config_file import config_from_file, config_from_text
 from prefetch_tuning.experiments.storage.locations import RUNS, Store
 from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE, RunReader
 from prefetch_tuning.experiments.storage.schema import Tag
-from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
+from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def load_config(
@@ -38,19 +36,12 @@ def load_config(
     if (source is None) == (pipeline is None):
         raise StudyError('give either a source, like "runs:/RUN_ID", or pipeline="NAME"')
     if source is not None and not str(source).startswith(RUNS):
-        return _from_file(Path(source))
+        return config_from_file(Path(source))
     store = Store.choose(Path.cwd(), None, tracking_uri)
     store.check_tracking_exists()
     runs = RunReader(store)
     run_id = str(source).removeprefix(RUNS) if source else _latest(runs, str(pipeline))
-    return _parse(runs.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")
-
-
-def _from_file(path: Path) -> PipelineConfig:
-    try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise StudyError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    return config_from_text(runs.read_text(run_id, CONFIG_FILE), f"{RUNS}{run_id}")
 
 
 def _latest(runs: RunReader, pipeline: str) -> str:
@@ -61,18 +52,3 @@ def _latest(runs: RunReader, pipeline: str) -> str:
     raise StudyError(
         f"no study of {pipeline!r} recommends anything yet; run: prefetch-tune tune {pipeline}"
     )
-
-
-def _parse(text: str, where: str) -> PipelineConfig:
-    """Checks the text against the schema. It may come from a server, so it is only data."""
-    try:
-        # Unlike `json`, it refuses JSON that is nested without end.
-        document = TypeAdapter(Any).validate_json(text)
-    except ValueError:
-        raise ConfigError(f"{where} does not contain JSON") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{where} does not contain a configuration")
-    try:
-        return PipelineConfig.from_params(document)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None

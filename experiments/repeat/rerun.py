@@ -125,9 +125,14 @@ def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
     Raises:
         UsageError: the user named a different pipeline, or neither named it nor gave --trust.
     """
-    target = found.spec.pipeline
+    what, command = f"run {found.run_id!r}", f"prefetch-tune rerun {found.run_id}"
+    check_trusted(found.spec.pipeline, named, what, command, trust=trust)
+
+
+def check_trusted(target: str, named: str | None, what: str, command: str, *, trust: bool) -> None:
+    """The same for any record: `what` names it, and the pipeline may follow `command`."""
     if named is not None and catalog.resolve(named) != target:
-        raise UsageError(f"run {found.run_id!r} measured {target!r}, not {named!r}")
+        raise UsageError(f"{what} measured {target!r}, not {named!r}")
     if (
         named is not None
         or trust
@@ -135,8 +140,8 @@ def check_trust(found: Original, named: str | None, *, trust: bool) -> None:
     ):
         return
     raise UsageError(
-        f"run {found.run_id!r} would import {target!r}, which isn't built in; to allow it, use "
-        f"prefetch-tune rerun {found.run_id} {target}, or give --trust"
+        f"{what} would import {target!r}, which isn't built in; to allow it, use "
+        f"{command} {target}, or give --trust"
     )
 
 
