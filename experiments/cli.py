@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from prefetch_tuning.experiments.commands import (
     accelerators,
+    check,
     confirm,
     diagnose,
     new,
@@ -47,6 +48,7 @@ COMMANDS = (
     report,
     ui,
     rerun,
+    check,
     studies,
     show,
     selftest,

@@ -11,6 +11,8 @@ EXIT_OK, EXIT_NO_RESULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130
 ENDED_BY_SIGNAL = 128
 # Exit codes of `rerun` only.
 EXIT_OUTSIDE_NOISE, EXIT_OTHER_DATA = 3, 4
+# Exit codes of `check` only.
+EXIT_SLOWER, EXIT_UNDECIDED = 3, 4
 
 
 # What an address may keep secret: user and password, and values of options in its query.

@@ -9,11 +9,15 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from prefetch_tuning.experiments.settings import CheckTimeS, Margin
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import PRECISIONS
 
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT])i?B$", re.IGNORECASE)
+PERCENTAGE = re.compile(r"^(\d+(?:\.\d+)?)\s*%$")
+DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*([smh])$")
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 UNITS_MIB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 
 
@@ -73,3 +77,28 @@ def memory_mib(text: str) -> float:
     if match is None or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"must be a size like 512MiB or 2GiB, not {text!r}")
     return float(match[1]) * UNITS_MIB[match[2].upper()]
+
+
+def margin(text: str) -> float:
+    """Converts a percentage (`5%`) to a share.
+
+    A number without a sign is refused, because `5` might mean five or five percent.
+    """
+    match = PERCENTAGE.match(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a percentage like 5%, not {text!r}")
+    try:
+        return TypeAdapter[float](Margin).validate_python(float(match[1]) / 100.0)
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"must be above 0% and at most 50%, not {text}") from None
+
+
+def duration_s(text: str) -> float:
+    """Converts a time with a unit (`90s`, `5m`, `1h`) to seconds."""
+    match = DURATION.match(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a time like 90s, 5m or 1h, not {text!r}")
+    try:
+        return TypeAdapter[float](CheckTimeS).validate_python(float(match[1]) * UNITS_S[match[2]])
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"must be above 0s and at most 24h, not {text}") from None
