@@ -25,7 +25,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 class Checker:
-    """Measures rounds one after another; each side in a fresh process, in random order.
+    """Measures rounds one after another; each side in a fresh process, in a balanced random order.
 
     Args:
         name: the pipeline's name.
@@ -103,8 +103,10 @@ class Checker:
         return spent_s * (1.0 + 1.0 / done) <= self._request.time_s
 
     def _round(self, number: int) -> None:
-        # Which side runs first is no secret.
-        order = random.Random(f"{self._request.seed}/{number}").sample(SIDES, 2)  # noqa: S311
+        # Of two rounds, each side runs first in one, so running second favours neither. Chance
+        # decides in which one, so neither does a host that is busy every other minute.
+        chance = random.Random(f"{self._request.seed}/{number // 2}")  # noqa: S311
+        order = chance.sample(SIDES, 2)[:: -1 if number % 2 else 1]
         measured: dict[Side, Measurement] = {}
         for side in order:
             result = self._runner.measure(self._request.spec(side, number))
