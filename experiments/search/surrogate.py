@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from prefetch_tuning.experiments.search.prediction import Predictor, Ranking, examples_held
+from prefetch_tuning.experiments.search.prediction import examples_held
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.objectives.objective import Objective, Reading
-from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
 Floats = NDArray[np.float64]
@@ -79,15 +78,14 @@ class Surrogate:
 
     def __init__(
         self,
-        costs: StageCosts,
-        cores: float,
         space: SearchSpace,
         goal: Objective,
+        predict: Callable[[PipelineConfig], Reading],
         memory_limit_mib: float | None = None,
     ) -> None:
-        self._space, self._goal = space, goal
+        """`predict` gives what a configuration is predicted to reach, before any trial."""
+        self._space, self._goal, self._predict = space, goal, predict
         self._limit_mib = memory_limit_mib
-        self._ranking = Ranking(goal, Predictor(costs, cores).rate, costs, cores)
         self._sign = 1.0 if goal.direction == "maximize" else -1.0
 
     def point(self, config: PipelineConfig) -> Point:
@@ -97,7 +95,7 @@ class Surrogate:
             COUNTS.get(axis.name, 1.0) * _doublings(axis, getattr(config, axis.name))
             for axis in self._space.axes
         ]
-        return Point(config, place, self._ranking.reading(config))
+        return Point(config, place, self._predict(config))
 
     def promises(self, trials: Sequence[Tried], points: Sequence[Point]) -> Floats:
         """How promising each configuration is after these trials; only their order means anything.
@@ -105,7 +103,10 @@ class Surrogate:
         It is the expected improvement over the best trial, times the probability that the
         configuration reaches the target and stays within the memory limit.
         """
-        told = telling(trials, self._goal)
+        # One that lacked the GPU's memory says nothing of smaller batches.
+        told = telling([t for t in trials if not t.lacked_device_memory], self._goal)
+        if not told:
+            return np.zeros(len(points))
         allowed = self._allowed(told, points)
         usable = [number for number, trial in enumerate(told) if self._is_usable(trial.reading)]
         if not usable:

@@ -22,8 +22,6 @@ from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.objectives.measurement import PipelineInfo
 
-# Random trials before TPE takes over. Optuna's default is ten, but a search has a few dozen trials.
-RANDOM_TRIALS = 8
 # Two studies that find a server's database empty both create its tables, and one of them gets an
 # error. It tries again after these seconds.
 CREATION_WAITS_S = (0.5, 1.0, 2.0)
@@ -47,10 +45,6 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
         )
     except Exception as error:
         raise _unusable(store, error) from None  # a cause would show the address in full
-    # A resumed search must not repeat the random trials that it began with, so the seed changes.
-    study.sampler = optuna.samplers.TPESampler(
-        seed=settings.seed + len(study.get_trials(deepcopy=False)), n_startup_trials=RANDOM_TRIALS
-    )
     check_identity(study, settings, info)
     return study
 

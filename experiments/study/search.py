@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.host.interrupts import uninterrupted
 from prefetch_tuning.experiments.search.first_trials import first_trials
-from prefetch_tuning.experiments.search.prediction import predict, relative_error
+from prefetch_tuning.experiments.search.prediction import (
+    Predictor,
+    Ranking,
+    predict,
+    relative_error,
+)
 from prefetch_tuning.experiments.search.sampler import PredictionSampler
 from prefetch_tuning.experiments.search.surrogate import Surrogate, Tried
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # One trial in this many keeps the chain plain, so that the report can show what the basic axes
@@ -50,17 +57,15 @@ class Search:
         self._goal = study.settings.goal
 
     def begin(self) -> None:
-        """Given a diagnosis, makes it the sampler's and queues the best predicted trials."""
-        diagnosis = self._kept.diagnosis
-        if diagnosis is None:
-            return
+        """Sets the sampler and, given a diagnosis, queues the best predicted trials."""
         settings, space = self._study.settings, self._study.offer.space
-        surrogate = Surrogate(
-            diagnosis.costs, self._kept.cores, space, self._goal, settings.memory_limit_mib
-        )
+        surrogate = Surrogate(space, self._goal, self._reading, settings.memory_limit_mib)
         # A resumed search considers other random configurations than it did before.
         seed = settings.seed + len(self._kept.finished)
         self._optuna.sampler = PredictionSampler(space, self._goal, surrogate, self._tried, seed)
+        diagnosis = self._kept.diagnosis
+        if diagnosis is None:
+            return
         configs = first_trials(diagnosis, space, self._kept.cores, self._goal)
         if self._optuna.get_trials(deepcopy=False):
             # A resumed study has already run them, except those that an interrupt cut off.
@@ -127,6 +132,20 @@ class Search:
         if space.plain and len(self._kept.finished) % PLAIN_EVERY == PLAIN_EVERY - 1:
             # The sampler chooses the other settings.
             self._optuna.enqueue_trial(space.plain)
+
+    def _reading(self, config: PipelineConfig) -> Reading:
+        """What is predicted of a configuration; without a diagnosis, the same of all."""
+        if self._ranking is not None:
+            return self._ranking.reading(config)
+        return Reading(config, 1.0, 1.0, self._kept.step_rate(config.batch_size))
+
+    @cached_property
+    def _ranking(self) -> Ranking | None:
+        diagnosis, cores = self._kept.diagnosis, self._kept.cores
+        if diagnosis is None:
+            return None
+        costs = diagnosis.costs
+        return Ranking(self._goal, Predictor(costs, cores).rate, costs, cores)
 
     def _tried(self) -> list[Tried]:
         """The finished trials, as the sampler reads them."""
@@ -201,11 +220,9 @@ class Search:
         if measured is None:
             trial.set_user_attr(TrialAttr.FAILURE, outcome.failure and outcome.failure.model_dump())
             if outcome.state == "infeasible":
-                # It isn't known how much memory the GPU lacked, only that larger batches lack more.
-                # The batch size as the constraint makes the sampler prefer the smallest one while
-                # nothing fits. TPE also uses the constraints of pruned trials, but ignores failed
-                # ones. A trial that is pruned without a report has no value to show in a table or
-                # plot.
+                # It isn't known how much memory the GPU lacked, only that larger batches lack more,
+                # so the batch size is the constraint. A trial that is pruned without a report has
+                # no value to show in a table or plot.
                 trial.set_constraint(DEVICE_CONSTRAINT, float(outcome.config.batch_size))
                 self._optuna.tell(trial, state=TrialState.PRUNED)
                 return

@@ -51,18 +51,26 @@ def compile_step(model: keras.Model, element_spec: Any, distribution: Distributi
     return tf.function(step, input_signature=signature, jit_compile=bool(model.jit_compile))
 
 
-def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> Any:
+def step_on_iterator(
+    step: Any, distribution: Distribution, steps: int = 1, *, may_end: bool = False
+) -> Any:
     """The step that takes its own batches from an iterator, with the time it waited for them.
 
     Args:
         step: the function made by `compile_step`.
         distribution: the model's distribution.
         steps: the model's `steps_per_execution`.
+        may_end: whether several steps end with the iterator exactly as they do in Keras.
 
     Returns:
-        A function of an iterator that runs up to `steps` steps and returns `Ran`. It raises
-        `tf.errors.OutOfRangeError` only if the iterator ends before the first of them.
+        A function of an iterator that runs up to `steps` steps and returns `Ran`. If the iterator
+        ends before the first of them, it raises `tf.errors.OutOfRangeError`, or returns 0 steps
+        with `may_end` and several steps.
     """
+
+    def run(iterator: Any, batch: Any, waited_s: tf.Tensor) -> Ran:
+        ran = Ran(step(batch), waited_s, count_examples(batch, distribution), tf.constant(1))
+        return ran if steps == 1 else _further(iterator, step, distribution, steps, ran)
 
     @tf.function
     @tf.autograph.experimental.do_not_convert
@@ -70,15 +78,40 @@ def step_on_iterator(step: Any, distribution: Distribution, steps: int = 1) -> A
         begin = _time()
         with tf.control_dependencies([begin]):
             batch = iterator.get_next()
-        ran = Ran(
-            step(batch),
-            _between(begin, _time(after=batch)),
-            count_examples(batch, distribution),
-            tf.constant(1),
-        )
-        return ran if steps == 1 else _further(iterator, step, distribution, steps, ran)
+        return run(iterator, batch, _between(begin, _time(after=batch)))
 
-    return take_and_step
+    @tf.function
+    @tf.autograph.experimental.do_not_convert
+    def take_and_step_if_any(iterator: Any) -> Ran:
+        begin = _time()
+        with tf.control_dependencies([begin]):
+            batch = iterator.get_next_as_optional()
+        waited_s = _between(begin, _time(after=batch))
+        nothing = _nothing_of(step)
+        if nothing is None:
+            return run(iterator, batch.get_value(), waited_s)
+        found: Ran = tf.cond(
+            batch.has_value(),
+            lambda: run(iterator, batch.get_value(), waited_s),
+            lambda: Ran(nothing, waited_s, tf.constant(0), tf.constant(0)),
+        )
+        return found
+
+    return take_and_step_if_any if may_end and steps > 1 else take_and_step
+
+
+def _nothing_of(step: Any) -> Any:
+    """Zeros in place of a step's outputs; None if a step returns something without a fixed shape.
+
+    An iterator that has ended raises an error, but what needs no batch has run by then: a step's
+    random numbers have been drawn, so the next epoch draws others. Keras runs no part of such a
+    step if there are several per execution.
+    """
+    outputs = step.get_concrete_function().structured_outputs
+    leaves = tf.nest.flatten(outputs)
+    if not all(tf.is_tensor(leaf) and leaf.shape.is_fully_defined() for leaf in leaves):
+        return None
+    return tf.nest.map_structure(lambda leaf: tf.zeros(leaf.shape, leaf.dtype), outputs)
 
 
 def step_on_device_iterator(step: Any) -> Any:

@@ -12,7 +12,12 @@ import pytest
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.first_trials import candidates, first_trials, is_pointless
-from prefetch_tuning.experiments.search.prediction import examples_held, predict
+from prefetch_tuning.experiments.search.prediction import (
+    Predictor,
+    Ranking,
+    examples_held,
+    predict,
+)
 from prefetch_tuning.experiments.search.sampler import PredictionSampler, broken_switches
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.search.surrogate import MOST_TRIALS, Surrogate, Tried, telling
@@ -42,7 +47,8 @@ class Sampled:
     ) -> None:
         self.space, self.rate_of, self.goal = space, rate_of, goal or Throughput()
         self.tried: list[Tried] = []
-        surrogate = Surrogate(costs, CORES, space, self.goal, limit_mib)
+        ranking = Ranking(self.goal, Predictor(costs, CORES).rate, costs, CORES)
+        surrogate = Surrogate(space, self.goal, ranking.reading, limit_mib)
         sampler = PredictionSampler(space, self.goal, surrogate, lambda: self.tried, seed)
         self.study = optuna.create_study(direction=self.goal.direction, sampler=sampler)
 

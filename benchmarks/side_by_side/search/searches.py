@@ -32,7 +32,7 @@ PRUNED_BELOW = 0.85
 DIAGNOSIS_S = 20.0
 # keras-tuner's searches end after so many trials.
 MANY = 1_000
-# Its random trials before the first that its process chooses: as many as Optuna's in our studies.
+# Its random trials before the first that its process chooses.
 RANDOM_FIRST = 8
 
 # A configuration, its rate in examples/s (0 if it failed or was pruned), and the trial's seconds.
@@ -154,10 +154,7 @@ class Ours:
             objective="throughput",
             **surface.options.model_dump(exclude={"seed", "objective"}),
         )
-        study = optuna.create_study(
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
-        )
+        study = optuna.create_study(direction="maximize")
         self._runner = OnSurface(surface, random.Random(seed))  # noqa: S311
         self._study = PipelineStudy(
             study, surface.info, self._settings, self._runner, FakeTracker(), {}
