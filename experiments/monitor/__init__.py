@@ -1,0 +1,1 @@
+"""Watches the input pipeline of a training that runs."""
