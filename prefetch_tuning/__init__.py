@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from prefetch_tuning.experiments.errors import StudyError as StudyError
     from prefetch_tuning.experiments.errors import UsageError as UsageError
     from prefetch_tuning.experiments.load_config import load_config as load_config
+    from prefetch_tuning.objectives.monitor.callback import InputMonitor as InputMonitor
+    from prefetch_tuning.objectives.monitor.watched import watch as watch
     from prefetch_tuning.objectives.process.server import WorkerError as WorkerError
     from prefetch_tuning.pipelines.catalog import load as load
     from prefetch_tuning.pipelines.chain.build import build_dataset as build_dataset
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConfigError": "pipelines.config",
     "GeneratorPipeline": "pipelines.source",
+    "InputMonitor": "objectives.monitor.callback",
     "PipelineConfig": "pipelines.config",
     "PipelineError": "pipelines.source",
     "StoreError": "experiments.errors",
@@ -39,6 +42,7 @@ _HOMES = {
     "load": "pipelines.catalog",
     "load_config": "experiments.load_config",
     "tune": "experiments.api",
+    "watch": "objectives.monitor.watched",
 }
 
 __all__ = list(_HOMES)

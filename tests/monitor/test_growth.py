@@ -14,7 +14,7 @@ import pytest
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from prefetch_tuning.experiments.monitor.growth import (
+from prefetch_tuning.objectives.monitor.growth import (
     MOST_SAMPLES,
     Growth,
     Trend,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from prefetch_tuning.experiments.monitor.stacks import Blocked, blocked
+from prefetch_tuning.objectives.monitor.stacks import Blocked, blocked
 
 SCALAR = tf.TensorSpec((), tf.float32)
 # A test that waits longer than this has failed.
@@ -227,6 +227,6 @@ def test_looking_is_cheap() -> None:
 
 
 def test_the_standard_library_is_where_os_is() -> None:
-    from prefetch_tuning.experiments.monitor.stacks import STDLIB
+    from prefetch_tuning.objectives.monitor.stacks import STDLIB
 
     assert threading.__file__.startswith(STDLIB + os.sep)

@@ -1,1 +1,0 @@
-"""Watches the input pipeline of a training that runs."""

@@ -1,0 +1,1 @@
+"""Watches the input pipeline of a running training, outside of any study."""

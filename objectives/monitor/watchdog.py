@@ -1,0 +1,97 @@
+"""Looks after a training from a thread of its own: late batches, growing memory, and logging."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from prefetch_tuning.objectives.monitor.growth import Growth, resident_mib
+from prefetch_tuning.objectives.monitor.meter import Meter, Tally
+from prefetch_tuning.objectives.monitor.run_log import RunLog
+from prefetch_tuning.objectives.monitor.stacks import blocked
+
+LOOK_EVERY_S = 1.0
+# A step that takes this long waits for something, and so many times what all steps took on average.
+# The first one also compiles the step, while the generator fills the buffers.
+LONG_S, LONG_TIMES, LONG_FIRST_S = 5.0, 20.0, 30.0
+WAIT_FRACTION, RATE = "input/wait_fraction", "throughput/examples_per_s"
+
+
+class Watchdog:
+    """A thread that looks once per second; it ends with `stop`.
+
+    The training's thread hands it what to log, so a slow store doesn't hold the training up.
+    """
+
+    def __init__(
+        self, meter: Meter, log: RunLog, log_every_s: float, say: Callable[[str], None]
+    ) -> None:
+        self._meter, self._log, self._say = meter, log, say
+        self._log_every_s = log_every_s
+        self._period, self._steps = Tally(), 0
+        self._to_log: queue.SimpleQueue[tuple[Tally, int]] = queue.SimpleQueue()
+        self._growth = Growth()
+        self._named: float | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="input-watchdog", daemon=True)
+        self._thread.start()
+
+    def add(self, measured: Tally) -> None:
+        """Takes what steps measured; it is logged once it makes a whole period."""
+        self._steps += measured.steps
+        self._period.add(measured)
+        if self._period.wall_s >= self._log_every_s:
+            self.end_period()
+
+    def end_period(self) -> None:
+        """Has logged what was measured since the last period."""
+        if self._period.timed_s > 0.0:
+            self._to_log.put((self._period, self._steps))
+            self._period = Tally()
+
+    def stop(self) -> None:
+        """Logs what is left and ends the thread."""
+        self.end_period()
+        self._stopped.set()
+        self._thread.join()
+        self._log_all()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(LOOK_EVERY_S):
+            self._look(time.monotonic())
+            self._log_all()
+
+    def _look(self, now_s: float) -> None:
+        if self._steps:  # until the first step, the model is made and buffers fill
+            trend = self._growth.add(now_s, resident_mib())
+            if trend is not None:
+                self._say(f"input: {trend}")
+        self._look_for_a_late_batch(now_s)
+
+    def _look_for_a_late_batch(self, now_s: float) -> None:
+        """Names what a step has been waiting for, once per step."""
+        began_at, epoch = self._meter.began_at, self._meter.epoch
+        if began_at is None or began_at == self._named:
+            return
+        late_s = now_s - began_at
+        least_s = LONG_FIRST_S
+        if epoch.steps:
+            least_s = max(LONG_S, LONG_TIMES * epoch.wall_s / epoch.steps)
+        if late_s < least_s:
+            return
+        self._named = began_at
+        # Parallel calls of a map often wait at the same place.
+        for found in dict.fromkeys(blocked()):
+            self._say(f"input: a batch is late by {late_s:.0f} s; the {found.role} is at:")
+            for frame in found.frames:
+                self._say(f"  {frame}")
+
+    def _log_all(self) -> None:
+        while True:
+            try:
+                tally, step = self._to_log.get_nowait()
+            except queue.Empty:
+                return
+            self._log.log({WAIT_FRACTION: tally.wait_fraction, RATE: tally.examples_per_s}, step)
