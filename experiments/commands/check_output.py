@@ -108,7 +108,7 @@ def _verdict(check: Check) -> str:
     if check.found is None or check.found.rounds < LOOKS[0]:
         return f"UNDECIDED: the test needs at least {LOOKS[0]} rounds; give more --time"
     if check.found.rounds >= LOOKS[-1]:
-        return f"UNDECIDED after {LOOKS[-1]} rounds: it is about as much slower as --margin allows"
+        return f"UNDECIDED after {LOOKS[-1]} rounds: too near to the margin; give another --margin"
     return f"UNDECIDED in {check.wall_s:.0f} s; give more --time, or a larger --margin"
 
 

@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.check_power import (
+    FORTY,
+    MARGIN,
+    NOISES,
+    Ends,
+    Values,
+    disturbed,
+    simulated,
+)
 from prefetch_tuning.experiments.verdict.equivalence import (
     LEVEL,
     LOOKS,
@@ -23,37 +31,19 @@ from prefetch_tuning.experiments.verdict.equivalence import (
     side_of,
 )
 
-MARGIN = 0.05
 THRESHOLD = math.log1p(-MARGIN)
-NOISES = (0.03, 0.06, 0.10)
 # A share of 2,000 checks is 0.05 within 0.015 in 998 of 1,000 cases.
 CHECKS, TOLERANCE = 2_000, 0.015
-# What five minutes on two cores are enough for.
-FORTY = LOOKS[4]
-Rounds = NDArray[np.float64]
 
 
-def rounds(slowdown: float, cv: float, checks: int = CHECKS, seed: int = 0) -> Rounds:
-    """Log ratios of many checks: both sides have log-normal noise of this CV."""
-    rng = np.random.default_rng(seed)
-    sd = math.sqrt(2.0 * math.log1p(cv**2))
-    return math.log1p(-slowdown) + sd * rng.standard_normal((checks, LOOKS[-1]))
+def rounds(slowdown: float, cv: float, checks: int = CHECKS, seed: int = 0) -> Values:
+    return simulated(slowdown, cv, checks, seed)
 
 
-def disturbed(values: Rounds, seed: int = 1) -> Rounds:
-    """The same, with a round in twenty in which one side reached only 0.6 of its rate."""
-    rng = np.random.default_rng(seed)
-    side = rng.choice((-1.0, 1.0), values.shape)
-    return values + np.where(rng.random(values.shape) < 0.05, side * math.log(0.6), 0.0)
-
-
-def ends(values: Rounds, most: int = LOOKS[-1]) -> dict[int, float]:
-    """The share of checks that end as not slower (1), slower (-1) or undecided (0)."""
-    found = np.zeros(len(values), np.int8)
-    for look in LOOKS:
-        if look <= most:
-            found = np.where(found == 0, side_of(values[:, :look], THRESHOLD), found)
-    return {side: float(np.mean(found == side)) for side in (1, 0, -1)}
+def ends(values: Values, most: int = LOOKS[-1]) -> dict[int, float]:
+    """The share of checks that end as not slower (1) or slower (-1) within `most` rounds."""
+    found = Ends(values)
+    return {side: found.share(side, most) for side in (1, -1)}
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -81,7 +71,7 @@ def test_what_forty_rounds_are_enough_for(noise: float, caught: float, passed: f
     "make", [rounds, lambda *of: disturbed(rounds(*of))], ids=("plain", "disturbed")
 )
 def test_at_the_margin_itself_each_side_errs_in_5_percent(
-    noise: float, make: Callable[..., Rounds]
+    noise: float, make: Callable[..., Values]
 ) -> None:
     """The hardest case: the rate is lower by exactly the margin. Either answer is an error."""
     found = ends(make(MARGIN, noise))
