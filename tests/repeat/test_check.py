@@ -231,7 +231,7 @@ def test_other_data_is_an_error() -> None:
 
 
 def test_data_that_differs_from_run_to_run_is_not_compared() -> None:
-    found = Ran(reading("xyz"), reading("abc", "abd")).run()
+    found = Ran(reading("xyz"), reading("abc", "abe")).run()
 
     assert (found.outcome, found.data_checked) == ("not slower", False)
     assert lines(found)[-1] == ("  data    not compared: AUTOTUNE's own differs from run to run")
