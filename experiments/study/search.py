@@ -218,7 +218,9 @@ class Search:
         trial.set_user_attr(TrialAttr.RUN_ID, run_id)
         measured = outcome.measured
         if measured is None:
-            trial.set_user_attr(TrialAttr.FAILURE, outcome.failure and outcome.failure.model_dump())
+            # Its output is an artifact of its run. Optuna would keep it in memory, trial by trial.
+            failure = outcome.failure and outcome.failure.model_dump(exclude={"output"})
+            trial.set_user_attr(TrialAttr.FAILURE, failure)
             if outcome.state == "infeasible":
                 # It isn't known how much memory the GPU lacked, only that larger batches lack more,
                 # so the batch size is the constraint. A trial that is pruned without a report has

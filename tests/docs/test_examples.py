@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages whose blocks build on each other, in a folder of their own.
-TRIED = ("README.md", "quickstart.md", "your-pipeline.md")
+TRIED = ("README.md", "quickstart.md", "your-pipeline.md", "monitor.md")
 PROGRAM = ".venv/bin/prefetch-tune"
 RUN = (sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()")
 SHORT = ("--trials", "2", "--batch-size", "32", "--device", "cpu")
@@ -99,7 +99,11 @@ def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> N
             text = block.text.replace("trials=12", "trials=2, rounds=0")
             (tmp_path / block.file).write_text(text)
             # The training of README needs a study of `image`: tests/test_load_config.py has one.
-            if re.search(r"^(pipeline\.|if __name__)", text, re.MULTILINE):
+            if re.search(
+                r"^(pipeline\.|if __name__|model\.fit\(dataset, epochs|for batch)",
+                text,
+                re.MULTILINE,
+            ):
                 run(tmp_path, sys.executable, block.file)
                 ran += 1
         elif block.language == "sh":

@@ -1,0 +1,188 @@
+"""Checks `InputMonitor` against what was planted, and writes docs/monitor.md's table.
+
+Run from the checkout, on a quiet machine, for about five minutes:
+.venv/bin/python -m benchmarks.monitor [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.bench import say
+from benchmarks.markers import rewrite
+from prefetch_tuning import InputMonitor
+from prefetch_tuning.experiments.host.environment import host_description
+from prefetch_tuning.experiments.verdict.ratio import ratio_to
+from prefetch_tuning.objectives.monitor.callback import _TimedStep
+from prefetch_tuning.objectives.monitor.meter import Meter
+from prefetch_tuning.objectives.monitor.run_log import RunLog
+from prefetch_tuning.objectives.monitor.watchdog import Watchdog
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "monitor.md"
+FEATURES, BATCH = 32, 64
+GENERATOR_S, STEP_S, SHARE = 0.020, 0.014, 0.30
+ROUNDS, STEPS = 15, 1_500
+CALLS = 20_000
+LEAK_MIB_PER_S, LEAK_S, LOOK_S = 1.0, 75.0, 0.05
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measures everything and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--write", action="store_true", help="put the table into the document")
+    options = parser.parse_args(given)
+    lines = [f"`python -m benchmarks.monitor` on {host_description()}:", ""]
+    lines += ["| planted or compared | measured |", "|---|---|"]
+    for row in (_waits(), _own_work(), _beside_a_bare_fit(), _leak(LEAK_MIB_PER_S), _leak(0.0)):
+        say(row)
+        lines.append(row)
+    print("\n".join(lines))
+    if options.write:
+        rewrite(DOCUMENT, "monitor", lines)
+    return 0
+
+
+def _waits() -> str:
+    found = [_fit(_sleeping(), _dataset(150, GENERATOR_S)) for _ in range(3)]
+    shares = ", ".join(f"{share:.1%}" for share in sorted(found))
+    return (
+        f"| a generator of {1e3 * GENERATOR_S:.0f} ms beside a step of {1e3 * STEP_S:.0f} ms: the "
+        f"step waits for {SHARE:.0%} of the time | {shares} in three trainings |"
+    )
+
+
+def _own_work() -> str:
+    """The Python code of a step, with a function in the training's place that does nothing."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    meter = Meter(time.monotonic)
+    watchdog = Watchdog(meter, RunLog(print), 1e9, print)
+    step = _TimedStep(model, meter, watchdog)
+    ran = (None, tf.constant(0.0, tf.float64), tf.constant(BATCH), tf.constant(1))
+    step._takes = lambda _: ran
+    begin = time.perf_counter()
+    for _ in range(CALLS):
+        step(None)
+    each_us = 1e6 * (time.perf_counter() - begin) / CALLS
+    watchdog.stop()
+    return f"| its own work per step, alone, over {CALLS:,} calls | {each_us:.1f} µs |"
+
+
+class _Seconds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """The seconds of the last epoch; the first one compiles the step."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        del epoch, logs
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        del epoch, logs
+        self.seconds = time.perf_counter() - self._begin
+
+
+def _beside_a_bare_fit() -> str:
+    """Interleaved trainings of a small model on arrays, whose steps take well under 1 ms."""
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    data = next(_rows(1))
+    dataset = tf.data.Dataset.from_tensors(data).repeat(STEPS).prefetch(4)
+    for _ in range(ROUNDS):
+        order = [True, False]
+        random.shuffle(order)
+        for watched in order:
+            model, clock = _small(), _Seconds()
+            monitors = [InputMonitor(say=_silent)] if watched else []
+            model.fit(dataset, epochs=2, verbose=0, callbacks=[*monitors, clock])
+            rates[watched].append(STEPS / clock.seconds)
+    found = ratio_to(rates[True], rates[False])
+    step_us = 1e6 / float(np.median(rates[False]))
+    return (
+        f"| `fit` with it over `fit` without, in {ROUNDS} interleaved rounds, steps of "
+        f"{step_us:.0f} µs | {found.ratio:.3f}x ({found.ci.low:.3f}x to {found.ci.high:.3f}x) |"
+    )
+
+
+def _leak(mib_per_s: float) -> str:
+    """A generator that keeps memory, or none, for a little more than a minute."""
+    kept: list[bytes] = []
+
+    def leaking() -> Iterator[tuple[Any, Any]]:
+        begin = time.monotonic()
+        for row in _rows(10**9):
+            passed_s = time.monotonic() - begin
+            if passed_s > LEAK_S:
+                return
+            while len(kept) * LOOK_S < mib_per_s * passed_s:
+                kept.append(b"x" * int(LOOK_S * 2**20))
+            time.sleep(0.002)
+            yield row
+
+    said: list[tuple[float, str]] = []
+    begin = time.monotonic()
+    monitor = InputMonitor(say=lambda line: said.append((time.monotonic() - begin, line)))
+    dataset = tf.data.Dataset.from_generator(leaking, output_signature=_dataset(1).element_spec)
+    _small().fit(dataset, verbose=0, callbacks=[monitor])
+    named = [(at, line) for at, line in said if re.search(r"memory grows", line)]
+    planted = f"{mib_per_s:g} MiB per second" if mib_per_s else "nothing"
+    answer = f'after {named[0][0]:.0f} s: "{named[0][1]}"' if named else "nothing is said"
+    return f"| a generator that keeps {planted}, for {LEAK_S:.0f} s | {answer} |"
+
+
+def _rows(batches: int, sleep_s: float = 0.0) -> Iterator[tuple[Any, Any]]:
+    rng = np.random.default_rng(0)
+    features = rng.random((BATCH, FEATURES), dtype=np.float32)
+    for _ in range(batches):
+        time.sleep(sleep_s)
+        yield features, features[:, :1]
+
+
+def _dataset(batches: int, sleep_s: float = 0.0) -> tf.data.Dataset:
+    signature = (tf.TensorSpec((None, FEATURES)), tf.TensorSpec((None, 1)))
+    return tf.data.Dataset.from_generator(
+        lambda: _rows(batches, sleep_s), output_signature=signature
+    )
+
+
+def _fit(model: Any, dataset: tf.data.Dataset) -> float:
+    monitor = InputMonitor(say=_silent)
+    model.fit(dataset, verbose=0, callbacks=[monitor])
+    return monitor.wait_fraction
+
+
+def _small() -> Any:
+    model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def _sleeping() -> Any:
+    """A model whose step takes `STEP_S`."""
+
+    def nap(values: Any) -> Any:
+        time.sleep(STEP_S)
+        return values
+
+    class Sleeping(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, values: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(nap, [values], tf.float32), values.shape)
+
+    model = keras.Sequential([keras.layers.Input((FEATURES,)), Sleeping(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def _silent(_: str) -> None:
+    """Shows nothing."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
