@@ -9,25 +9,17 @@ similar to it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import norm
 
+from prefetch_tuning.experiments.search.gaussian_process import Floats, Guess, fitted
 from prefetch_tuning.experiments.search.prediction import examples_held
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.objectives.objective import Objective, Reading
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
-Floats = NDArray[np.float64]
-# Standard deviations of the logarithm, at least and at most: of the prediction's error, and of the
-# noise of a trial.
-MISJUDGED, NOISE = (0.05, 2.0), (0.02, 0.2)
-# Doublings after which one error tells little about another. Too few trials to fit it to them.
-REACH = 3.0
 # How many doublings it counts to switch a setting on.
 SWITCH = 3.0
 # A doubling of these counts less: a buffer twice as large hardly changes anything.
@@ -53,24 +45,6 @@ class Point(NamedTuple):
     config: PipelineConfig
     place: list[float]
     predicted: Reading
-
-
-class Guess(NamedTuple):
-    """Means and standard deviations of a logarithm, one for each configuration."""
-
-    mean: Floats
-    spread: Floats
-
-    def log_gain(self, best: float) -> Floats:
-        """Logarithm of the expected improvement over `best` (Jones, Schonlau and Welch, 1998)."""
-        more = self.mean - best
-        score = more / self.spread
-        gain = more * norm.cdf(score) + self.spread * norm.pdf(score)
-        return np.asarray(np.log(np.maximum(gain, 1e-300)))
-
-    def log_chance_below(self, bounds: Floats) -> Floats:
-        """Logarithm of the probability of being at most `bounds`."""
-        return np.asarray(norm.logcdf((bounds - self.mean) / self.spread))
 
 
 class Surrogate:
@@ -141,7 +115,7 @@ class Surrogate:
         found = np.array([log_of(t.reading) if t.reading else np.inf for t in told])
         failed = np.isinf(found)
         errors = np.where(failed, np.minimum(found.min() - known, FAILED), found - known)
-        process = _fitted([point.place for point in own], errors)
+        process = fitted([point.place for point in own], errors)
         at_trials = process([point.place for point in own])
         at_points = process([point.place for point in points])
         predicted = np.array([log_of(point.predicted) for point in points])
@@ -157,7 +131,7 @@ class Surrogate:
             return Guess(np.zeros(len(points)), np.ones(len(points)))
         logs = np.log(np.maximum(list(known.values()), 1.0))
         own = [_by_memory(self.point(config)) for config in known]
-        return _fitted(own, logs)([_by_memory(point) for point in points])
+        return fitted(own, logs)([_by_memory(point) for point in points])
 
     def _log_value(self, reading: Reading) -> float:
         """Logarithm of the study's objective, so that higher is better."""
@@ -171,34 +145,6 @@ def _log_rate(reading: Reading) -> float:
 def _by_memory(point: Point) -> list[float]:
     """The place of a configuration where buffers count: each doubling of the examples held."""
     return [*point.place, math.log2(examples_held(point.config))]
-
-
-def _fitted(
-    places: Sequence[list[float]], values: Floats
-) -> Callable[[Sequence[list[float]]], Guess]:
-    """Fits a Gaussian process; returns what it expects, without the noise of a trial."""
-    # Importing it takes longer than starting a command may.
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: PLC0415
-    from sklearn.gaussian_process.kernels import (  # noqa: PLC0415
-        ConstantKernel,
-        Matern,
-        WhiteKernel,
-    )
-
-    usual = float(np.median(values))
-    kernel = ConstantKernel(0.1, _squared(MISJUDGED)) * Matern(REACH, "fixed", nu=2.5)
-    process = GaussianProcessRegressor(kernel + WhiteKernel(0.0025, _squared(NOISE)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the bounds are as good as any value
-        process.fit(np.array(places), values - usual)
-    noise: Any = process.kernel_.k2.noise_level
-
-    def expected(others: Sequence[list[float]]) -> Guess:
-        mean, spread = process.predict(np.array(others), return_std=True)
-        return Guess(mean + usual, np.sqrt(np.maximum(spread**2 - noise, 1e-8)))
-
-    return expected
 
 
 def telling(trials: Sequence[Tried], goal: Objective) -> list[Tried]:
@@ -218,7 +164,3 @@ def _doublings(axis: Axis, value: Any) -> float:
         return SWITCH + math.log2(2 * max(v for v in axis.choices if isinstance(v, int)) + 1)
     switched_on = SWITCH if axis.choices and value else 0.0
     return switched_on + math.log2(float(value) + (1.0 if axis.choices else 0.0))
-
-
-def _squared(bounds: tuple[float, float]) -> tuple[float, float]:
-    return bounds[0] ** 2, bounds[1] ** 2
