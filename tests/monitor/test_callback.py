@@ -254,10 +254,10 @@ def test_what_a_late_batch_waits_for_is_said_once(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.timing
 def test_planted_waits_of_30_percent_are_read() -> None:
-    """A generator of 20 ms beside a step of 14 ms: the step waits for 6 of 20."""
+    """A generator of 100 ms beside a step of 70 ms, so a millisecond more of either is little."""
 
     def nap(values: Any) -> Any:
-        time.sleep(0.014)
+        time.sleep(0.070)
         return values
 
     class Sleeping(keras.layers.Layer):  # type: ignore[misc]
@@ -267,5 +267,5 @@ def test_planted_waits_of_30_percent_are_read() -> None:
     trained = keras.Sequential([keras.layers.Input((FEATURES,)), Sleeping(), keras.layers.Dense(1)])
     trained.compile("sgd", "mse")
     monitor = quiet()
-    trained.fit(dataset(150, sleep_s=0.020), verbose=0, callbacks=[monitor])
+    trained.fit(dataset(40, sleep_s=0.100), verbose=0, callbacks=[monitor])
     assert 0.27 <= monitor.wait_fraction <= 0.33
