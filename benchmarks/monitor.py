@@ -88,12 +88,15 @@ def _own_work() -> str:
     model.compile("sgd", "mse")
     meter = Meter(time.monotonic)
     watchdog = Watchdog(meter, RunLog(print), 1e9, print)
-    step = _TimedStep(model, meter, watchdog)
+    step = _TimedStep(model, meter)
+    step.watchdog = watchdog
     ran = (None, tf.constant(0.0, tf.float64), tf.constant(BATCH), tf.constant(1))
     step._takes = lambda _: ran
     begin = time.perf_counter()
+    batches = iter(tf.data.Dataset.range(1))
     for _ in range(CALLS):
-        step(None)
+        step.is_watched = True
+        step(batches)
     each_us = 1e6 * (time.perf_counter() - begin) / CALLS
     watchdog.stop()
     return f"| its own work per step, alone, over {CALLS:,} calls | {each_us:.1f} µs |"

@@ -42,7 +42,8 @@ def from_file(named: str) -> Source:
     """The configuration in a file.
 
     Raises:
-        UsageError: the file cannot be read, or has no valid configuration.
+        StudyError: the file cannot be read.
+        UsageError: it has no valid configuration.
     """
     try:
         return Source(said=named, config=config_from_file(Path(named)))

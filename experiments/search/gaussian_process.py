@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 # Standard deviations of the logarithm, at least and at most: of the prediction's error, and of the
 # noise of a trial.
 MISJUDGED, NOISE = (0.05, 2.0), (0.02, 0.2)
-# Doublings after which one error tells little about another. Trials are too few to fit it to them.
+# Doublings after which one error tells little about another. There are too few trials to fit it.
 REACH = 3.0
 
 

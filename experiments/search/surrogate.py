@@ -86,7 +86,7 @@ class Surrogate:
         if not usable:
             return allowed
         at_trials, at_points = self._corrected(told, points, self._log_value)
-        # The best trial was lucky, so what it would reach again is to be beaten.
+        # The best trial was partly lucky, so the bar is what the model expects of it.
         return allowed + at_points.log_gain(float(at_trials.mean[usable].max()))
 
     def _allowed(self, told: Sequence[Tried], points: Sequence[Point]) -> Floats:

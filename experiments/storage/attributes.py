@@ -148,6 +148,7 @@ class StudyAttributes:
 
     @diagnosis.setter
     def diagnosis(self, diagnosis: Diagnosis) -> None:
+        self._step_rates.clear()
         self._study.set_user_attr(
             StudyAttr.DIAGNOSIS, diagnosis.model_dump(mode="json", by_alias=True)
         )
@@ -238,7 +239,9 @@ class StudyAttributes:
             elif diagnosis is not None:
                 step_s = step_seconds(diagnosis.costs, batch_size)
                 self._step_rates[batch_size] = batch_size / step_s
-        return self._step_rates.get(batch_size, math.nan)
+            else:
+                self._step_rates[batch_size] = math.nan
+        return self._step_rates[batch_size]
 
     @property
     def counts(self) -> TrialCounts:

@@ -88,7 +88,7 @@ def judge(log_ratios: list[float], margin: float) -> Equivalence:
         noise=noise,
         visible_slowdown=None,
     )
-    if most is None:
+    if most is None or count < LOOKS[0]:  # one bad round of seven would decide
         return found
     low, high = float(averages[most]), float(averages[-1 - most])
     threshold = math.log1p(-margin)
@@ -109,7 +109,7 @@ def side_of(log_ratios: NDArray[np.float64], threshold: float) -> NDArray[np.int
     """
     count = log_ratios.shape[-1]
     most = most_against(count)
-    if most is None:
+    if most is None or count < LOOKS[0]:
         return np.zeros(log_ratios.shape[:-1], np.int8)
     away = log_ratios - threshold
     ranks = np.abs(away).argsort(axis=-1).argsort(axis=-1) + 1

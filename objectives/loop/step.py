@@ -43,12 +43,19 @@ def compile_step(model: keras.Model, element_spec: Any, distribution: Distributi
 
     @tf.autograph.experimental.do_not_convert
     def step(batch: Any) -> Any:
-        return distribution.run(train_step, batch)
+        return distribution.run(train_step, _without_optionals(batch))
 
     if model.run_eagerly:
         return step
     signature = (element_spec,)
     return tf.function(step, input_signature=signature, jit_compile=bool(model.jit_compile))
+
+
+def _without_optionals(batch: Any) -> Any:
+    """Keras brings a part that is None through tf.data as an empty optional."""
+    return tf.nest.map_structure(
+        lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch
+    )
 
 
 def step_on_iterator(
@@ -60,7 +67,8 @@ def step_on_iterator(
         step: the function made by `compile_step`.
         distribution: the model's distribution.
         steps: the model's `steps_per_execution`.
-        may_end: whether several steps end with the iterator exactly as they do in Keras.
+        may_end: whether several steps end with the iterator exactly as they do in Keras, if the
+            step's outputs have fixed shapes.
 
     Returns:
         A function of an iterator that runs up to `steps` steps and returns `Ran`. If the iterator
@@ -72,7 +80,6 @@ def step_on_iterator(
         ran = Ran(step(batch), waited_s, count_examples(batch, distribution), tf.constant(1))
         return ran if steps == 1 else _further(iterator, step, distribution, steps, ran)
 
-    @tf.function
     @tf.autograph.experimental.do_not_convert
     def take_and_step(iterator: Any) -> Ran:
         begin = _time()
@@ -80,16 +87,16 @@ def step_on_iterator(
             batch = iterator.get_next()
         return run(iterator, batch, _between(begin, _time(after=batch)))
 
-    @tf.function
     @tf.autograph.experimental.do_not_convert
     def take_and_step_if_any(iterator: Any) -> Ran:
+        nothing = _nothing_of(step)
+        if nothing is None:
+            taken: Ran = take_and_step(iterator)
+            return taken
         begin = _time()
         with tf.control_dependencies([begin]):
             batch = iterator.get_next_as_optional()
         waited_s = _between(begin, _time(after=batch))
-        nothing = _nothing_of(step)
-        if nothing is None:
-            return run(iterator, batch.get_value(), waited_s)
         found: Ran = tf.cond(
             batch.has_value(),
             lambda: run(iterator, batch.get_value(), waited_s),
@@ -97,7 +104,7 @@ def step_on_iterator(
         )
         return found
 
-    return take_and_step_if_any if may_end and steps > 1 else take_and_step
+    return tf.function(take_and_step_if_any if may_end and steps > 1 else take_and_step)
 
 
 def _nothing_of(step: Any) -> Any:

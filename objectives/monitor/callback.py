@@ -22,7 +22,7 @@ class InputMonitor(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has
     """Says how much of a training's time its steps wait for data, and names what stalls them.
 
     Keras takes a batch inside the compiled function that runs the step, where nothing can time it.
-    So during `fit` the callback puts a function in that one's place which does the same, with the
+    So during `fit` the callback replaces that function with one that does the same, with the
     model's own `train_step`, and also reads the clock before and after it takes a batch.
 
     It prints one line per epoch. If an MLflow run is active when `fit` begins, it logs
@@ -65,13 +65,18 @@ class InputMonitor(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has
         Raises:
             PipelineError: Keras doesn't run on TensorFlow, or the model makes its own function.
         """
-        del logs
+        self.on_train_end(logs)  # another callback's error may have ended an earlier `fit`
         _check(self.model)
         self._measured = Epochs(self._say)
         meter = Meter(time.monotonic, _synchronise() if _has_gpu() else None)
-        watchdog = Watchdog(meter, RunLog(self._say), self._log_every_s, self._say)
-        self._step = _TimedStep(self.model, meter, watchdog)
+        self._step = _TimedStep(self.model, meter)
+        self._step.watchdog = Watchdog(meter, RunLog(self._say), self._log_every_s, self._say)
         self.model.train_function = self._step
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        del batch, logs
+        if self._step is not None:
+            self._step.is_watched = True
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del epoch, logs
@@ -83,7 +88,8 @@ class InputMonitor(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has
         if self._step is None:
             return
         self._measured.ended(self._step.meter)
-        self._step.watchdog.end_period()
+        if self._step.watchdog is not None:
+            self._step.watchdog.end_period()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
@@ -93,10 +99,17 @@ class InputMonitor(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has
 
 
 class _TimedStep:
-    """Does what `model.train_function` does, and times it."""
+    """Does what `model.train_function` does, and times it.
 
-    def __init__(self, model: Any, meter: Meter, watchdog: Watchdog) -> None:
-        self.meter, self.watchdog = meter, watchdog
+    Attributes:
+        is_watched: whether the callback was told that a step begins. If not, a `fit` without it
+            runs, after one that ended with an error which no callback was told of.
+    """
+
+    def __init__(self, model: Any, meter: Meter) -> None:
+        self.meter = meter
+        self.watchdog: Watchdog | None = None
+        self.is_watched = False
         if isinstance(model.train_function, _TimedStep):
             model.train_function.put_back()  # another callback's error ended an earlier `fit`
         self._replaced: Any = model.train_function
@@ -106,6 +119,12 @@ class _TimedStep:
 
     def __call__(self, iterator: Any) -> Any:
         """Trains on the next batch or the next `steps_per_execution`; returns the step's logs."""
+        if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+            return self._replaced(iterator)  # `train_on_batch` gives it a generator
+        if not self.is_watched:
+            self.put_back()
+            return self._replaced(iterator)
+        self.is_watched = False
         is_first = self._takes is None
         try:
             if is_first:
@@ -122,13 +141,17 @@ class _TimedStep:
             # Keras calls no callback then, and the model would keep this function.
             self.put_back()
             raise
-        self.watchdog.add(found)
+        if self.watchdog is not None:
+            self.watchdog.add(found)
         return outputs
 
     def put_back(self) -> None:
         """Gives the model its own function back, and ends the watchdog."""
-        self.watchdog.stop()
-        self._model.train_function = self._replaced
+        if self.watchdog is not None:
+            self.watchdog.stop()
+            self.watchdog = None
+        if self._model.train_function is self:  # the model may have been compiled anew
+            self._model.train_function = self._replaced
 
     def _compiled(self, iterator: Any) -> Callable[[Any], Any]:
         step = compile_step(self._model, iterator.element_spec, self._distribution)

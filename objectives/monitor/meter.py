@@ -11,6 +11,8 @@ from prefetch_tuning.objectives.loop.steady_state import SAMPLE_EVERY, Clock
 
 # Waits per epoch that are kept for their median.
 KEPT_WAITS = 1_000
+# Fewer of them don't show what is usual.
+FEW = 3
 # On a device, the steps before the first one that is timed.
 FIRST_AFTER = 5
 
@@ -61,7 +63,8 @@ class Meter:
 
     Attributes:
         epoch: what was measured since `begin_epoch`.
-        first_wait_s: what the epoch's first step waited; None before it.
+        first_wait_s: what the epoch's first step waited, or the mean of its first execution's;
+            None before it.
     """
 
     def __init__(self, clock: Clock, synchronise: Callable[[], None] | None = None) -> None:
@@ -105,17 +108,17 @@ class Meter:
         if self._samples:
             self._synchronise_device()
         if self.first_wait_s is None:
-            self.first_wait_s = wait_s
+            self.first_wait_s = wait_s / steps
         last, now = self._ended_at, self._clock()
         self._ended_at, self.began_at = now, None
-        if not counts or last is None:
+        if not counts:
             return Tally()
-        self._since = steps if self._samples else self._since + steps
-        found = Tally(examples=examples, steps=steps, wall_s=now - last)
+        self._since = 1 if self._samples else self._since + 1
+        found = Tally(examples=examples, steps=steps, wall_s=now - (now if last is None else last))
         if timed:
             # What happens between two steps, like other callbacks, is part of the training's time.
             # Around a sample, it is the time of waiting for the device.
-            found.timed_s = now - (last if self._synchronise is None else self._begin)
+            found.timed_s = found.wall_s if self._synchronise is None else now - self._begin
             found.wait_s = wait_s
             if len(self._waits) < KEPT_WAITS:
                 self._waits.append(wait_s / steps)
@@ -132,6 +135,8 @@ class Meter:
             self._synchronise()
 
     @property
-    def usual_wait_s(self) -> float:
-        """Median wait of the epoch's steps after the first."""
-        return statistics.median(self._waits[1:] or [0.0])
+    def usual_wait_s(self) -> float | None:
+        """Median wait of the epoch's steps after the first; None if too few were timed."""
+        # On a device, the first step isn't among those that are timed.
+        later = self._waits[1:] if self._synchronise is None else self._waits
+        return statistics.median(later) if len(later) >= FEW else None

@@ -25,7 +25,7 @@ class RunLog:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Logs metrics at a step; may be called from any thread.
 
-        If the store doesn't take them, says so once and logs no more: the training goes on.
+        If the store doesn't take them, says so once and logs no more. The training continues.
         """
         if self._run_id is None:
             return

@@ -59,7 +59,7 @@ def blocked() -> list[Blocked]:
     This is a snapshot, so it also shows code that computes. Code that is in the same place in
     several snapshots while no batch arrives is blocked. Other processes aren't looked at: with
     `use_multiprocessing`, or with `generator_workers`, the user's code isn't seen. A Python
-    function that the model calls with `tf.numpy_function` looks like a map. It raises nothing.
+    function that the model calls with `tf.numpy_function` looks like a map.
     """
     # The frames keep their variables alive, among them batches, so none is kept after this call.
     found = (_seen(frame) for frame in sys._current_frames().values())

@@ -21,8 +21,11 @@ WHAT_NEXT = (
 
 def epoch_line(number: int, epoch: Tally) -> str:
     """What one epoch waited and how fast it was; `number` counts from 1."""
-    if math.isnan(epoch.wait_fraction):
+    if not epoch.steps:
         return f"input: epoch {number} has no step to time"
+    if math.isnan(epoch.wait_fraction):
+        rate = f"{epoch.examples_per_s:,.0f} examples/s"
+        return f"input: epoch {number}, {rate}; it has too few steps to time one on the device"
     return (
         f"input: epoch {number} waited {epoch.wait_fraction:.0%} of its time for data, "
         f"{epoch.examples_per_s:,.0f} examples/s"
@@ -44,12 +47,11 @@ def at_the_start(number: int, meter: Meter) -> str | None:
             f"input: the first batch came after {first_s:.1f} s. A shuffle buffer fills before it, "
             "or files are listed and opened"
         )
-    share = first_s / max(meter.epoch.wall_s, 1e-9)
-    unusual = first_s > BOUNDARY_TIMES * meter.usual_wait_s
-    if share < BOUNDARY_SHARE or not unusual:
+    share, usual_s = first_s / max(meter.epoch.wall_s, 1e-9), meter.usual_wait_s
+    if usual_s is None or share < BOUNDARY_SHARE or first_s <= BOUNDARY_TIMES * usual_s:
         return None
     return (
         f"input: epoch {number} began with {first_s:.1f} s of waiting, {share:.0%} of its time: "
-        "the iterator starts anew and its buffers are empty. With dataset.repeat() and "
-        "steps_per_epoch=N it keeps running between epochs"
+        "the iterator starts anew and its buffers are empty. In fit, dataset.repeat() and "
+        "steps_per_epoch=N keep it running between epochs"
     )

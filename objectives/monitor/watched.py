@@ -19,7 +19,7 @@ class Watched(Epochs, Generic[Batch]):
     """An iterable that yields another one's batches and times the wait for each.
 
     Each pass over it counts as an epoch. What the loop does with a batch counts as its step. If
-    TensorFlow has a GPU, one step in 50 is timed, with the GPU idle before and after it.
+    TensorFlow or PyTorch has a GPU, one step in 50 is timed, with the GPU idle before and after it.
     """
 
     def __init__(
@@ -27,13 +27,21 @@ class Watched(Epochs, Generic[Batch]):
     ) -> None:
         super().__init__(say)
         self._batches, self._log_every_s = batches, log_every_s
+        self._watchdog: Watchdog | None = None
 
     def __len__(self) -> int:
         return len(self._batches)  # type: ignore[arg-type]  # it says so itself if it has none
 
     def __iter__(self) -> Iterator[Batch]:
         meter = Meter(time.monotonic, _synchronise())
-        watchdog = Watchdog(meter, RunLog(self._say), self._log_every_s, self._say)
+        # A leak may need many epochs to show, and MLflow's steps go on from epoch to epoch.
+        if self._watchdog is None:
+            log = RunLog(self._say)
+            self._watchdog = Watchdog(meter, log, self._log_every_s, self._say)
+        else:
+            self._watchdog.meter = meter
+            self._watchdog.start()
+        watchdog = self._watchdog
         try:
             iterator = iter(self._batches)
             while True:
@@ -44,6 +52,7 @@ class Watched(Epochs, Generic[Batch]):
                 except StopIteration:
                     break
                 wait_s = time.monotonic() - begin
+                meter.began_at = None  # from here on, a long time is the loop's own
                 yield batch
                 watchdog.add(meter.end(wait_s, examples_of(batch)))
         finally:
@@ -59,8 +68,8 @@ def watch(
     Write `for batch in watch(dataset): ...`.
 
     It works for whatever a loop in Python iterates over: a tf.data dataset, a PyTorch DataLoader,
-    a generator. It prints one line per epoch, and logs to the MLflow run that is active when an
-    epoch begins, if there is one.
+    a generator. It prints one line per epoch, and logs to the MLflow run that is active when the
+    first epoch begins, if there is one.
 
     Args:
         batches: an iterable of batches: arrays or tensors, or nested tuples, lists or dicts of
@@ -82,9 +91,15 @@ def examples_of(batch: Any) -> int:
 
 
 def _synchronise() -> Callable[[], None] | None:
-    """What waits for TensorFlow's GPU; None without one. It never imports TensorFlow."""
+    """What waits for the GPU that TensorFlow or PyTorch uses; None without one.
+
+    It imports neither: the loop has imported what it uses.
+    """
     tf: Any = sys.modules.get("tensorflow")
-    if tf is None or not tf.config.list_logical_devices("GPU"):
-        return None
-    synchronise: Callable[[], None] = tf.test.experimental.sync_devices
-    return synchronise
+    torch: Any = sys.modules.get("torch")
+    found: Callable[[], None] | None = None
+    if tf is not None and tf.config.list_logical_devices("GPU"):
+        found = tf.test.experimental.sync_devices
+    elif torch is not None and torch.cuda.is_initialized():
+        found = torch.cuda.synchronize
+    return found

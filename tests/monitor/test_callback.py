@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,68 @@ def test_another_callbacks_error_does_not_leave_two_of_them() -> None:
         trained.fit(dataset(2), verbose=0, callbacks=[quiet(), Failing()])
     trained.fit(dataset(2), verbose=0, callbacks=[quiet()])
     assert "TimedStep" not in type(trained.train_function).__name__
+
+
+def test_a_fit_without_it_after_an_error_is_keras_own() -> None:
+    class Failing(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise ValueError("no")
+
+    trained, monitor = model(), quiet()
+    with pytest.raises(ValueError, match="no"):
+        trained.fit(dataset(2), verbose=0, callbacks=[monitor, Failing()])
+    assert [t for t in threading.enumerate() if t.name == "input-watchdog"]
+
+    trained.fit(dataset(3), verbose=0)
+    assert "TimedStep" not in type(trained.train_function).__name__
+    assert not [t for t in threading.enumerate() if t.name == "input-watchdog"]
+    assert list(monitor.epochs) == []
+
+
+def test_a_callback_may_train_on_another_batch() -> None:
+    class Another(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            features, label = next(rows(1))
+            self.model.train_on_batch(features, label)
+
+    monitor = quiet()
+    model().fit(dataset(5), verbose=0, callbacks=[monitor, Another()])
+    assert monitor.epochs[0].steps == 4
+
+
+def test_a_model_that_is_compiled_at_the_end_keeps_its_new_function() -> None:
+    class Anew(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_end(self, logs: Any = None) -> None:
+            self.model.compile("sgd", "mse")
+
+    trained = model()
+    trained.fit(dataset(2), verbose=0, callbacks=[Anew(), quiet()])
+    assert trained.train_function is None
+
+
+def test_elements_with_a_part_that_is_none() -> None:
+    def generator() -> Iterator[tuple[Any, Any, None]]:
+        for features, label in rows(6):
+            yield features, label, None
+
+    bare = model().fit(generator(), verbose=0)
+    watched = model().fit(generator(), verbose=0, callbacks=[quiet()])
+    assert watched.history == bare.history
+
+
+@pytest.mark.parametrize("batches", [4, 5])
+def test_outputs_without_a_fixed_shape_end_with_the_data(batches: int) -> None:
+    class PerExample(keras.Sequential):  # type: ignore[misc]
+        def train_step(self, data: Any) -> Any:
+            found = super().train_step(data)
+            return {**found, "per_example": tf.reduce_sum(data[0], axis=1)}
+
+    keras.utils.set_random_seed(1)
+    trained = PerExample([keras.layers.Input((FEATURES,)), keras.layers.Dense(1)])
+    trained.compile("sgd", "mse", steps_per_execution=2)
+    monitor = quiet()
+    trained.fit(dataset(batches), verbose=0, epochs=2, callbacks=[monitor])
+    assert [epoch.steps for epoch in monitor.epochs] == [batches - 2, batches]
 
 
 def test_a_model_with_its_own_function_is_refused() -> None:

@@ -64,12 +64,12 @@ def test_an_execution_that_compiles_counts_only_as_the_first_wait() -> None:
 def test_several_steps_of_an_execution_are_counted_singly() -> None:
     clock = FakeClock()
     meter = Meter(clock)
-    for _ in range(3):
+    for _ in range(5):
         meter.begin()
         clock.now += 4.0
         meter.end(2.0, 128, steps=4)
 
-    assert meter.epoch.steps == 12
+    assert meter.epoch.steps == 20
     assert meter.usual_wait_s == pytest.approx(0.5)
 
 
@@ -135,6 +135,31 @@ def test_a_late_first_batch_and_an_epoch_that_begins_with_a_wait_are_named() -> 
     assert "the first batch came after 3.2 s" in lines[1]
     assert "epoch 2 began with 2.0 s of waiting, 17% of its time" in "\n".join(lines)
     assert not [line for line in lines if "epoch 3 began" in line]
+
+
+def test_executions_of_many_steps_that_always_wait_have_no_boundary() -> None:
+    lines: list[str] = []
+    clock = FakeClock()
+    meter, kept = Meter(clock), Epochs(lines.append)
+    for executions in (10, 10, 1):
+        meter.begin_epoch()
+        for _ in range(executions):
+            meter.begin()
+            clock.now += 32 * 0.010
+            meter.end(32 * 0.005, 32 * 8, steps=32)
+        kept.ended(meter)
+    assert not [line for line in lines if "began" in line]
+
+
+def test_an_epoch_too_short_for_a_sample_has_its_rate() -> None:
+    lines: list[str] = []
+    clock = FakeClock()
+    meter, kept = Meter(clock, lambda: None), Epochs(lines.append)
+    step(meter, clock, 0.0, 1.0)
+    kept.ended(meter)
+    assert lines == [
+        "input: epoch 1, 32 examples/s; it has too few steps to time one on the device"
+    ]
 
 
 def test_an_epoch_that_always_waits_as_long_has_no_boundary() -> None:

@@ -38,6 +38,17 @@ def test_a_loop_that_breaks_off_has_its_epoch() -> None:
     assert [epoch.examples for epoch in watched.epochs] == [12]  # the last step didn't end
 
 
+def test_epochs_share_a_run_and_what_memory_showed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefetch_tuning.objectives.monitor.run_log import RunLog
+
+    logged: list[int] = []
+    monkeypatch.setattr(RunLog, "log", lambda self, metrics, step: logged.append(step))
+    watched = watch([np.zeros((4, 2))] * 10, say=silent)
+    for _ in range(3):
+        list(watched)
+    assert logged == [10, 20, 30]
+
+
 def test_an_error_of_the_data_is_the_loops() -> None:
     def failing() -> Any:
         yield np.zeros(2)
