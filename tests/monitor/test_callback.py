@@ -237,20 +237,19 @@ def test_a_strategys_model_is_measured_on_the_global_batch() -> None:
     assert monitor.epochs[0].examples == 4 * BATCH
 
 
-def test_an_active_run_gets_the_metrics_over_time(tmp_path: Path) -> None:
+def test_an_active_run_gets_the_metrics_over_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    try:
-        with mlflow.start_run() as run:
-            monitor = InputMonitor(log_every_s=0.02, say=silent)
-            model().fit(dataset(20, sleep_s=0.005), epochs=2, verbose=0, callbacks=[monitor])
-        client = mlflow.MlflowClient()
-        waits = client.get_metric_history(run.info.run_id, "input/wait_fraction")
-        rates = client.get_metric_history(run.info.run_id, "throughput/examples_per_s")
-    finally:
-        mlflow.set_tracking_uri(before)
+    # `mlflow.set_tracking_uri` would set it for all tests after this one.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with mlflow.start_run() as run:
+        monitor = InputMonitor(log_every_s=0.02, say=silent)
+        model().fit(dataset(20, sleep_s=0.005), epochs=2, verbose=0, callbacks=[monitor])
+    client = mlflow.MlflowClient()
+    waits = client.get_metric_history(run.info.run_id, "input/wait_fraction")
+    rates = client.get_metric_history(run.info.run_id, "throughput/examples_per_s")
     assert len(waits) == len(rates) >= 3
     assert max(metric.step for metric in waits) == 39  # all steps but the one that compiles
     assert all(0.0 <= metric.value <= 1.0 for metric in waits)
