@@ -14,7 +14,6 @@ from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.prediction import (
     Predictor,
     Ranking,
-    predict,
     relative_error,
 )
 from prefetch_tuning.experiments.search.sampler import PredictionSampler
@@ -187,10 +186,9 @@ class Search:
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
         """The rate that the diagnosis predicts for this trial, and the error of that prediction."""
-        diagnosis = self._kept.diagnosis
-        if diagnosis is None:
+        if self._ranking is None:
             return {}
-        predicted = predict(diagnosis.costs, outcome.config, self._kept.cores)
+        predicted = self._ranking.reading(outcome.config).examples_per_s
         trial.set_user_attr(TrialAttr.PREDICTED, predicted)
         metrics = {"prediction/examples_per_s": predicted}
         if outcome.measured is not None:

@@ -42,10 +42,13 @@ class Watchdog:
         self._growth = Growth()
         self._named: float | None = None
         self._looks = True
+        self._thread: threading.Thread | None = None
         self.start()
 
     def start(self) -> None:
         """Starts the thread, unless it runs."""
+        if self._thread is not None and self._thread.is_alive():
+            return
         self._stopped = threading.Event()
         self._added_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="input-watchdog", daemon=True)
@@ -53,6 +56,7 @@ class Watchdog:
 
     def add(self, measured: Tally) -> None:
         """Takes what steps measured; it is logged once it makes a whole period."""
+        self.start()  # it may have ended during a long pause, like a validation
         self._added_at = time.monotonic()
         self._steps += measured.steps
         self._period.add(measured)
@@ -69,6 +73,8 @@ class Watchdog:
         """Has the rest logged and ends the thread."""
         self.end_period()
         self._stopped.set()
+        if self._thread is None:
+            return
         self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
             self._say("input: MLflow is slow; it may miss the last values of this training")

@@ -34,7 +34,7 @@ class Watched(Epochs, Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         meter = Meter(time.monotonic, _synchronise())
-        # A leak may need many epochs to show, and MLflow's steps go on from epoch to epoch.
+        # A leak may need many epochs to show, and MLflow's steps count all epochs.
         if self._watchdog is None:
             log = RunLog(self._say)
             self._watchdog = Watchdog(meter, log, self._log_every_s, self._say)
