@@ -1,6 +1,6 @@
 """Checks `InputMonitor` against what was planted, and writes docs/monitor.md's table.
 
-Run from the checkout, on a quiet machine, for about five minutes:
+Run from the checkout, on a quiet machine, for about seven minutes:
 .venv/bin/python -m benchmarks.monitor [--write]
 """
 
@@ -29,7 +29,7 @@ from prefetch_tuning.objectives.monitor.watchdog import Watchdog
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "monitor.md"
 FEATURES, BATCH = 32, 64
-STEP_S, SHARE = 0.028, 0.30
+STEP_S, SHARE, CORRECTIONS, TRAININGS = 0.028, 0.30, 3, 5
 ROUNDS = 15
 # Seconds of a step that only sleeps, and steps per training.
 SMALL_STEPS, NAP_S, NAP_STEPS = 1_500, 0.010, 150
@@ -56,30 +56,33 @@ def main(given: Sequence[str] | None = None) -> int:
 def _waits() -> str:
     """What is planted is the share by which the generator makes a bare `fit` slower.
 
-    A sleep lasts longer than it was told to, so its length is corrected once.
+    It is measured beside each training that the monitor reads, because hosts drift. A sleep lasts
+    longer than it was told to, so its length is corrected first. Both use the median step, because
+    one epoch in six or so begins with a pause of 0.8 s, with and without the monitor.
     """
     ready = tf.data.Dataset.from_tensors(next(_rows(1))).repeat(100)
-    step_s = _bare_s(ready)
-    sleep_s = step_s / (1.0 - SHARE)
-    sleep_s -= _bare_s(_dataset(100, sleep_s)) - sleep_s
-    planted = 1.0 - step_s / _bare_s(_dataset(100, sleep_s))
-    found = []
-    for _ in range(5):
+    wanted_s = sleep_s = _bare_s(ready) / (1.0 - SHARE)
+    for _ in range(CORRECTIONS):
+        sleep_s *= wanted_s / _bare_s(_dataset(100, sleep_s))
+    found, steps_s = [], []
+    for _ in range(TRAININGS):
+        steps_s.append(_bare_s(ready))
+        planted = 1.0 - steps_s[-1] / _bare_s(_dataset(100, sleep_s))
         monitor = InputMonitor(say=_silent)
         _sleeping(STEP_S).fit(_dataset(100, sleep_s), verbose=0, callbacks=[monitor])
-        found.append(monitor.wait_fraction)
-    shares = ", ".join(f"{share:.1%}" for share in sorted(found))
+        found.append(f"{monitor.wait_fraction:.1%} ({planted:.1%})")
     return (
-        f"| a generator beside which a bare `fit` takes longer, so that its steps of "
-        f"{1e3 * step_s:.1f} ms wait for {planted:.1%} of the time | {shares} in five trainings |"
+        f"| a generator for which steps of {1e3 * float(np.median(steps_s)):.1f} ms wait; in "
+        f"parentheses, the share by which it makes a bare `fit` beside it longer | "
+        f"{', '.join(found)} |"
     )
 
 
 def _bare_s(dataset: tf.data.Dataset) -> float:
-    """Seconds per step of a `fit` without the monitor, on 100 batches."""
+    """Median seconds per step of a `fit` without the monitor."""
     clock = _Seconds()
     _sleeping(STEP_S).fit(dataset, epochs=2, verbose=0, callbacks=[clock])
-    return clock.seconds / 100
+    return float(np.median(np.diff(clock.ended_at)))
 
 
 def _own_work() -> str:
@@ -103,11 +106,16 @@ def _own_work() -> str:
 
 
 class _Seconds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """The seconds of the last epoch; the first one compiles the step."""
+    """The seconds of the last epoch, and of its steps' ends; the first one compiles the step."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         del epoch, logs
+        self.ended_at: list[float] = []
         self._begin = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        del batch, logs
+        self.ended_at.append(time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         del epoch, logs

@@ -17,6 +17,8 @@ from prefetch_tuning.objectives.monitor.run_log import RunLog
 from prefetch_tuning.objectives.monitor.watchdog import Watchdog
 from prefetch_tuning.pipelines.source import PipelineError
 
+_ITERATORS = (tf.data.Iterator, tf.distribute.DistributedIterator)
+
 
 class InputMonitor(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Says how much of a training's time its steps wait for data, and names what stalls them.
@@ -119,7 +121,7 @@ class _TimedStep:
 
     def __call__(self, iterator: Any) -> Any:
         """Trains on the next batch or the next `steps_per_execution`; returns the step's logs."""
-        if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+        if not isinstance(iterator, _ITERATORS):
             return self._replaced(iterator)  # `train_on_batch` gives it a generator
         if not self.is_watched:
             self.put_back()
@@ -157,10 +159,9 @@ class _TimedStep:
         step = compile_step(self._model, iterator.element_spec, self._distribution)
         steps = int(self._model.steps_per_execution)
         if not self._model.run_eagerly:
-            found: Callable[[Any], Any] = step_on_iterator(
-                step, self._distribution, steps, may_end=True
+            return _out_of_optional(
+                step_on_iterator(step, self._distribution, steps, like_fit=True)
             )
-            return found
 
         def in_python(iterator: Any) -> tuple[Any, float, int, int]:
             waited_s, examples, outputs, done = 0.0, 0, None, 0
@@ -176,6 +177,18 @@ class _TimedStep:
             return outputs, waited_s, examples, done
 
         return in_python
+
+
+def _out_of_optional(takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Takes a step's outputs out of their optional in Python, at the same cost as Keras does."""
+
+    def take(iterator: Any) -> Any:
+        outputs, waited_s, examples, steps = takes(iterator)
+        if not outputs.has_value():
+            raise StopIteration  # Keras ends the epoch
+        return outputs.get_value(), waited_s, examples, steps
+
+    return take
 
 
 def _check(model: Any) -> None:

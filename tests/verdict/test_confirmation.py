@@ -214,6 +214,20 @@ def test_settings_that_beat_autotune_on_the_same_structure_are_recommended() -> 
     assert recommended(in_blocks(adaptive=3.0)) == "tuned-1"
 
 
+def test_settings_that_are_faster_but_not_proven_so_beat_autotune_on_the_structure() -> None:
+    rates = {"tuned-1": 5_000.0, "tuned-2": 4_000.0, "autotune": 1_000.0}
+    noisy = (4_600.0, 3_300.0, 6_200.0) * 3
+    found = [
+        {**row, "structure_autotune": measured(rate)}
+        for row, rate in zip(rounds(rates), noisy, strict=True)
+    ]
+    result = conclude(IN_BLOCKS, found, cores=2, tolerance=0.02)
+
+    assert result.gain is not None
+    assert result.gain.settings.verdict == "no significant difference"
+    assert recommended(result) == "tuned-1"
+
+
 def test_the_gain_is_split_into_structure_and_settings() -> None:
     gain = in_blocks(adaptive=4.0).gain
 
