@@ -219,12 +219,18 @@ class PipelineInfo(BaseModel):
         device: what training steps run on, in words, for the requested device.
         source_digest: SHA-256 of the source files that define the pipeline.
         stand_in: what replaces a model's training step, in words; None for a real model.
-        kind: "generator", or "batches" for a user's own chain, which yields batches where a
-            generator yields elements.
+        kind: "generator"; "chain" for one that declares its transformations; "batches" for a
+            user's own chain. The latter two yield batches where a generator yields elements.
         flat: its elements are plain tuples of tensors.
         axes: settings that it can be measured with, besides batch size and prefetch.
         not_offered: settings that wouldn't work or would change its data, and the reason for each.
         own: settings that it was made with; the AUTOTUNE baseline keeps them.
+        random_stage: how many transformations of a chain come before the first map that draws
+            random numbers; None if no map does.
+        written: whether a script wrote its chain, which is then a candidate as well.
+        chain: a script's chain in words, to recognise it.
+        reach_s: seconds that a script takes to its `fit`, in each process.
+        calls: the calls that made it, each with its place, like ("map", "train.py:41").
     """
 
     model_config = ConfigDict(frozen=True)
@@ -241,13 +247,18 @@ class PipelineInfo(BaseModel):
     device: str
     source_digest: str
     stand_in: str | None = None
-    kind: Literal["generator", "batches"] = "generator"
+    kind: Literal["generator", "chain", "batches"] = "generator"
     flat: bool = True
     axes: list[str] = []
     not_offered: dict[str, str] = {}
     own: dict[str, bool | int] = {}
+    random_stage: int | None = None
+    written: bool = False
+    chain: str = ""
+    calls: list[tuple[str, str]] = []
+    reach_s: float = 0.0
 
     @property
     def has_stages(self) -> bool:
         """Whether its stages can be measured; not for a function that builds its own dataset."""
-        return self.kind == "generator" or "workers" in self.axes
+        return self.kind != "batches" or "workers" in self.axes

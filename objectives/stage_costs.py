@@ -54,13 +54,30 @@ class LoopCost(BaseModel):
         return [name for name in cls.model_fields if name != "wall_s"]
 
 
+class ShuffleCost(BaseModel):
+    """What a shuffle buffer costs: it is filled before the first element leaves it.
+
+    Attributes:
+        buffer_size: elements that it holds.
+        fill_s: seconds until it is full, at the beginning of each iterator.
+        mib: MiB of its elements.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    buffer_size: int
+    fill_s: float
+    mib: float
+
+
 class StageCosts(BaseModel):
     """The cost of each stage of a pipeline alone, per example, with nothing overlapped.
 
     Attributes:
         generator: the bare Python generator; for a PyDataset, its `__getitem__`.
         from_generator: what handing its elements to tf.data adds.
-        map: the sequential map; None if the pipeline has none.
+        map: the sequential map; None if the pipeline has none. For a declared chain, all of its
+            transformations together.
         batch: combining examples into batches.
         device_copy: copying a batch of `batch_size` from host memory to the device; None on a
             CPU. The step waits for it unless batches are copied ahead (`device_prefetch`).
@@ -85,6 +102,7 @@ class StageCosts(BaseModel):
         batch_map: the map on whole batches; None if it doesn't accept them.
         measured_s: seconds that measuring all of it took.
         py_dataset: the costs are those of a PyDataset, which makes and hands over whole batches.
+        shuffles: what each shuffle buffer of a declared chain costs.
         emulated: the time of an emulated step, which is known at every batch size; None for a real
             one.
     """
@@ -111,6 +129,7 @@ class StageCosts(BaseModel):
     batch_map: StageCost | None = None
     device_copy: StageCost | None = None
     measured_s: float = 0.0
+    shuffles: list[ShuffleCost] = []
     emulated: StepTime | None = None
     # Version 0.1 stored it as `sequence`.
     py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))

@@ -53,6 +53,9 @@ class PipelineConfig(BaseModel):
             is tf.data's shared pool; "unbounded" is one thread per call in flight.
         max_intra_op_parallelism: threads inside one op of the map; 0 sets no limit.
         device_prefetch: batches copied to the GPU ahead of the step; 0 copies with the step.
+        cache: whether a generator's elements are kept in memory after the first pass.
+        as_written: whether a script's chain is left as it was written; all settings but the batch
+            size are then the script's own.
         workers, use_multiprocessing, max_queue_size: settings of a `keras.utils.PyDataset`, with
             Keras's defaults.
     """
@@ -68,6 +71,8 @@ class PipelineConfig(BaseModel):
     thread_pool_size: int | Literal["unbounded"] = Field(default=0, union_mode="left_to_right")
     max_intra_op_parallelism: int = Field(default=0, ge=0, le=MAX_THREADS)
     device_prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH_BUFFER)
+    cache: bool = False
+    as_written: bool = False
     workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
     use_multiprocessing: bool = False
     max_queue_size: int = Field(default=10, ge=1, le=MAX_QUEUE)
@@ -126,6 +131,13 @@ class PipelineConfig(BaseModel):
         settings = {"prefetch_buffer": AUTO, "map_parallelism": AUTO, **own}
         return cls.model_validate({"batch_size": batch_size, **settings})
 
+    @classmethod
+    def written(cls, batch_size: int) -> Self:
+        """A script's chain as it was written."""
+        return cls(
+            batch_size=batch_size, prefetch_buffer=AUTO, map_parallelism=AUTO, as_written=True
+        )
+
     def handed_to_autotune(self) -> Self:
         """The same structure, with AUTOTUNE for the map's calls and the prefetch buffer."""
         return self.model_copy(update={"prefetch_buffer": AUTO, "map_parallelism": AUTO})
@@ -152,6 +164,8 @@ class PipelineConfig(BaseModel):
         return self.model_dump()
 
     def __str__(self) -> str:
+        if self.as_written:
+            return f"batch {self.batch_size}, as written"
         words = [f"batch {self.batch_size}", f"prefetch {self.prefetch_buffer}"]
         return ", ".join([*words, f"map {self.map_parallelism}", *self.extras])
 
@@ -175,6 +189,7 @@ STRUCTURE = (
     "thread_pool_size",
     "max_intra_op_parallelism",
     "device_prefetch",
+    "cache",
 )
 # Short forms of the settings, because a run's name has little room.
 SAID = {
@@ -184,6 +199,7 @@ SAID = {
     "thread_pool_size": "pool {}",
     "max_intra_op_parallelism": "intra-op {}",
     "device_prefetch": "{} on device",
+    "cache": "cached",
     "workers": "{} workers",
     "use_multiprocessing": "in processes",
     "max_queue_size": "queue {}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 if TYPE_CHECKING:  # the process that runs a study imports this module without TensorFlow
     import keras
     import tensorflow as tf
+
+    from prefetch_tuning.pipelines.chain.transformations import Chain
 
 # The attributes that a subclass must define; the others have defaults.
 REQUIRED_MEMBERS = ("name", "element_spec", "batch_sizes")
@@ -37,6 +40,8 @@ class GeneratorPipeline(ABC):
             source does.
         transform_batch: the map for whole batches, if `transform` doesn't accept them; usually a
             method.
+        chain: the transformations between the generator and the step, if they are more than a map,
+            `batch` and `prefetch`; `transform` isn't used then.
     """
 
     name: str
@@ -46,6 +51,7 @@ class GeneratorPipeline(ABC):
     stand_in: str | None = None
     functions: Sequence[Any] = ()
     transform_batch: Callable[..., Any] | None = None
+    chain: Chain | None = None
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Makes what `generate` reads, once, before several processes run the generator."""
@@ -92,7 +98,14 @@ class BatchesPipeline(ABC):
         own: settings that the chain was made with; the AUTOTUNE baseline keeps them.
         element_spec: nested `tf.TypeSpec` of one batch.
         functions: the functions whose source decides what is measured.
+        files: the files that decide it; if empty, those of `functions` do.
         skipped_elements, stand_in: as in `GeneratorPipeline`.
+        not_offered: the structural settings that the chain doesn't follow, each with the reason.
+        needs_a_pass: whether the first pass is slower than all later ones.
+        is_written: whether it can also run as a script wrote it.
+        chain_in_words: the chain that a script wrote; empty for any other one.
+        calls: the calls in a script that made the chain, each with its place.
+        reach_s: seconds that each process of a script takes until it can measure.
     """
 
     name: str
@@ -101,8 +114,15 @@ class BatchesPipeline(ABC):
     own: Mapping[str, int | bool] = MappingProxyType({})
     element_spec: Any
     functions: Sequence[Any]
+    files: Sequence[Path] = ()
     skipped_elements: int = 0
     stand_in: str | None = None
+    not_offered: Mapping[str, str] = MappingProxyType({})
+    needs_a_pass: bool = False
+    is_written: bool = False
+    chain_in_words: str = ""
+    calls: Sequence[tuple[str, str]] = ()
+    reach_s: float = 0.0
 
     @abstractmethod
     def make_batches(self, config: PipelineConfig, seed: int) -> tf.data.Dataset:

@@ -159,9 +159,12 @@ def _not_worth(name: str, costs: StageCosts, *, splittable: bool) -> str | None:
         return (
             None if part >= WORTH else f"handing elements to tf.data takes {part:.0%} of the time"
         )
-    if name == "generator_workers":
-        part = _leaves_this_process(costs)
-        return None if part >= WORTH_PROCESSES else f"the generator takes {part:.0%} of the time"
+    if name in ("generator_workers", "cache"):
+        made_s = costs.generator.wall_s + costs.from_generator.wall_s
+        cached = name == "cache"
+        part = made_s / max(producer_s(costs), 1e-12) if cached else _leaves_this_process(costs)
+        least = WORTH if cached else WORTH_PROCESSES
+        return None if part >= least else f"the generator takes {part:.0%} of the time"
     if name == "max_intra_op_parallelism" and (costs.map_is_python or map_waits(costs)):
         return "the map is Python code" if costs.map_is_python else "the map waits"
     if name in ("vectorized_map", "max_intra_op_parallelism"):
@@ -222,6 +225,7 @@ def _structural(
         "thread_pool_size": WAITING_THREADS,
         "max_intra_op_parallelism": (0, 1),
         "device_prefetch": (0, 2),
+        "cache": (False, True),
     }
     return Axis.of(name, *choices[name])
 

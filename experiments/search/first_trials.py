@@ -29,14 +29,15 @@ SWITCHES: dict[str, Switch] = {
     "pool": lambda c: c.thread_pool_size not in (0, UNBOUNDED),
     "one thread per op": lambda c: c.max_intra_op_parallelism > 0,
     "on device": lambda c: c.device_prefetch > 0,
+    "cached": lambda c: c.cache,
     "workers": lambda c: c.workers > 1 and not c.use_multiprocessing,
     "worker processes": lambda c: c.workers > 1 and c.use_multiprocessing,
 }
 # The switches that each bottleneck calls for; they are tried first.
 CALLED_FOR: dict[Bottleneck, Sequence[str]] = {
-    "generator-gil": ("processes", "worker processes", "blocks"),
-    "element-overhead": ("blocks", "map on batches", "processes"),
-    "blocking": ("threads", "pool", "workers", "processes", "worker processes"),
+    "generator-gil": ("cached", "processes", "worker processes", "blocks"),
+    "element-overhead": ("cached", "blocks", "map on batches", "processes"),
+    "blocking": ("cached", "threads", "pool", "workers", "processes", "worker processes"),
     "map-cpu": ("map on batches", "one thread per op", "blocks"),
     "map-gil": ("map on batches", "threads"),
     "shared-cores": ("blocks", "map on batches", "one thread per op"),

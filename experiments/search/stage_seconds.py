@@ -81,6 +81,9 @@ def production(costs: StageCosts, config: PipelineConfig, cores: float) -> dict[
         made["generator"] = StageCost(
             wall_s=wall_s + message.wall_s / size, cpu_s=alone.cpu_s + message.cpu_s / size
         )
+    if config.cache:
+        # What is left is reading them from memory, which is part of the cost of batching.
+        made["generator"] = made["from_generator"] = NOTHING
     if config.workers > 1:
         made["generator"] = _by_workers(costs.generator, config, cores)
     return made

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from prefetch_tuning.objectives.checks.cached import why_not_cached
 from prefetch_tuning.objectives.checks.elements import (
     check_transform,
     first_elements,
@@ -28,7 +29,8 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import is_flat
-from prefetch_tuning.pipelines.chain.structure import reasons_against
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline
+from prefetch_tuning.pipelines.chain.structure import random_stage, reasons_against
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
@@ -94,8 +96,9 @@ def inspect_batches(
     Raises:
         PipelineError: its batches don't have the requested size, or training on one failed.
     """
-    # A small batch, which even a short data set fills.
-    size = LEAST_BATCH if "batch_size" in pipeline.axes else batch_sizes[0]
+    # A small batch, which even a short data set fills. A script's code may rely on its own size.
+    is_free = "batch_size" in pipeline.axes and not pipeline.is_written
+    size = LEAST_BATCH if is_free else batch_sizes[0]
     batch = first_batch(pipeline, size, seed=0)
     found = tf.nest.flatten(batch)[0].shape[0]
     if found != size:
@@ -104,6 +107,16 @@ def inspect_batches(
             "use config.batch_size"
         )
     model = _train_once(pipeline, batch, size)
+    not_offered = {
+        name: pipeline.not_offered.get(name, "the pipeline builds its own chain")
+        for name in STRUCTURE
+        if name not in pipeline.axes
+    }
+    random = None
+    if isinstance(pipeline, ChainPipeline):
+        random = random_stage(pipeline)
+        uncached = why_not_cached(pipeline, seed=0)
+        not_offered |= {} if uncached is None else {"cache": uncached}
     return PipelineInfo(
         target=target,
         name=str(pipeline.name),
@@ -117,10 +130,15 @@ def inspect_batches(
         element_bytes=None,
         device=_device_of(model, device),
         source_digest=source_digest(pipeline),
-        kind="batches",
-        axes=[name for name in pipeline.axes if name != "batch_size"],
-        not_offered=dict.fromkeys(STRUCTURE, "the pipeline builds its own chain"),
+        kind="chain" if isinstance(pipeline, ChainPipeline) else "batches",
+        axes=[name for name in pipeline.axes if name not in ("batch_size", *not_offered)],
+        not_offered=not_offered,
         own=dict(pipeline.own),
+        random_stage=random,
+        written=pipeline.is_written,
+        chain=pipeline.chain_in_words,
+        calls=list(pipeline.calls),
+        reach_s=pipeline.reach_s,
     )
 
 
@@ -222,6 +240,11 @@ def source_digest(pipeline: Pipeline) -> str:
     """
     total = hashlib.sha256()
     read: set[Path] = set()
+    files = pipeline.files if isinstance(pipeline, BatchesPipeline) else ()
+    if files:
+        for file in files:
+            total.update(file.read_bytes())
+        return total.hexdigest()
     for source in pipeline.functions or _own_classes(pipeline):
         try:
             file = Path(inspect.getfile(source))

@@ -37,12 +37,12 @@ class EmulatedFeed(TrainingFeed):
         self._take_timed(iter(self._as_delivered(batch)))
 
     def advance(self) -> Taken:
-        waited_s, examples = self._take_timed(self._iterator)
+        (waited_s, examples), began_s = self.epochs.take(self._take_timed)
         self._accelerator.dispatch(int(examples))
-        return Taken(float(waited_s), int(examples))
+        return Taken(float(waited_s) + began_s, int(examples))
 
     def take_only(self) -> None:
-        self._take_timed(self._iterator)
+        self.epochs.take(self._take_timed)
 
     def step(self, batch: Any) -> None:
         self._accelerator.dispatch(int(count_examples(batch, self._distribution)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from prefetch_tuning.objectives.digest import short_digest
 from prefetch_tuning.objectives.loop.distribution import Distribution
+from prefetch_tuning.objectives.loop.epochs import Epochs
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.step import (
     compile_step,
@@ -77,7 +78,7 @@ class TrainingFeed:
         # Keras switches AUTOTUNE off for a PyDataset with workers, so it has no choices to read.
         self._autotuned = autotuned and dataset.options().autotune.enabled is not False
         self._metrics: Any = None
-        self._iterator: Iterator[Any] | None = None
+        self._epochs: Epochs | None = None
 
     def trace(self, batch: Any) -> None:
         """Traces, compiles and runs the step on a batch that isn't from the measured iterator.
@@ -97,7 +98,7 @@ class TrainingFeed:
         if self._takes is not None:
             # XLA compiles once more for the graph around the step. The iterator has enough batches
             # for every step of an execution.
-            self._take(iter(self._as_delivered(batch)))
+            self._take(Epochs(lambda: iter(self._as_delivered(batch))))
 
     @property
     def distributed(self) -> bool:
@@ -126,7 +127,15 @@ class TrainingFeed:
         self._started = time.perf_counter()
         chosen = self._dataset if dataset is None else dataset
         self._ahead = device_of(chosen)
-        self._iterator = iter(self._distribution.dataset(chosen))
+        given = self._distribution.dataset(chosen)
+        self._epochs = Epochs(lambda: iter(given))
+
+    def pass_once(self, most_s: float, ended: Callable[[], bool]) -> None:
+        """Takes batches without training on them: all, or until `ended`, in at most `most_s`."""
+        end = time.perf_counter() + most_s
+        for _ in self._dataset:
+            if ended() or time.perf_counter() > end:
+                return
 
     def take_first(self, count: int) -> list[str]:
         """Trains on the first batches, taken in Python; returns the digest of each.
@@ -145,16 +154,21 @@ class TrainingFeed:
                 self.first_batches.append(whole)
         return digests
 
+    @property
+    def epochs(self) -> Epochs:
+        """The measured iterator."""
+        assert self._epochs is not None, "call start() first"
+        return self._epochs
+
     def next_batch(self) -> Any:
-        assert self._iterator is not None, "call start() first"
-        return next(self._iterator)
+        return self.epochs.take(next)[0]
 
     def take_only(self) -> None:
         """Takes the next batch like a step, without running the step."""
         if self._takes is None:
             self.next_batch()
         else:
-            self._take_only(self._iterator)
+            self.epochs.take(self._take_only)
 
     def ignore_loss(self) -> None:
         """Stops checking the loss: it may well diverge on the same batch over and over."""
@@ -184,7 +198,7 @@ class TrainingFeed:
     def advance(self) -> Taken:
         """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
         if self._takes is not None and (self._ahead is None or self._steps == 1):
-            return self._take(self._iterator)
+            return self._take(self.epochs)
         one = self._advance_in_python if self._takes is None else self._take_on_device
         taken = [one() for _ in range(self._steps)]
         examples = sum(each.examples for each in taken)
@@ -199,23 +213,26 @@ class TrainingFeed:
 
     def _take_on_device(self) -> Taken:
         """Trains on the next batch of an iterator whose batches are on the GPU."""
-        return self._take(self._iterator)
+        return self._take(self.epochs)
 
-    def _take(self, iterator: Any) -> Taken:
+    def _take(self, epochs: Epochs) -> Taken:
         assert self._takes is not None
         asked_at = time.time()
         try:
             if self._ahead is None:
-                self._metrics, waited_s, examples, steps = self._takes(iterator)
+                ran, began_s = epochs.take(self._takes)
+                self._metrics, waited_s, examples, steps = ran
+                waited_s = float(waited_s) + began_s
             else:
-                self._metrics, there_at, examples = self._takes_on_device(iterator)
+                ran, _ = epochs.take(self._takes_on_device)
+                self._metrics, there_at, examples = ran
                 waited_s, steps = float(there_at) - asked_at, 1
         except Exception as error:
             if isinstance(error, tf.errors.OpError) and "IteratorGetNext" in error.message:
                 raise  # the iterator failed, not the step
             raise StepError(f"{type(error).__name__}: {error}") from error
         # Wall-clock time, which may be set back.
-        return Taken(max(float(waited_s), 0.0), int(examples), int(steps))
+        return Taken(max(waited_s, 0.0), int(examples), int(steps))
 
     def step(self, batch: Any) -> None:
         try:
@@ -263,7 +280,7 @@ class TrainingFeed:
         """
         if not self._autotuned or self._hides_choices:
             return []
-        model = tf.data.experimental.get_model_proto(self._iterator)
+        model = tf.data.experimental.get_model_proto(self.epochs.iterator)
         return [
             {
                 "node": node.name,

@@ -164,7 +164,7 @@ class TrialRunner:
         self, pipeline: str, seed: int, most_s: float, most_pauses: int
     ) -> Arrivals | TrialFailure:
         """Records when the bare generator's elements arrive; see `arrivals.record_arrivals`."""
-        job = {"job": "arrivals", "pipeline": pipeline, "seed": seed}
+        job = {"job": "arrivals", "pipeline": pipeline, "seed": seed, "device": "cpu"}
         job |= {"most_s": most_s, "most_pauses": most_pauses}
         answer = self._alone(job, most_s + ARRIVALS_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
@@ -172,11 +172,18 @@ class TrialRunner:
         return Arrivals.model_validate(answer["arrivals"])
 
     def measure_limit(
-        self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
+        self,
+        pipeline: str,
+        batch_size: int,
+        seed: int,
+        device: Device,
+        *,
+        vectorized: bool,
+        cached: bool = False,
     ) -> LimitTerms | TrialFailure:
         """Measures the limit's terms in a fresh process; nothing else is measured on this host."""
         job = {"job": "limit", "pipeline": pipeline, "batch_size": batch_size, "seed": seed}
-        job |= {"device": device, "vectorized": vectorized}
+        job |= {"device": device, "vectorized": vectorized, "cached": cached}
         with self._turn(), self._watching(device) as watch:
             answer = self._run(job, INSPECT_DEADLINE_S, default_cap_mib())
         if isinstance(answer, TrialFailure):
@@ -209,16 +216,20 @@ class TrialRunner:
         more = {"host_speed_index": index, "output": output, "gpu": seen}
         return measurement.model_copy(update=more)
 
-    def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
+    def read_data(
+        self, spec: TrialSpec, most_s: float, stages: int | None = None
+    ) -> list[str] | TrialFailure:
         """Returns the digests of a configuration's first batches, read without training.
 
         Args:
             spec: `digest_batches` is the number of batches. `deadline_s` covers what comes on top
                 of `most_s`: the start, and the batch that is being read when `most_s` is over.
             most_s: seconds after which no further batch is read.
+            stages: reads as many elements behind this many transformations of a declared chain.
         """
         cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "data", "spec": spec.model_dump(mode="json"), "most_s": most_s}
+        job["stages"] = stages
         answer = self._alone(job, most_s + spec.deadline_s, cap_mib)
         if isinstance(answer, TrialFailure):
             return answer

@@ -38,6 +38,7 @@ from prefetch_tuning.objectives.measurement import (
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
 
@@ -50,6 +51,9 @@ MOSTLY_WAITS = 0.5
 UNREAD_BATCHES = 64
 # Longest time to look for them. AUTOTUNE's buffers once took five seconds.
 MOST_DRAINING_S = 1.0
+
+# Longest first pass to fill a cache with.
+MOST_PASS_S = 30.0
 
 # What tf.data says of an element that doesn't fit its spec, which the generator itself never sees.
 YIELDED = "`generator` yielded"
@@ -75,6 +79,8 @@ class Trial:
         self.stage = "transform"
         source, elements, traced = self._first(pipeline)
         dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=source)
+        if isinstance(pipeline, ChainPipeline):
+            source = pipeline.sources[-1]
         self.stage = "model"
         model = pipeline.build_model()
         feed = feed_of(model, dataset, autotuned=spec.config.is_autotune)
@@ -85,6 +91,9 @@ class Trial:
         # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
+        needs_a_pass = isinstance(pipeline, BatchesPipeline) and pipeline.needs_a_pass
+        if source is not None and (needs_a_pass or spec.config.cache):
+            feed.pass_once(MOST_PASS_S, lambda: source.ends > 0)
         feed.start()
         begin = time.perf_counter()
         each_batch = feed.take_first(spec.digest_batches)
@@ -154,10 +163,11 @@ class Trial:
                 raise
             return 0  # the generator failed after everything was measured
 
-    def read(self, most_s: float) -> list[str]:
+    def read(self, most_s: float, stages: int | None = None) -> list[str]:
         """Reads the first batches without a model or a step; returns the digest of each.
 
-        Reads `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds.
+        Reads `spec.digest_batches` batches, or fewer: no batch begins after `most_s` seconds. With
+        `stages`, it reads behind that many transformations of a declared chain.
         """
         spec, end = self.spec, time.perf_counter() + most_s
         select_device_for(spec.pipeline, spec.device)
@@ -167,8 +177,16 @@ class Trial:
         if not isinstance(pipeline, BatchesPipeline):
             self.source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
             self.stage = "transform"
+        else:
+            # A trial also takes a batch before those that it measures, and a generator that keeps
+            # its state between runs yields others then.
+            first_batch(pipeline, spec.config.batch_size, spec.seed)
         digests: list[str] = []
-        for batch in build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source):
+        if isinstance(pipeline, ChainPipeline) and stages is not None:
+            dataset = pipeline.beginning(spec.config, spec.seed, stages)
+        else:
+            dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source)
+        for batch in epochs(dataset):
             digests.append(short_digest(batch))
             if len(digests) == spec.digest_batches or time.perf_counter() > end:
                 break

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 from pydantic import BaseModel
@@ -34,8 +34,11 @@ from prefetch_tuning.objectives.stages.generator_stages import Stages
 from prefetch_tuning.objectives.stages.limit_terms import measure_limit_terms
 from prefetch_tuning.objectives.stages.py_dataset_stages import PyDatasetStages
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.script.session import run_to_fit
 from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+from prefetch_tuning.pipelines.target import Target
 
 STDERR = 2
 
@@ -52,7 +55,7 @@ def run_job(request: str) -> str:
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
         if job["job"] == "data":
-            return json.dumps({"data": trial.read(job["most_s"])})
+            return json.dumps({"data": trial.read(job["most_s"], job.get("stages"))})
         return _answer("measurement", trial.run())
     except Exception as error:
         traceback.print_exc()
@@ -71,17 +74,61 @@ def serve(request: str, result_fd: int) -> None:
     # Processes that the generator starts must not keep the pipe open once this process is killed.
     os.set_inheritable(result_fd, False)
     os.register_at_fork(after_in_child=lambda: os.close(result_fd))
-    try:
-        answer = run_job(request)
+
+    def answer(line: str) -> None:
+        nonlocal status
         with open(result_fd, "w", encoding="utf-8") as pipe:
-            pipe.write(answer + "\n")
+            pipe.write(line + "\n")
         status = 0
+
+    try:
+        script = _script(request)
+        if script is None:
+            answer(run_job(request))
+        else:
+            _run_in_script(script, request, answer)
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _script(request: str) -> Target | None:
+    """The training script that the job is about; None for any other pipeline."""
+    target = Target.parse(catalog.resolve(_part(request, "pipeline")))
+    return target if target.is_script else None
+
+
+def _part(request: str, name: str) -> Any:
+    job = json.loads(request)
+    return job[name] if name in job else job["spec"][name]
+
+
+def _run_in_script(script: Target, request: str, answer: Callable[[str], None]) -> None:
+    """Does the job inside of the script's `fit`, and ends the process there."""
+
+    def then() -> NoReturn:
+        status = 1
+        try:
+            answer(run_job(request))
+            status = 0
+        except BaseException:  # the script must not catch it
+            traceback.print_exc()
+        finally:
+            _exit(status)
+
+    try:
+        select_device_for(str(script), _part(request, "device"))
+        keras.utils.set_random_seed(_part(request, "seed"))
+        run_to_fit(script, then)
+    except (PipelineError, DeviceError) as error:
+        answer(_answer("failure", TrialFailure(kind="usage", detail=str(error))))
 
 
 def _inspect(job: dict[str, Any]) -> tuple[str, PipelineInfo | TrialFailure]:
@@ -101,7 +148,7 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
         select_device_for(job["pipeline"], job["device"])
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
-        if isinstance(pipeline, BatchesPipeline):
+        if isinstance(pipeline, BatchesPipeline) and not isinstance(pipeline, ChainPipeline):
             return "stages", PyDatasetStages(pipeline, job["seed"]).measure()
         return "stages", Stages(pipeline, job["seed"]).measure()
     except Exception as error:
@@ -114,6 +161,8 @@ def _arrivals(job: dict[str, Any]) -> tuple[str, Arrivals | TrialFailure]:
     try:
         select_device("cpu")  # nothing runs on a device
         pipeline = catalog.load(job["pipeline"])
+        if isinstance(pipeline, ChainPipeline):
+            pipeline = pipeline.source
         if isinstance(pipeline, BatchesPipeline):
             raise PipelineError("it makes whole batches, so no element arrives alone")
         elements = SourceMonitor(pipeline, job["seed"]).endless()
@@ -132,7 +181,11 @@ def _limit(job: dict[str, Any]) -> tuple[str, LimitTerms | TrialFailure]:
         keras.utils.set_random_seed(job["seed"])
         pipeline = catalog.load(job["pipeline"])
         terms = measure_limit_terms(
-            pipeline, job["batch_size"], job["seed"], vectorized=job["vectorized"]
+            pipeline,
+            job["batch_size"],
+            job["seed"],
+            vectorized=job["vectorized"],
+            cached=job.get("cached", False),
         )
         return "limit", terms
     except Exception as error:

@@ -21,7 +21,7 @@ from prefetch_tuning.objectives.loop.ceilings import Alone
 from prefetch_tuning.objectives.loop.steady_state import Feed, SteadyState
 from prefetch_tuning.objectives.machine.process_tree import MIB, ProcessTree
 from prefetch_tuning.objectives.spec import StopRule
-from prefetch_tuning.objectives.stage_costs import StageCost
+from prefetch_tuning.objectives.stage_costs import ShuffleCost, StageCost
 from prefetch_tuning.pipelines.chain.build import (
     batch_elements,
     batch_transform,
@@ -66,7 +66,10 @@ class StageChains:
 
     Attributes:
         measured_s: seconds of measuring so far.
+        elements_per_example: elements of the generator that go into one example of a batch.
     """
+
+    elements_per_example = 1.0
 
     def __init__(
         self, pipeline: GeneratorPipeline, seed: int, batch_size: int, rule: StopRule
@@ -141,6 +144,11 @@ class StageChains:
         batches = regrouped(in_blocks(kept, source), self._batch_size)
         return self.cost(self._taken(batches, self._batch_size))
 
+    def shuffles(self, each_s: float) -> list[ShuffleCost]:
+        """What the chain's shuffle buffers cost; only a declared chain has any."""
+        del each_s
+        return []
+
     def cost(self, feed: Feed) -> StageCost:
         """Seconds per example of what `feed` runs."""
         state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
@@ -178,13 +186,19 @@ class StageChains:
         self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig | None = None
     ) -> StageCost:
         """Cost per example of a chain up to its batches, without look-ahead at its end."""
-        each_s = self._first_look_s(elements(), config)
-        size = fitting(each_s, self._batch_size)
-        return self.cost(self._taken(batch_elements(elements(), size), size, config))
+        return self._fitting_chain(lambda size: batch_elements(elements(), size), config)
 
-    def _first_look_s(self, elements: tf.data.Dataset, config: PipelineConfig | None) -> float:
-        """A rough estimate of the seconds per element: the fastest of a few."""
-        found = iter(batch_elements(elements, 1).with_options(pinned_options(config)))
+    def _fitting_chain(
+        self, batches: Callable[[int], tf.data.Dataset], config: PipelineConfig | None = None
+    ) -> StageCost:
+        """The same for batches of a size that is given, in a size that isn't too slow."""
+        each_s = self._first_look_s(batches(1), config)
+        size = fitting(each_s, self._batch_size)
+        return self.cost(self._taken(batches(size), size, config))
+
+    def _first_look_s(self, batches: tf.data.Dataset, config: PipelineConfig | None) -> float:
+        """A rough estimate of the seconds per batch: the fastest of a few."""
+        found = iter(batches.with_options(pinned_options(config)))
         times = []
         for _ in range(4):
             begin = time.perf_counter()
@@ -211,6 +225,11 @@ def cost_of(state: SteadyState) -> StageCost:
 def fitting(each_s: float, most: int) -> int:
     """How many pieces of `each_s` seconds fit into the longest batch, from 1 to `most`."""
     return max(1, min(most, int(LONGEST_BATCH_S / max(each_s, 1e-9))))
+
+
+def scaled(cost: StageCost, times: float) -> StageCost:
+    """The cost of so many of them."""
+    return StageCost(wall_s=times * cost.wall_s, cpu_s=times * cost.cpu_s)
 
 
 def minus(whole: StageCost, *parts: StageCost) -> StageCost:

@@ -16,10 +16,19 @@ from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
 from prefetch_tuning.objectives.machine.device import lacked_device_memory
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, LoopCost, StageCost, StageCosts
-from prefetch_tuning.objectives.stages.chains import StageChains, fitting, minus
+from prefetch_tuning.objectives.stages.chains import StageChains, fitting, minus, scaled
+from prefetch_tuning.objectives.stages.declared_chains import (
+    DeclaredChains,
+    sample_of,
+)
 from prefetch_tuning.objectives.stages.device_copy import accelerator, copying, on_device
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
-from prefetch_tuning.pipelines.chain.structure import calls_python, reasons_against
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline
+from prefetch_tuning.pipelines.chain.structure import (
+    calls_python,
+    chain_calls_python,
+    reasons_against,
+)
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform
 
@@ -36,18 +45,26 @@ CHUNK = 256
 
 
 class Stages:
-    """Measures the stages of one pipeline in this process."""
+    """Measures the stages of one pipeline in this process.
 
-    def __init__(self, pipeline: GeneratorPipeline, seed: int) -> None:
+    Those of a declared chain are the same, with all of its transformations in the map's place.
+    """
+
+    def __init__(self, pipeline: GeneratorPipeline | ChainPipeline, seed: int) -> None:
         self._pipeline = pipeline
         self._seed = seed
         self._batch_size = max(pipeline.batch_sizes)
         self._largest = self._batch_size  # the largest size whose step fits on the device
         self._feed = self._traceable()
-        self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
-        self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
+        self._chains: StageChains
+        if isinstance(pipeline, ChainPipeline):
+            self._chains = DeclaredChains(pipeline, seed, self._batch_size, RULE)
+            self._against = pipeline.not_offered
+        else:
+            self._chains = StageChains(pipeline, seed, self._batch_size, RULE)
+            self._first = first_elements(pipeline, seed, SAMPLE_ELEMENTS)
+            self._against = reasons_against(pipeline, self._first)
         self._device = accelerator(self._batch_spec)
-        self._against = reasons_against(pipeline, self._first)
 
     def measure(self) -> StageCosts:
         """Measures every stage; takes a few seconds in all."""
@@ -56,11 +73,12 @@ class Stages:
         batch = chains.batched()
         fed = chains.fed()
         handing = minus(fed, batch, generator)
+        taken = chains.elements_per_example
         if generator.waits:
             # Beside one that waits, handing over includes waking up, which doubled the cost from
             # one day to the next. Many processes that wait keep the cores awake.
             handing = minus(chains.handed_over(), batch)
-        mapping = self._mapping(batch) if has_transform(self._pipeline) else {}
+        mapping = self._mapping(batch) if self._transforms else {}
         chunk, chunked = self._chunked()
         # A slow generator gets smaller blocks, so that a block is there in time.
         loop_chunk = None if chunked is None else max(fitting(generator.wall_s, CHUNK), 2)
@@ -69,25 +87,26 @@ class Stages:
         slow = max(fed.wall_s, step.wall_s) * self._batch_size > SLOW_BATCH_S
         waits = bool(mapping.get("waiting_calls"))
         return StageCosts(
-            generator=generator,
-            from_generator=handing,
+            generator=scaled(generator, taken),
+            from_generator=scaled(handing, taken),
             batch=batch,
             step=step,
             batch_size=self._largest,
             step_s=step_s,
             loops=[] if slow else self._loops(loop_chunk, waits=waits),
             chunk=chunk,
-            chunked=chunked,
+            chunked=None if chunked is None else scaled(chunked, taken),
             batch_map=self._batch_map(batch),
             device_copy=self._device_copy(),
             measured_s=chains.measured_s,
+            shuffles=chains.shuffles(taken * (generator.wall_s + handing.wall_s)),
             emulated=step_time_of(self._model),
             **{"map": None, "map_speedup": 1.0, "map_calls": MAP_CALLS, **mapping},
         )
 
     def _mapping(self, batch: StageCost) -> dict[str, Any]:
         """The map's fields of `StageCosts`."""
-        chains, python = self._chains, calls_python(self._pipeline)
+        chains, python = self._chains, self._calls_python()
         # Python maps are measured twice, alternately, because their speed-up decides whether the
         # GIL holds them. The faster reading is the one that nothing else on the host disturbed.
         times = 2 if python else 1
@@ -156,7 +175,7 @@ class Stages:
         known = known_step(self._model, size)
         if known is not None:
             return known
-        batch = sample_batch(self._pipeline, self._first, size)
+        batch = self._sample(size)
         self._feed.trace(batch)
         if self._device is not None:
             batch = on_device(batch, self._device)
@@ -169,7 +188,7 @@ class Stages:
         """Cost per example of the copy to the device, in the largest batch that fits."""
         if self._device is None:
             return None
-        batch = sample_batch(self._pipeline, self._first, self._largest)
+        batch = self._sample(self._largest)
         return self._chains.cost(copying(batch, self._largest, self._device))
 
     def _loops(self, chunk: int | None, *, waits: bool) -> list[LoopCost]:
@@ -181,7 +200,7 @@ class Stages:
         """
         sizes = [size for size in sorted(set(self._pipeline.batch_sizes)) if size <= self._largest]
         settings: list[dict[str, Any]] = [{"batch_size": size} for size in {sizes[0], sizes[-1]}]
-        if has_transform(self._pipeline):
+        if self._has_map:
             settings.append({"batch_size": sizes[-1], "map_parallelism": LOOP_MAP_CALLS})
         if waits:
             threads = {"map_parallelism": WAITING_CALLS, "thread_pool_size": UNBOUNDED}
@@ -198,6 +217,30 @@ class Stages:
         self._feed.start(build_dataset(self._pipeline, config, seed=self._seed))
         settings = {name: getattr(config, name) for name in LoopCost.settings()}
         return LoopCost(**settings, wall_s=self._chains.cost(self._feed).wall_s)
+
+    @property
+    def _transforms(self) -> bool:
+        """Whether anything happens to an element before it becomes part of a batch, or after."""
+        if isinstance(self._pipeline, ChainPipeline):
+            return self._pipeline.transforms
+        return has_transform(self._pipeline)
+
+    @property
+    def _has_map(self) -> bool:
+        if isinstance(self._pipeline, ChainPipeline):
+            return "map_parallelism" in self._pipeline.axes
+        return has_transform(self._pipeline)
+
+    def _calls_python(self) -> bool:
+        if isinstance(self._pipeline, ChainPipeline):
+            return chain_calls_python(self._pipeline)
+        return calls_python(self._pipeline)
+
+    def _sample(self, batch_size: int) -> Any:
+        """A batch to trace and time a step on."""
+        if isinstance(self._pipeline, ChainPipeline):
+            return sample_of(self._pipeline, batch_size, self._seed)
+        return sample_batch(self._pipeline, self._first, batch_size)
 
     def _traceable(self) -> TrainingFeed:
         """The model's step, which needs only one trace for batches of any size."""

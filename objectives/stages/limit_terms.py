@@ -21,13 +21,18 @@ from prefetch_tuning.objectives.machine.scheduling import awake_cores, one_core
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import StageCost
-from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus
+from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus, scaled
+from prefetch_tuning.objectives.stages.declared_chains import (
+    DeclaredChains,
+    sample_of,
+)
 from prefetch_tuning.objectives.stages.device_copy import accelerator, ready_on_device
 from prefetch_tuning.objectives.stages.generator_stages import SAMPLE_ELEMENTS
 from prefetch_tuning.objectives.stages.py_dataset_stages import BareBatches
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
-from prefetch_tuning.pipelines.chain.structure import calls_python
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline
+from prefetch_tuning.pipelines.chain.structure import calls_python, chain_calls_python
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, PipelineConfig
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
@@ -48,7 +53,12 @@ ON_ONE_THREAD = {"map_parallelism": 4, "thread_pool_size": 1, "max_intra_op_para
 
 
 def measure_limit_terms(
-    pipeline: Pipeline, batch_size: int, seed: int, *, vectorized: bool
+    pipeline: Pipeline,
+    batch_size: int,
+    seed: int,
+    *,
+    vectorized: bool,
+    cached: bool = False,
 ) -> LimitTerms:
     """Measures every term in this process; takes about two seconds in all.
 
@@ -57,6 +67,7 @@ def measure_limit_terms(
         batch_size: examples per batch of the step.
         seed: seed of the generator.
         vectorized: the map gives the same data on whole batches, so this counts as a way to map.
+        cached: the generator's elements may be kept in memory, so it costs nothing.
     """
     # The step comes first, as in a trial. Memory that batches have used and given back holds the
     # weights of a later model in smaller pages, and a large model's step took 1.5 times as long
@@ -64,7 +75,17 @@ def measure_limit_terms(
     step, step_cpu_s, measured_s = _step(pipeline, batch_size, seed)
     generator: StageCost | None = None
     handed_cpu_s = map_cpu_s = 0.0
-    if isinstance(pipeline, BatchesPipeline):
+    chains: StageChains
+    if isinstance(pipeline, ChainPipeline):
+        declared = DeclaredChains(pipeline, seed, batch_size, RULE, cached=cached)
+        chains, taken = declared, declared.elements_per_example
+        generator = None if declared.cached else scaled(_generator(chains), taken)
+        handed_cpu_s = taken * _least_handed_cpu_s(pipeline.source, chains)
+        if pipeline.transforms:
+            python = chain_calls_python(pipeline)
+            map_cpu_s = _least_map_cpu_s(chains, python=python, vectorized=False)
+        measured_s += chains.measured_s
+    elif isinstance(pipeline, BatchesPipeline):
         begin = time.perf_counter()
         generator = _bare_batches(pipeline, seed)
         measured_s += time.perf_counter() - begin
@@ -72,7 +93,9 @@ def measure_limit_terms(
         chains = StageChains(pipeline, seed, batch_size, RULE)
         generator = _generator(chains)
         handed_cpu_s = _least_handed_cpu_s(pipeline, chains)
-        map_cpu_s = _least_map_cpu_s(pipeline, chains, vectorized=vectorized)
+        if has_transform(pipeline):
+            python = calls_python(pipeline)
+            map_cpu_s = _least_map_cpu_s(chains, python=python, vectorized=vectorized)
         measured_s += chains.measured_s
     return LimitTerms(
         step_examples_per_s=1.0 / step.wall_s,
@@ -119,11 +142,7 @@ def _least_handed_cpu_s(pipeline: GeneratorPipeline, chains: StageChains) -> flo
         return chains.handed_over().cpu_s
 
 
-def _least_map_cpu_s(
-    pipeline: GeneratorPipeline, chains: StageChains, *, vectorized: bool
-) -> float:
-    if not has_transform(pipeline):
-        return 0.0
+def _least_map_cpu_s(chains: StageChains, *, python: bool, vectorized: bool) -> float:
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
     if ways[0].waits:
@@ -132,7 +151,7 @@ def _least_map_cpu_s(
         # from hour to hour, where a single core took 50 to 80.
         with one_core():
             ways.append(minus(chains.mapped(**IN_THREADS), batch))
-    elif not calls_python(pipeline):
+    elif not python:
         # With one call at a time, the ops move from thread to thread: an image took 50 µs of CPU
         # time, but 21 µs in calls on a single thread. A chain then reached 110% of the limit.
         ways.append(minus(chains.mapped(**ON_ONE_THREAD), batch))
@@ -178,6 +197,8 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
 
 def _sample(pipeline: Pipeline, batch_size: int, seed: int) -> Any:
     """A batch to trace the step on."""
+    if isinstance(pipeline, ChainPipeline):
+        return sample_of(pipeline, batch_size, seed)
     if isinstance(pipeline, BatchesPipeline):
         return first_batch(pipeline, batch_size, seed)
     return sample_batch(pipeline, first_elements(pipeline, seed, SAMPLE_ELEMENTS), batch_size)

@@ -21,21 +21,29 @@ def build_dataset(
     seed: int = 0,
     source: SourceMonitor | None = None,
 ) -> tf.data.Dataset:
-    """Builds the endless dataset of batches that `config` describes.
+    """Builds the dataset of batches that `config` describes.
 
     Args:
-        pipeline: the generator and its map, or a user's own chain.
+        pipeline: the generator with its map or its declared chain, or a user's own chain.
         config: batch size, prefetch buffer, map parallelism and structure.
         seed: passed to `pipeline.generate`.
         source: starts the generator and watches it; made here if not given.
 
     Returns:
-        An endless dataset of `(features, labels)` with a leading batch dimension of
-        `config.batch_size` on every component. A finite generator is restarted when it ends.
+        A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size` on
+        every component. It is endless, because a finite generator is restarted when it ends; a
+        declared chain is endless only if it repeats.
     """
+    if isinstance(pipeline, GeneratorPipeline) and pipeline.chain is not None:
+        # It imports this file.
+        from prefetch_tuning.pipelines.chain.declared import ChainPipeline  # noqa: PLC0415
+
+        pipeline = ChainPipeline.of(pipeline)
     if isinstance(pipeline, BatchesPipeline):
         dataset = pipeline.make_batches(config, seed)
-        return dataset if config.is_autotune else dataset.with_options(pinned_options(config))
+        if not config.is_autotune:
+            return dataset.with_options(pinned_options(config))
+        return dataset.with_options(autotune_options(config)) if config.sets_threads else dataset
     source = source or SourceMonitor(pipeline, seed, config)
     dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
     if config.prefetch_buffer != 0:
@@ -84,8 +92,36 @@ def _chunked(
 
 def in_blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dataset:
     """The generator's blocks as an endless dataset, each block as a batch of its elements."""
+    return _as_batches(pipeline, _blocks(pipeline, source).repeat())
+
+
+def elements_of(
+    pipeline: GeneratorPipeline, config: PipelineConfig, source: SourceMonitor
+) -> tf.data.Dataset:
+    """The generator's elements, once; they cross from Python in blocks if so configured."""
+    if config.generator_chunk > 1:
+        elements = _as_batches(pipeline, _blocks(pipeline, source)).unbatch()
+        if not any(
+            isinstance(s, tf.RaggedTensorSpec) for s in tf.nest.flatten(elements.element_spec)
+        ):
+            return elements
+        return elements.map(tf.autograph.experimental.do_not_convert(_dense))
+    return tf.data.Dataset.from_generator(source, output_signature=pipeline.element_spec)
+
+
+def _dense(*element: Any) -> Any:
+    """The same element: what varied within a block arrives as a ragged type, but is dense."""
+    return element if len(element) > 1 else element[0]
+
+
+def _blocks(pipeline: GeneratorPipeline, source: SourceMonitor) -> tf.data.Dataset:
+    spec = block_spec(pipeline.element_spec)
+    return tf.data.Dataset.from_generator(source, output_signature=spec)
+
+
+def _as_batches(pipeline: GeneratorPipeline, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Blocks as batches in the structure of the elements."""
     spec = pipeline.element_spec
-    dataset = tf.data.Dataset.from_generator(source, output_signature=block_spec(spec)).repeat()
     if is_flat(spec) and not is_padded(spec):
         return dataset  # a block already is such a batch
     return dataset.map(tf.autograph.experimental.do_not_convert(partial(batch_of, spec)))
@@ -95,7 +131,7 @@ def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """Regroups batches to another size, padded if the elements differ in size."""
     spec = dataset.element_spec
     dataset = dataset.rebatch(batch_size)
-    if not any(isinstance(leaf, tf.RaggedTensorSpec) for leaf in tf.nest.flatten(spec)):
+    if not _is_ragged(spec):
         return dataset
     in_tuple = isinstance(spec, tuple)  # otherwise the batch is `padded`'s only argument
 
@@ -106,17 +142,31 @@ def regrouped(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     return dataset.map(padded)
 
 
+def _is_ragged(spec: Any) -> bool:
+    return any(isinstance(leaf, tf.RaggedTensorSpec) for leaf in tf.nest.flatten(spec))
+
+
 def _fill(leaf: Any) -> Any:
     """Pads a ragged tensor with zeros to its longest row, as `padded_batch` does."""
     return leaf.to_tensor() if isinstance(leaf, tf.RaggedTensor) else leaf
 
 
-def mapped(dataset: tf.data.Dataset, function: Any, config: PipelineConfig) -> tf.data.Dataset:
-    """Adds the map, with the configuration's calls in flight and threads."""
+def mapped(
+    dataset: tf.data.Dataset,
+    function: Any,
+    config: PipelineConfig,
+    *,
+    deterministic: bool | None = None,
+) -> tf.data.Dataset:
+    """Adds a map, with the configuration's calls in flight and threads.
+
+    `deterministic=False` lets parallel calls overtake each other; None leaves it to the dataset.
+    """
     calls = config.num_parallel_calls
+    own = {} if deterministic is None or calls is None else {"deterministic": deterministic}
     if config.thread_pool_size == UNBOUNDED and calls is not None:
-        return dataset.map(function, num_parallel_calls=calls, use_unbounded_threadpool=True)
-    return dataset.map(function, num_parallel_calls=calls)
+        own["use_unbounded_threadpool"] = True
+    return dataset.map(function, num_parallel_calls=calls, **own)
 
 
 def batch_transform(pipeline: GeneratorPipeline) -> Any:

@@ -19,6 +19,7 @@ class SourceMonitor:
 
     Attributes:
         starts: how often the generator was started; more than once means it was finite.
+        ends: how often it ended.
         error: the exception that the generator raised; TensorFlow would only quote it as text.
     """
 
@@ -39,7 +40,7 @@ class SourceMonitor:
         self._processes: GeneratorProcesses | None = None
         if config is not None and config.generator_workers:
             self._processes = GeneratorProcesses(pipeline, seed, config, start_method)
-        self.starts = 0
+        self.starts = self.ends = 0
         self.error: Exception | None = None
 
     def __call__(self) -> Iterator[Any]:
@@ -47,6 +48,7 @@ class SourceMonitor:
         self.starts += 1
         try:
             yield from self._run()
+            self.ends += 1
         except Exception as error:
             self.error = error
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,27 @@ import tensorflow as tf
 
 from prefetch_tuning.pipelines.chain.build import batch_transform, is_padded
 from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
+from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
+# Those whose results depend on a state or on the order of the calls.
+RANDOM_OPS = {
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "RandomGamma",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "SampleDistortedBoundingBoxV2",
+    "StatefulRandomBinomial",
+    "StatefulStandardNormalV2",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "StatefulUniformInt",
+    "TruncatedNormal",
+}
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
@@ -28,6 +47,7 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
         "vectorized_map": why_not_vectorized(pipeline, elements, python=python),
         "thread_pool_size": None if has_transform(pipeline) else "there is no map",
         "max_intra_op_parallelism": None if has_transform(pipeline) else "there is no map",
+        "cache": "only a declared chain or a script has epochs that end",
         "device_prefetch": None if tf.config.get_visible_devices("GPU") else "there is no GPU",
     }
     if not is_shardable(pipeline):
@@ -59,15 +79,42 @@ def why_not_vectorized(
 
 def calls_python(pipeline: GeneratorPipeline) -> bool:
     """Whether the map's graph contains an op that runs Python."""
-    if not has_transform(pipeline):
-        return False
-    spec = pipeline.element_spec
-    traced = tf.function(pipeline.transform).get_concrete_function(
+    return has_transform(pipeline) and has_python_op(pipeline.transform, pipeline.element_spec)
+
+
+def has_python_op(function: Callable[..., Any], spec: Any) -> bool:
+    """Whether a function of elements of this spec contains an op that runs Python."""
+    return not PYTHON_OPS.isdisjoint(ops_of(function, spec))
+
+
+def ops_of(function: Callable[..., Any], spec: Any) -> set[str]:
+    """The names of the ops in a function of elements of this spec."""
+    traced = tf.function(function).get_concrete_function(
         *(spec if isinstance(spec, tuple) else (spec,))
     )
     graph = traced.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return any(node.op in PYTHON_OPS for node in nodes)
+    return {node.op for node in nodes}
+
+
+def draws_random(function: Callable[..., Any], spec: Any) -> bool:
+    """Whether a function contains an op whose result depends on the order of its calls.
+
+    These are TensorFlow's stateful random ops, and writes to a variable: Keras's random layers
+    count their calls in one.
+    """
+    return any(op in RANDOM_OPS or op.startswith("Assign") for op in ops_of(function, spec))
+
+
+def chain_calls_python(pipeline: ChainPipeline) -> bool:
+    """Whether a map of the chain calls Python."""
+    return any(has_python_op(function, spec) for _, function, spec in pipeline.maps())
+
+
+def random_stage(pipeline: ChainPipeline) -> int | None:
+    """The number of transformations before the first map that draws random numbers, or None."""
+    found = (number for number, *traced in pipeline.maps() if draws_random(*traced))
+    return next(found, None)
 
 
 def _compare(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> str | None:

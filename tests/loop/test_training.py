@@ -131,10 +131,16 @@ def test_a_chain_that_keeps_autotune_off_has_no_choices() -> None:
     assert found[1].choices() is None
 
 
-def test_the_end_of_the_batches_is_told() -> None:
+def test_the_next_epoch_begins_where_the_batches_end() -> None:
     feed = started(batches(), model())
-    for _ in SIZES:
-        feed.advance()
+    first = [feed.advance().examples for _ in SIZES]
+
+    assert [feed.advance().examples for _ in SIZES] == first
+    assert feed.epochs.count == 2
+
+
+def test_an_epoch_without_a_batch_is_an_error() -> None:
+    feed = started(batches().take(0), model())
 
     with pytest.raises(tf.errors.OutOfRangeError):
         feed.advance()

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from prefetch_tuning.pipelines.chain.transformations import Chain
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 
@@ -232,6 +233,32 @@ class Unseeded(Sharded):
 
     def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
         return super().generate(int.from_bytes(os.urandom(4)), shard_index, shard_count)
+
+
+def halved(features: Any, label: Any) -> Any:
+    """A map that gives the same result whenever it runs."""
+    return features / 2.0, label
+
+
+def jittered(features: Any, label: Any) -> Any:
+    """A map that draws from TensorFlow's stateful generator, so the order of its calls matters."""
+    return features + tf.random.uniform((4,)), label
+
+
+class Jittered(Sharded):
+    """Declares a chain whose second map draws random numbers."""
+
+    name = "jittered"
+    chain = Chain().map(halved).map(jittered).batch()
+
+
+class JitteredCopies(Jittered):
+    """The same, with the planted fault of `CopiedShards`."""
+
+    name = "jittered_copies"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        return super().generate(seed)
 
 
 class Stateful(Planted):

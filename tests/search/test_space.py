@@ -9,18 +9,18 @@ import pytest
 
 from prefetch_tuning.experiments.search.axes import CHUNK_BYTES, offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
+from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
 from tests.support.fakes import COSTS, INFO, cost
 
-# A pipeline that supports every axis that there is without a GPU.
+# A pipeline that supports every axis of an endless generator without a GPU.
+AGAINST = {"device_prefetch": "there is no GPU", "cache": "it has epochs without an end"}
+POSSIBLE = [name for name in STRUCTURE if name not in AGAINST]
 ABLE = INFO.model_copy(
-    update={
-        "axes": ["map_parallelism", *STRUCTURE[:-1]],
-        "not_offered": {"device_prefetch": "there is no GPU"},
-    }
+    update={"axes": ["map_parallelism", *POSSIBLE], "not_offered": AGAINST},
 )
 
 
@@ -142,7 +142,23 @@ def test_basic_axes_are_all_there_is_if_asked_for() -> None:
 
 
 def test_without_a_diagnosis_everything_possible_is_offered() -> None:
-    assert offered() == {"prefetch_buffer", "map_parallelism", *STRUCTURE[:-1]}
+    assert offered() == {"prefetch_buffer", "map_parallelism", *POSSIBLE}
+
+
+@pytest.mark.parametrize(("generator_us", "is_offered"), [(1_000.0, True), (1.0, False)])
+def test_a_cache_is_offered_if_the_generator_takes_time(
+    generator_us: float, is_offered: bool
+) -> None:
+    can = ABLE.model_copy(update={"axes": [*ABLE.axes, "cache"], "not_offered": {}})
+    stages = {"generator": cost(generator_us), "from_generator": cost(1.0), "map": cost(2_000.0)}
+    diagnosis = diagnose(COSTS.model_copy(update=stages), 2)
+    found = offer(can, Options(), diagnosis, 2.0)
+
+    assert ("cache" in {axis.name for axis in found.space.axes}) == is_offered
+    if is_offered:
+        cached = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, cache=True)
+        plain = cached.model_copy(update={"cache": False})
+        assert predict(diagnosis.costs, cached, 2.0) > 1.3 * predict(diagnosis.costs, plain, 2.0)
 
 
 def test_handing_over_counts_beside_waiting_that_can_be_hidden() -> None:

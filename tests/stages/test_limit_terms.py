@@ -13,8 +13,6 @@ from prefetch_tuning.objectives.stages.limit_terms import (
     ON_ONE_THREAD,
     _least_map_cpu_s,
 )
-from prefetch_tuning.pipelines.catalog import load
-from prefetch_tuning.pipelines.source import GeneratorPipeline
 from tests.support.fakes import cost
 
 
@@ -52,9 +50,8 @@ def test_a_map_that_computes_is_tried_on_a_single_thread(
     least_us: float,
 ) -> None:
     chains = Chains(sequential, other, in_batches)
-    pipeline = cast("GeneratorPipeline", load("tests.planted.pipelines:Mapped"))
 
-    least = _least_map_cpu_s(pipeline, cast("StageChains", chains), vectorized=vectorized)
+    least = _least_map_cpu_s(cast("StageChains", chains), python=False, vectorized=vectorized)
 
     assert least == pytest.approx(1e-6 * least_us)
     assert chains.asked == [{}, ON_ONE_THREAD]
@@ -62,9 +59,8 @@ def test_a_map_that_computes_is_tried_on_a_single_thread(
 
 def test_a_map_that_waits_is_tried_on_threads_of_its_own() -> None:
     chains = Chains(cost(4_000.0, 300.0), cost(70.0, 42.0), cost(1.0))
-    pipeline = cast("GeneratorPipeline", load("tests.planted.pipelines:Mapped"))
 
-    least = _least_map_cpu_s(pipeline, cast("StageChains", chains), vectorized=False)
+    least = _least_map_cpu_s(cast("StageChains", chains), python=False, vectorized=False)
 
     assert least == pytest.approx(40e-6)
     assert chains.asked == [{}, IN_THREADS]

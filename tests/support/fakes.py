@@ -214,11 +214,20 @@ class FakeRunner(TrialRunner):
         return Arrivals(every=1, times_s=[0.1], pauses=[], seconds=0.1)
 
     def measure_limit(
-        self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
+        self,
+        pipeline: str,
+        batch_size: int,
+        seed: int,
+        device: Device,
+        *,
+        vectorized: bool,
+        cached: bool = False,
     ) -> LimitTerms | TrialFailure:
         return LIMIT_TERMS
 
-    def read_data(self, spec: TrialSpec, most_s: float) -> list[str] | TrialFailure:
+    def read_data(
+        self, spec: TrialSpec, most_s: float, stages: int | None = None
+    ) -> list[str] | TrialFailure:
         return ["a"] * spec.digest_batches
 
 

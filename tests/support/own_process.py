@@ -59,7 +59,7 @@ def counts(feed: TrainingFeed, traces: list[int]) -> list[int]:
 def looks_for_the_end(feed: TrainingFeed) -> bool:
     """Whether the graph that takes a batch checks each time if there is one."""
     assert feed._takes is not None
-    graph = feed._takes.get_concrete_function(feed._iterator).graph
+    graph = feed._takes.get_concrete_function(feed.epochs.iterator).graph
     return any(operation.type == "OptionalHasValue" for operation in graph.get_operations())
 
 
