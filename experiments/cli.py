@@ -25,6 +25,7 @@ from prefetch_tuning.experiments.commands import (
     step_time,
     studies,
     sync,
+    train,
     tune,
     ui,
 )
@@ -44,6 +45,7 @@ from prefetch_tuning.pipelines.source import PipelineError
 COMMANDS = (
     tune,
     diagnose,
+    train,
     confirm,
     report,
     ui,
@@ -69,7 +71,7 @@ def run() -> NoReturn:
 def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints a user's error as one line."""
     try:
-        options = parser().parse_args(arguments)
+        options = parsed(arguments)
         code: int = options.handler(options)
     except (PipelineError, UsageError, WorkerError) as error:
         sys.stderr.write(f"error: {printable(without_secrets(str(error)))}\n")
@@ -78,6 +80,21 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("interrupted; what was already logged is kept\n")
         return interrupted_code(error)
     return code
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what follows `--` are the arguments of a training script.
+
+    Raises:
+        UsageError: an option is wrong, or the command runs no script.
+    """
+    own = list(arguments)
+    given = own[own.index("--") + 1 :] if "--" in own else []
+    options = parser().parse_args(own[: own.index("--")] if "--" in own else own)
+    if given and not hasattr(options, "fit"):
+        raise UsageError(f"-- {given[0]}: only tune, diagnose and run take a script's arguments")
+    options.script_args = given
+    return options
 
 
 class _ShowVersions(argparse.Action):

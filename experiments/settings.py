@@ -38,6 +38,9 @@ Target = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 # Comparisons of a self-test, and measurements of a rerun.
 Comparisons = Annotated[int, Field(ge=1, le=10_000)]
 Reruns = Annotated[int, Field(ge=1, le=10_000)]
+# Of a training script: which of its calls of fit, and the steps of fit to time.
+FitNumber = Annotated[int, Field(ge=1, le=1_000)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 # Of a check: the share by which a configuration may be slower, and the seconds for its rounds.
 Margin = Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)]
 CheckTimeS = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

@@ -107,10 +107,14 @@ def resolve(selector: str) -> str:
     """
     if selector in _BUILT_IN:
         return _BUILT_IN[selector]
-    if ":" in selector:
-        return str(Target.parse(selector))
+    if ":" in selector or selector.partition(",")[0].endswith(".py"):
+        target = Target.parse(selector)
+        if target.is_script and not Path(target.main).is_file():
+            raise PipelineError(f"there is no script {target.main!r} in {Path.cwd()}")
+        return str(target)
     nearest = difflib.get_close_matches(selector, _BUILT_IN, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "name your own as file.py:name"
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "name your own as file.py:name, or a"
+    hint += "" if nearest else " training script as train.py"
     there = ", ".join([*names(), *heavy_names()])
     raise PipelineError(f"no pipeline named {selector!r}; {hint} (there are: {there})")
 
@@ -141,6 +145,10 @@ def load(selector: str) -> Pipeline:
 
 
 def _load(target: Target) -> Pipeline:
+    if target.is_script:
+        from prefetch_tuning.pipelines.script.session import pipeline_of_script
+
+        return pipeline_of_script(target)
     found = _attribute(target.main)
     if inspect.isroutine(found):
         return _from_functions(found, target)
@@ -171,7 +179,7 @@ def _load(target: Target) -> Pipeline:
         raise PipelineError(
             f"{target.main} is not a pipeline: subclass prefetch_tuning.GeneratorPipeline"
         )
-    return _emulated(found, target)
+    return _emulated(_with_chain(found), target)
 
 
 # The functions below need TensorFlow, which listing the names must not import.
@@ -191,6 +199,14 @@ def _from_functions(function: Any, target: Target) -> Pipeline:
     if transform is None:
         return FunctionPipeline(function, model, target.step)
     return MappedFunctionPipeline(function, model, target.step, transform)
+
+
+def _with_chain(pipeline: GeneratorPipeline) -> Pipeline:
+    if pipeline.chain is None:
+        return pipeline
+    from prefetch_tuning.pipelines.chain.declared import ChainPipeline
+
+    return ChainPipeline.of(pipeline)
 
 
 def _emulated(pipeline: Pipeline, target: Target) -> Pipeline:

@@ -1,4 +1,4 @@
-"""Defines the line that names a pipeline in records: `module:attribute` and its options.
+"""Defines the line that names a pipeline in records: `module:attribute` or a script, and options.
 
 A study logs this line. Every process that inspects, measures or reruns the pipeline needs nothing
 else to find it.
@@ -6,9 +6,13 @@ else to find it.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Self
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,10 +23,16 @@ from prefetch_tuning.pipelines.step_time import StepTime
 ATTRIBUTE = re.compile(r"[\w-]+(?:\.[\w-]+)*:[A-Za-z_]\w*(?:\.\w+)*")
 # The same with the module's file, as users type it.
 FILE = re.compile(r"(?P<path>[^:,]+\.py):(?P<attribute>[A-Za-z_]\w*(?:\.\w+)*)")
+# A training script, below the current directory.
+SCRIPT = re.compile(r"[^:,]+\.py")
 # The types that mixed precision computes in; the weights stay float32.
 PRECISIONS = ("float16", "bfloat16")
 # The options that may follow the pipeline, in this order.
-PARTS = ("map", "model", "step", "precision", "jit")
+PARTS = ("map", "model", "step", "precision", "jit", "sizes", "fit", "args")
+# Those that only a script has.
+OF_SCRIPTS = {"sizes", "fit", "args"}
+# Characters of a script's arguments that the line has as they are.
+PLAIN = "/=+-_.~"
 
 
 class Target(BaseModel):
@@ -30,12 +40,15 @@ class Target(BaseModel):
 
     Attributes:
         main: `module:attribute` of a pipeline, a generator function, a dataset function or a
-            PyDataset.
+            PyDataset; or the path of a training script.
         map: `module:attribute` of a plain generator function's map.
         model: `module:attribute` of the function that makes its model.
         step: how long an emulated step takes, in place of the model's own.
         precision: "float16" or "bfloat16", for mixed precision; None leaves the model as it is.
         jit: compiles the model's step with XLA.
+        sizes: the batch sizes to search in a script; empty for its own.
+        fit: which of a script's calls of `fit` on data from Python is meant, from 1.
+        args: the script's arguments.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +59,9 @@ class Target(BaseModel):
     step: StepTime | None = None
     precision: str | None = None
     jit: bool = False
+    sizes: tuple[int, ...] = ()
+    fit: int = 1
+    args: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, line: str) -> Self:
@@ -66,13 +82,26 @@ class Target(BaseModel):
         if given.get("jit", "true") != "true":
             raise _malformed(line)
         check_precision(given.get("precision"))
+        is_script = SCRIPT.fullmatch(main) is not None
+        fit = given.get("fit", "1")
+        if not is_script and OF_SCRIPTS & given.keys():
+            raise _malformed(line)
+        sizes = given["sizes"].split("/") if "sizes" in given else []
+        for name, number in [("fit", fit), *(("sizes", size) for size in sizes)]:
+            if not number.isdecimal() or int(number) < 1:
+                raise PipelineError(
+                    f"{line!r}: {name} must be a whole number from 1, not {number!r}"
+                )
         return cls(
-            main=_attribute(main, line),
+            main=_script(main) if is_script else _attribute(main, line),
             map=_attribute(given["map"], line) if "map" in given else None,
             model=_attribute(given["model"], line) if "model" in given else None,
             step=StepTime.parse(given["step"]) if "step" in given else None,
             precision=given.get("precision"),
             jit="jit" in given,
+            sizes=tuple(map(int, sizes)),
+            fit=int(fit),
+            args=tuple(shlex.split(unquote(given.get("args", "")))),
         )
 
     def __str__(self) -> str:
@@ -82,8 +111,16 @@ class Target(BaseModel):
             "step": None if self.step is None else str(self.step),
             "precision": self.precision,
             "jit": "true" if self.jit else None,
+            "sizes": "/".join(map(str, self.sizes)),
+            "fit": str(self.fit) if self.fit > 1 else None,
+            "args": quote(shlex.join(self.args), safe=PLAIN) if self.args else None,
         }
         return ",".join([self.main, *(f"{key}={said[key]}" for key in PARTS if said[key])])
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it names a training script."""
+        return ":" not in self.main
 
     @property
     def without_model_options(self) -> Target:
@@ -99,6 +136,9 @@ def compose(
     *,
     precision: str | None = None,
     jit: bool = False,
+    sizes: Sequence[int] | None = None,
+    fit: int | None = None,
+    args: Sequence[str] = (),
 ) -> str:
     """Returns the line of `target` with these options; options not given stay as they are.
 
@@ -109,17 +149,33 @@ def compose(
         step: how long an emulated step takes, in place of the model's own.
         precision: "float16" or "bfloat16", for mixed precision.
         jit: compiles the model's step with XLA.
+        sizes: the batch sizes to search in a script.
+        fit: which of a script's calls of `fit` is meant.
+        args: the script's arguments.
 
     Raises:
-        PipelineError: an argument doesn't have the required form.
+        PipelineError: an argument doesn't have the required form, or doesn't go with the target.
     """
     check_precision(precision)
+    is_script = Target.parse(target).is_script
+    if is_script and (transform, model) != (None, None):
+        raise PipelineError(
+            f"{target} is a training script: it has its own map and model, so leave out --map and "
+            "--model"
+        )
+    if not is_script and (sizes is not None or fit is not None or args):
+        raise PipelineError(
+            f"{target} isn't a training script: leave out --batch-sizes, --fit and what follows --"
+        )
     said = {
         "map": None if transform is None else _attribute(transform, f"--map {transform!r}"),
         "model": None if model is None else _attribute(model, f"--model {model!r}"),
         "step": step,
         "precision": precision,
         "jit": jit or None,
+        "sizes": None if sizes is None else tuple(sizes),
+        "fit": fit,
+        "args": tuple(args) or None,
     }
     given = {key: value for key, value in said.items() if value is not None}
     return str(Target.parse(target).model_copy(update=given))
@@ -138,6 +194,20 @@ def _attribute(text: str, where: str) -> str:
     if ATTRIBUTE.fullmatch(text) is None:
         raise _malformed(where)
     return text
+
+
+def _script(path: str) -> str:
+    """The path of a script, from the current directory; a record must not have another file run.
+
+    It needn't be there: a report of the study may be made elsewhere.
+    """
+    here = Path.cwd()
+    found = Path(os.path.normpath(here / path))
+    if not found.is_relative_to(here):
+        raise PipelineError(
+            f"{path!r} is outside {here}; run this command in the script's folder or above it"
+        )
+    return found.relative_to(here).as_posix()
 
 
 def _module(path: str) -> str:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from prefetch_tuning.objectives.process.server import WorkerError as WorkerError
     from prefetch_tuning.pipelines.catalog import load as load
     from prefetch_tuning.pipelines.chain.build import build_dataset as build_dataset
+    from prefetch_tuning.pipelines.chain.transformations import Chain as Chain
     from prefetch_tuning.pipelines.config import ConfigError as ConfigError
     from prefetch_tuning.pipelines.config import PipelineConfig as PipelineConfig
     from prefetch_tuning.pipelines.source import GeneratorPipeline as GeneratorPipeline
     from prefetch_tuning.pipelines.source import PipelineError as PipelineError
 
 _HOMES = {
+    "Chain": "pipelines.chain.transformations",
     "ConfigError": "pipelines.config",
     "GeneratorPipeline": "pipelines.source",
     "InputMonitor": "objectives.monitor.callback",

@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from prefetch_tuning.experiments.commands.values import number, precision, step_time
+from prefetch_tuning.experiments.commands.values import batch_sizes, number, precision, step_time
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.experiments.settings import LEAST_ROUNDS, Rounds, Seed
+from prefetch_tuning.experiments.settings import LEAST_ROUNDS, FitNumber, Rounds, Seed
 from prefetch_tuning.experiments.storage.emulated import emulated_step
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.step_time import StepTime
-from prefetch_tuning.pipelines.target import PRECISIONS, compose
+from prefetch_tuning.pipelines.target import PRECISIONS, Target, compose
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 Handler = Callable[[argparse.Namespace], int]
 PIPELINES_HELP = (
-    "names of built-in pipelines, or your own as file.py:name; default: all built-in ones that "
-    "don't need a GPU"
+    "names of built-in pipelines, your own as file.py:name, or a training script as train.py; "
+    "default: all built-in ones that don't need a GPU"
 )
 
 
@@ -94,6 +94,23 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--jit-compile",
         action="store_true",
         help="compile the model's step with XLA; default: as the model was compiled",
+    )
+
+
+def add_script(command: argparse.ArgumentParser) -> None:
+    """Adds what only a training script has; its own arguments follow `--`."""
+    command.add_argument(
+        "--fit",
+        type=number(FitNumber),
+        metavar="N",
+        help="for a training script with several calls of fit on data from Python: which one is "
+        "meant; default: 1. The script's own arguments follow after --",
+    )
+    command.add_argument(
+        "--batch-sizes",
+        type=batch_sizes,
+        metavar="N,N",
+        help="for a training script: the batch sizes to search, like 32,64; default: its own",
     )
 
 
@@ -172,15 +189,37 @@ def targets_of(options: argparse.Namespace) -> list[str]:
         raise UsageError(
             "an emulated step runs on no device: leave out --device gpu or the emulated step"
         )
+    fit, args = getattr(options, "fit", None), getattr(options, "script_args", ())
+    if args and not targets:
+        raise UsageError("what follows -- are a training script's arguments; name the script")
     if (options.map, options.model) != (None, None):
         _check_functions(options, step, targets)
     elif step or options.mixed_precision or options.jit_compile:
         targets = targets or [catalog.resolve(name) for name in catalog.names()]
     precision, jit = options.mixed_precision, options.jit_compile
     return [
-        compose(target, options.map, options.model, step, precision=precision, jit=jit)
+        compose(
+            target,
+            options.map,
+            options.model,
+            step,
+            precision=precision,
+            jit=jit,
+            sizes=_sizes(options, target),
+            fit=fit,
+            args=args,
+        )
         for target in targets
     ]
+
+
+def _sizes(options: argparse.Namespace, target: str) -> Sequence[int] | None:
+    """The batch sizes of a script, at which its step is measured."""
+    given: Sequence[int] | None = getattr(options, "batch_sizes", None)
+    one = getattr(options, "batch_size", None)
+    if given is None and one is not None and Target.parse(target).is_script:
+        return (one,)
+    return given
 
 
 def _check_functions(

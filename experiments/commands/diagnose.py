@@ -18,6 +18,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_measuring,
     add_model_options,
     add_pipelines,
+    add_script,
     check_json_file,
     targets_of,
 )
@@ -35,6 +36,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "measure the cost of each stage and name the bottleneck"
     command = add_command(commands, "diagnose", run, text)
     add_pipelines(command)
+    add_script(command)
     add_functions(command)
     add_emulated(command)
     add_model_options(command)

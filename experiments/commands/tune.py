@@ -16,6 +16,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_model_options,
     add_pipelines,
     add_rounds,
+    add_script,
     add_store,
     check_json_file,
     store_of,
@@ -40,6 +41,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "find the best settings in short training runs and confirm them"
     command = add_command(commands, "tune", run, text)
     add_pipelines(command)
+    add_script(command)
     add_functions(command)
     add_emulated(command)
     add_model_options(command)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from prefetch_tuning.experiments.settings import CheckTimeS, Margin
+from prefetch_tuning.experiments.settings import BatchSize, CheckTimeS, Margin
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import PRECISIONS
@@ -52,6 +52,11 @@ def _in_words(bounds: Mapping[str, float]) -> str:
     if "le" in bounds:
         return f"above {bounds['gt']} and at most {bounds['le']}"
     return f"above {bounds['gt']}" if "gt" in bounds else f"at least {bounds['ge']}"
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """Converts batch sizes, like `32,64`."""
+    return tuple(number(BatchSize)(part.strip()) for part in text.split(","))
 
 
 def step_time(text: str) -> StepTime:

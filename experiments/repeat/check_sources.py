@@ -22,6 +22,7 @@ class Source(BaseModel):
         said: how messages name it.
         target: the pipeline that a record names; None for a file, which names none.
         seed, device: of the record.
+        chain: a script's chain, as it was tuned; empty for any other pipeline.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +32,7 @@ class Source(BaseModel):
     target: str | None = None
     seed: int = 0
     device: Device = "auto"
+    chain: str = ""
 
 
 def is_file(named: str) -> bool:
@@ -85,6 +87,7 @@ def from_store(named: str, store: Store) -> Source:
         target=kept.info.target,
         seed=kept.settings.seed,
         device=kept.settings.device,
+        chain=kept.info.chain,
     )
 
 

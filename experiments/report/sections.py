@@ -14,7 +14,12 @@ from prefetch_tuning.experiments.report import (
     tables,
 )
 from prefetch_tuning.experiments.report.tables import Table
-from prefetch_tuning.experiments.report.text import counts, memory_price, plural
+from prefetch_tuning.experiments.report.text import (
+    counts,
+    memory_price,
+    plural,
+    shuffle_words,
+)
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 BY_TARGET = (
@@ -164,4 +169,4 @@ def _scaling(record: StudyRecord) -> str:
     if costs.map is not None:
         faster = f"{costs.map_speedup:.1f}x as fast"
         words += f" With {costs.map_calls} calls in flight, the map is {faster}."
-    return words
+    return " ".join([words, *shuffle_words(costs)])

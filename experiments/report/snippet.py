@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from prefetch_tuning.experiments.report.rendering import environment
+from prefetch_tuning.experiments.report.script_snippet import changed_lines
 from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.target import Target
 
 
 def snippet(record: StudyRecord) -> str:
@@ -14,7 +16,8 @@ def snippet(record: StudyRecord) -> str:
 
     The code is the chain of `pipelines/chain/build.py` with its settings and options, and needs
     only TensorFlow. A chain that would not fit on a screen (processes, blocks of nested or padded
-    elements) is built by a call of this project instead. Without a confirmation the code is for the
+    elements) is built by a call of this project instead, and for a script there are the lines to
+    change. Without a confirmation the code is for the
     best trial. It is empty if no configuration was measured.
     """
     result = record.result
@@ -28,6 +31,11 @@ def snippet(record: StudyRecord) -> str:
     config, why = chosen.config, _why_not_plain(chosen.config, record.info)
     blocks = config.generator_chunk > 1
     given = {"info": record.info, "result": result, "host": record.host, "reason": reason}
+    if record.info.calls:
+        template = environment().get_template("snippet_script.py.j2")
+        lines = changed_lines(config, record.info)
+        script = Target.parse(record.info.target).main
+        return template.render(given, config=config, lines=lines, script=script)
     if why is not None:
         changed = config.model_dump(exclude_defaults=True)
         arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
@@ -46,6 +54,8 @@ def snippet(record: StudyRecord) -> str:
 
 def _why_not_plain(config: PipelineConfig, info: PipelineInfo) -> str | None:
     """Why plain tf.data code would not do; None if it does."""
+    if info.kind == "chain":
+        return "The pipeline declares its own chain, which this project builds."
     if info.kind == "batches":
         return "The pipeline builds its own chain; these are the settings for it."
     if config.generator_workers:

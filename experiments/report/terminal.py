@@ -26,6 +26,7 @@ from prefetch_tuning.experiments.report.text import (
     server_words,
     settings,
     share,
+    shuffle_words,
     times,
 )
 from prefetch_tuning.experiments.report.verdict_words import verdict
@@ -84,6 +85,8 @@ def print_diagnosis(console: Console, pipeline: str, diagnosis: Diagnosis) -> No
         )
     console.print(table)
     console.print(diagnosis.advice, highlight=False, soft_wrap=False)
+    for words in shuffle_words(diagnosis.costs):
+        console.print(words, highlight=False)
     if diagnosis.pauses is not None:
         console.print(f"The generator {diagnosis.pauses.in_words}.", highlight=False)
 
@@ -145,6 +148,9 @@ def _fields(record: StudyRecord) -> list[tuple[str, str]]:
     fields += [("processes", words) for words in server_words(record)]
     if result.recommended is not None:
         fields.append(("why", result.recommended.reason))
+    if result.over_written is not None:
+        words = f"{times(result.over_written)} the rate of the script as written"
+        fields.append(("script", words))
     if result.gain is not None:
         fields.append(("gain", gain_words(result.gain)))
     if result.limit is not None and result.fraction is not None:

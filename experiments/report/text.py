@@ -11,6 +11,7 @@ from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.experiments.verdict.ratio import Ratio
 from prefetch_tuning.objectives.measurement import Interval, PipelineInfo
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -50,6 +51,8 @@ def memory_price(result: StudyResult) -> str:
 
 def settings(config: PipelineConfig, info: PipelineInfo) -> str:
     """A configuration in words, in the order of the chain; without the map if there is none."""
+    if config.as_written:
+        return f"batch {config.batch_size}, as the script has it"
     if config.is_autotune:
         return ", ".join([f"batch {config.batch_size}, AUTOTUNE", *config.extras])
     words = [f"batch {config.batch_size}"]
@@ -81,6 +84,8 @@ def findings(result: StudyResult) -> list[tuple[str, str]]:
         if result.diagnosis.pauses is not None:
             found.append(("Generator", result.diagnosis.pauses.in_words))
     chosen = result.recommended
+    if result.over_written is not None:
+        found.append(("Script", f"{times(result.over_written)} the rate of the script as written"))
     if result.gain is not None:
         found.append(("Gain", gain_words(result.gain)))
     if result.limit is not None and result.fraction is not None:
@@ -108,11 +113,27 @@ def _data_words(result: StudyResult) -> str:
             "these candidates are excluded, because their data differ from the plain chain's: "
             + ", ".join(result.other_data)
         )
+    if result.data_stages is not None:
+        return (
+            f"identical behind the first {plural(result.data_stages, 'transformation')} of the "
+            "chain; the map that follows draws random numbers in the order of its calls, so its "
+            "results differ from run to run"
+        )
     most = f" (up to {result.data_batches})" if result.data_batches else ""
     return (
         f"identical: in every round, each candidate's first batches{most} equal the plain chain's, "
         "bit for bit"
     )
+
+
+def shuffle_words(costs: StageCosts) -> list[str]:
+    """What each shuffle buffer of a declared chain costs, as sentences."""
+    return [
+        f"The shuffle buffer of {cost.buffer_size:,} elements takes "
+        f"{f'{cost.fill_s:.1f}' if cost.fill_s >= 0.1 else 'less than 0.1'} s to fill, at the "
+        f"beginning of each iterator, and {mib(cost.mib) if cost.mib >= 1.0 else 'under 1'} MiB."
+        for cost in costs.shuffles
+    ]
 
 
 def gain_words(gain: Gain) -> str:

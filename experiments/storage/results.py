@@ -106,11 +106,13 @@ class StudyResult(BaseModel):
         utilisation: its rate as a share of the step's rate on ready batches.
         confirmation: every candidate, fastest first; empty without a confirmation.
         speedup: ratio to AUTOTUNE at the same batch size; None without a confirmation.
+        over_written: ratio to the script's own chain; None if there is none, or it is recommended.
         gain: how structure and settings contribute to the speedup; None if no structure was found.
         baseline_failures: rounds in which AUTOTUNE failed.
         data_checked: whether each candidate's batches were compared with the plain chain's; None
             before a confirmation.
         data_batches: batches of the plain chain that were available for this comparison.
+        data_stages: the transformations up to which they were compared; None if all were.
         other_data: candidates whose data differs from the plain chain's.
         recommended: the configuration to use; None without a confirmation.
         measured_s: seconds that this run spent on measuring the stages, the trials and the rounds.
@@ -132,10 +134,12 @@ class StudyResult(BaseModel):
     utilisation: Fraction | None = None
     confirmation: list[Confirmed]
     speedup: Speedup | None
+    over_written: Speedup | None = None
     gain: Gain | None = None
     baseline_failures: int = 0
     data_checked: bool | None = None
     data_batches: int = 0
+    data_stages: int | None = None
     other_data: list[str] = []
     recommended: Recommended | None
     measured_s: float

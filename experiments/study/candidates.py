@@ -11,6 +11,7 @@ from prefetch_tuning.experiments.search.prediction import RESERVE
 from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.verdict.measurements import (
+    AS_WRITTEN,
     AUTOTUNE,
     BASIC,
     NO_PREFETCH,
@@ -28,6 +29,8 @@ def candidates_of(
     goal: Objective,
     step_rate: Callable[[int], float],
     own: Mapping[str, bool | int] | None = None,
+    *,
+    written: bool = False,
 ) -> Candidates:
     """The best distinct configurations at the best batch size, and the baselines at this size.
 
@@ -46,6 +49,7 @@ def candidates_of(
         goal: the study's objective.
         step_rate: gives the rate of the training step alone at a batch size.
         own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
+        written: whether a script wrote the chain, so that this is a candidate as well.
     """
     readings = _readings(complete, step_rate)
     if not readings:
@@ -72,6 +76,7 @@ def candidates_of(
     return {
         **{f"{TUNED}{rank}": config for rank, config in enumerate(nominees, start=1)},
         **found,
+        **({AS_WRITTEN: PipelineConfig.written(size)} if written else {}),
         AUTOTUNE: PipelineConfig.autotune(size, **(own or {})),
         NO_PREFETCH: PipelineConfig.no_prefetch(size),
     }

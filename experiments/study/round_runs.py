@@ -21,6 +21,8 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Seconds per reading. A slow plain chain is compared only on the batches that it makes in them.
 READ_PLAIN_S = 6.0
+# Elements, or batches, that are compared before a map that draws random numbers.
+BEFORE_RANDOM = 64
 # The rate without the step explains a result but decides nothing, so two rounds are enough.
 CEILING_ROUNDS = 2
 
@@ -76,6 +78,7 @@ class RoundRuns:
             self._study.settings.seed,
             self._study.settings.device,
             vectorized="vectorized_map" in self._study.info.axes,
+            cached="cache" in self._study.info.axes,
         )
         if isinstance(result, TrialFailure):
             return result
@@ -114,6 +117,11 @@ class RoundRuns:
                 return PlainData(why_not=f"the data is not checked: {found.detail}")
             readings.append(found)
         each_batch = common_batches(*readings)
+        stages = self._study.info.random_stage
+        if each_batch is None and stages is not None:
+            before = self.read_before(plain, stages)
+            if not isinstance(before, TrialFailure):
+                return PlainData(each_batch=before, stages=stages)
         if each_batch is None:
             return PlainData(
                 why_not=(
@@ -122,3 +130,8 @@ class RoundRuns:
                 )
             )
         return PlainData(each_batch=each_batch)
+
+    def read_before(self, config: PipelineConfig, stages: int) -> list[str] | TrialFailure:
+        """Reads what a configuration's chain has behind its first `stages` transformations."""
+        spec = self._study.spec(config).model_copy(update={"digest_batches": BEFORE_RANDOM})
+        return self._study.runner.read_data(spec, READ_PLAIN_S, stages)

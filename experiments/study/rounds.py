@@ -13,6 +13,7 @@ from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
 from prefetch_tuning.experiments.verdict.measurements import (
+    AS_WRITTEN,
     AUTOTUNE,
     LIMIT,
     PATIENCE,
@@ -33,6 +34,8 @@ from prefetch_tuning.objectives.measurement import TrialFailure
 
 # A GPU that is held back in more rounds than this is always held back, so waiting would not help.
 THROTTLED_ROUNDS = 3
+# What users run today, as a message names it.
+OWN = {AUTOTUNE: "AUTOTUNE's", AS_WRITTEN: "the script's"}
 
 
 class Confirmer:
@@ -73,6 +76,15 @@ class Confirmer:
         self._kept.data = data
         if not data.checked:
             self.problems.append(f"{self._study.info.name}: {data.why_not}")
+        if data.stages is not None:
+            self._compare_before_random(data, data.stages)
+
+    def _compare_before_random(self, data: PlainData, stages: int) -> None:
+        """Compares every candidate's chain up to its first map that draws random numbers."""
+        for name, config in self._kept.candidates.items():
+            found = self._runs.read_before(config, stages)
+            if not isinstance(found, TrialFailure) and not same_batches(data.each_batch, found):
+                self._exclude(name)
 
     def _wanted(self, done: int, more: int | None) -> bool:
         kept, settings = self._kept, self._study.settings
@@ -177,20 +189,25 @@ class Confirmer:
         data = self._kept.data
         if data is None or not data.checked or name in self._kept.other_data:
             return
+        if data.stages is not None:
+            return  # what comes behind them differs from run to run
         if not same_batches(data.each_batch, measured.each_batch):
-            if name == AUTOTUNE:
-                # AUTOTUNE is what users run today. If its data differs from run to run, so may
-                # that of any other candidate.
-                why_not = "the data is not checked: AUTOTUNE's own data differs from run to run"
+            if name in OWN:
+                # This is what users run today. If its data differs from run to run, so may that of
+                # any other candidate.
+                why_not = f"the data is not checked: {OWN[name]} own data differs from run to run"
                 self._kept.data = PlainData(why_not=why_not)
                 self._kept.take_back_other_data()
                 self.problems.append(f"{self._study.info.name}: {why_not}")
                 return
-            self._kept.mark_other_data(name)
-            self.problems.append(
-                f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads different "
-                f"data from the plain chain, so it is excluded; {self._what_to_check(name)}"
-            )
+            self._exclude(name)
+
+    def _exclude(self, name: str) -> None:
+        self._kept.mark_other_data(name)
+        self.problems.append(
+            f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads different "
+            f"data from the plain chain, so it is excluded; {self._what_to_check(name)}"
+        )
 
     def _what_to_check(self, name: str) -> str:
         if self._kept.candidates[name].generator_workers:

@@ -44,6 +44,8 @@ SHORT_TRIALS = 6
 # To estimate how long a study takes: candidates in a round beside AUTOTUNE, and seconds to start a
 # trial.
 USUAL_CANDIDATES, START_S = 4, 2.0
+# It is said how long scripts take to their fit if that is longer.
+SAID_REACHING_S = 60.0
 
 
 class Tuning:
@@ -131,6 +133,13 @@ class Tuning:
                 "CUDA was in use before the first trial, so each trial starts a new "
                 "interpreter: slower, but with the same results."
             )
+        runs = _planned_runs(options)
+        reaching_s = info.reach_s * runs
+        if reaching_s > SAID_REACHING_S:
+            self._progress.say(
+                f"{info.name}: the script takes {info.reach_s:.1f} s to its fit, in each of about "
+                f"{runs} processes: {reaching_s / 60:.0f} minutes of this study"
+            )
         return info
 
     def _study(
@@ -189,7 +198,10 @@ class Tuning:
         steps = self._progress.steps(title, "trial", done, trials, budget_s)
         with steps.shown():
             while len(kept.finished) < trials:
-                spent = budget_s is not None and time.monotonic() - begin >= budget_s
+                # The default time is for measuring, not for a script's way to its fit.
+                reaching_s = study.info.reach_s * (len(kept.finished) - done) if by_default else 0.0
+                passed_s = time.monotonic() - begin - reaching_s
+                spent = budget_s is not None and passed_s >= budget_s
                 if spent and not (by_default and search.has_predicted):
                     break
                 outcome = search.run_trial()
@@ -226,7 +238,9 @@ class Tuning:
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
         kept, goal = study.kept, study.settings.goal
-        kept.nominate(candidates_of(kept.complete, goal, kept.step_rate, study.info.own))
+        info = study.info
+        found = candidates_of(kept.complete, goal, kept.step_rate, info.own, written=info.written)
+        kept.nominate(found)
         done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
         confirmer = Confirmer(study)
@@ -254,6 +268,11 @@ def _minutes(rule: StopRule, trials: int, rounds: int) -> float:
     trial_s = START_S + rule.startup_s + rule.max_s
     round_s = USUAL_CANDIDATES * trial_s + START_S + rule.warmup_max_s + rule.max_s
     return (trials * trial_s + rounds * round_s) / 60.0
+
+
+def _planned_runs(options: Options) -> int:
+    """Roughly how many processes a study starts: trials, rounds, and what is read before."""
+    return options.most_trials + options.rounds * (USUAL_CANDIDATES + 2) + 5
 
 
 def study_tags(info: PipelineInfo, study: str, seed: int) -> dict[str, str]:

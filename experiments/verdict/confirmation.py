@@ -17,6 +17,7 @@ from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed, confirmed
 from prefetch_tuning.experiments.verdict.limit import Limit, LimitRounds
 from prefetch_tuning.experiments.verdict.measurements import (
+    AS_WRITTEN,
     AUTOTUNE,
     STRUCTURE_AUTOTUNE,
     Round,
@@ -68,6 +69,7 @@ class Confirmation(BaseModel):
     Attributes:
         speedup: the recommended configuration over AUTOTUNE; if AUTOTUNE is recommended, the best
             other one over it; None without a comparison.
+        over_written: the same configuration over a script's own chain; None without one.
         gain: None if no structure was found, or AUTOTUNE was not measured on it.
         limit: the pipeline's limit at this batch size; None if it was not measured.
         baseline_failures: rounds in which AUTOTUNE failed.
@@ -78,6 +80,7 @@ class Confirmation(BaseModel):
     candidates: list[Confirmed]
     speedup: Speedup | None
     recommended: Recommended | None
+    over_written: Speedup | None = None
     gain: Gain | None = None
     limit: Limit | None = None
     baseline_failures: int = 0
@@ -158,6 +161,9 @@ def conclude(
         update={
             "candidates": candidates,
             "speedup": speedup,
+            "over_written": Speedup.between(rounds, shown, AS_WRITTEN)
+            if shown != AS_WRITTEN
+            else None,
             "recommended": recommended,
             "gain": _gain(configs, rounds, candidates),
         }

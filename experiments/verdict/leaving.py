@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.measurements import (
+    AS_WRITTEN,
     AUTOTUNE,
     STRUCTURE_AUTOTUNE,
     TUNED,
@@ -58,7 +59,7 @@ def leader(names: Iterable[str], rounds: Sequence[Round]) -> str | None:
 
 
 def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
-    """The candidates that need no more rounds; AUTOTUNE is never one of them."""
+    """The candidates that need no more rounds, never AUTOTUNE or a script's own chain."""
     names = list(names)
     best = leader(names, rounds)
     if best is None:
@@ -66,7 +67,9 @@ def beaten(names: Iterable[str], rounds: Sequence[Round]) -> set[str]:
     tuned = [name for name in names if name.startswith(TUNED)]
     best_tuned = leader(tuned, rounds)
     left = {
-        name for name in names if name not in (best, AUTOTUNE) and _is_beaten(name, best, rounds)
+        name
+        for name in names
+        if name not in (best, AUTOTUNE, AS_WRITTEN) and _is_beaten(name, best, rounds)
     }
     return left | {
         name
@@ -87,7 +90,8 @@ def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROU
     best = leader(names, rounds)
     if best is None:
         return len(rounds) >= least
-    open_questions = [name for name in (AUTOTUNE, STRUCTURE_AUTOTUNE) if name in names]
+    asked = (AUTOTUNE, STRUCTURE_AUTOTUNE, AS_WRITTEN)
+    open_questions = [name for name in asked if name in names]
     for other in open_questions:
         if other == best:
             continue

@@ -23,6 +23,8 @@ AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
 STRUCTURE_AUTOTUNE = "structure_autotune"
 # The best plain chain, if the structure was also searched.
 BASIC = "basic"
+# A script's own chain, as it was written; it may be recommended like any nominee.
+AS_WRITTEN = "as_written"
 # The terms of the limit, which every round measures like a candidate.
 LIMIT = "limit"
 # After this many failures, a candidate is left out of the following rounds.
@@ -188,12 +190,15 @@ class PlainData(BaseModel):
 
     Attributes:
         each_batch: a short digest of each batch; empty if the check is off.
+        stages: how many transformations of the chain were compared, because the next one draws
+            random numbers; None if all were.
         why_not: why the check is off; None if it is on.
     """
 
     model_config = ConfigDict(frozen=True)
 
     each_batch: list[str] = []
+    stages: int | None = None
     why_not: str | None = None
 
     @property

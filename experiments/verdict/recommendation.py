@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed, memory_mib
 from prefetch_tuning.experiments.verdict.measurements import (
+    AS_WRITTEN,
     AUTOTUNE,
     PATIENCE,
     STRUCTURE_AUTOTUNE,
@@ -83,20 +84,30 @@ class Chooser:
             chosen, reason = self._leanest(near, best)
             return Recommended.of(chosen, f"{unusable}; {reason}")
         faster = [c for c in near if c.ratio and c.ratio.verdict == "faster"]
-        if not faster:
-            assert self._autotune is not None
-            return Recommended.of(
-                self._autotune, "no tuned configuration is proven faster than AUTOTUNE"
-            )
-        adaptive = self._adaptive(faster)
-        if adaptive is not None:
-            return Recommended.of(
-                adaptive,
-                "no fixed setting is proven faster than AUTOTUNE on this structure, and AUTOTUNE "
-                "adapts to the machine it runs on",
-            )
+        preferred = self._preferred(faster)
+        if preferred is not None:
+            return preferred
         leader = best if best in faster else max(faster, key=lambda c: c.ci.low)
         return Recommended.of(*self._leanest(faster, leader))
+
+    def _preferred(self, faster: Sequence[Confirmed]) -> Recommended | None:
+        """What needs no fixed settings, unless they are faster than it."""
+        unchanged = self._unchanged(faster)
+        if unchanged is not None:
+            reason = "nothing is proven faster than the script as it is written"
+            return Recommended.of(unchanged, reason)
+        if not faster:
+            assert self._autotune is not None
+            reason = "no tuned configuration is proven faster than AUTOTUNE"
+            return Recommended.of(self._autotune, reason)
+        adaptive = self._adaptive(faster)
+        if adaptive is None:
+            return None
+        return Recommended.of(
+            adaptive,
+            "no fixed setting is proven faster than AUTOTUNE on this structure, and AUTOTUNE "
+            "adapts to the machine it runs on",
+        )
 
     def _why_not_autotune(self) -> str | None:
         if self._autotune is None:
@@ -116,6 +127,15 @@ class Chooser:
         if other.examples_per_s < (1.0 - self._tolerance) * best.examples_per_s:
             return False
         return ratio_to(*self._rates(other, best)).verdict == "no significant difference"
+
+    def _unchanged(self, faster: Sequence[Confirmed]) -> Confirmed | None:
+        """The script as written, if nothing is proven faster and AUTOTUNE isn't either."""
+        found = next((c for c in self._tuned if c.candidate == AS_WRITTEN), None)
+        if found is None or (found.ratio and found.ratio.verdict == "slower"):
+            return None
+        others = [c for c in faster if c != found]
+        beaten = any(ratio_to(*self._rates(c, found)).verdict == "faster" for c in others)
+        return None if beaten else found
 
     def _adaptive(self, faster: Sequence[Confirmed]) -> Confirmed | None:
         """AUTOTUNE on the winner's structure, if nothing is proven faster or is so by the median.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,13 +28,14 @@ class PyDatasetPipeline(BatchesPipeline):
         own: the workers, use_multiprocessing and max_queue_size that it was made with.
     """
 
-    axes = AXES
+    axes: Sequence[str] = AXES
 
     def __init__(
         self,
         dataset: keras.utils.PyDataset,
         model: Callable[[], Any] | None,
         step: StepTime | None,
+        class_weight: Mapping[int, float] | None = None,
     ) -> None:
         """Asks for the first batches to learn their spec.
 
@@ -43,7 +44,7 @@ class PyDatasetPipeline(BatchesPipeline):
                 batches, or there are none.
         """
         kind = type(dataset)
-        self._dataset = dataset
+        self._dataset, self._class_weight = dataset, class_weight
         self.functions = [f for f in (kind, model) if f is not None]
         given = getattr(kind, "name", None)
         self.name = given if isinstance(given, str) else kind.__name__
@@ -51,7 +52,7 @@ class PyDatasetPipeline(BatchesPipeline):
         self.build_model_of, self.stand_in = step_model(kind.__name__, model, step)
         self.own = {name: getattr(dataset, name) for name in AXES}
         try:
-            self.element_spec = PyDatasetAdapter(dataset).get_tf_dataset().element_spec
+            self.element_spec = self._adapter().get_tf_dataset().element_spec
             first = tf.nest.flatten(dataset[0])
         except Exception as error:
             raise PipelineError(
@@ -68,7 +69,7 @@ class PyDatasetPipeline(BatchesPipeline):
         del seed
         for name in AXES:
             setattr(self._dataset, name, getattr(config, name))
-        adapter = PyDatasetAdapter(self._dataset)
+        adapter = self._adapter()
         dataset = tf.data.Dataset.from_generator(
             lambda: _epochs(adapter), output_signature=self.element_spec
         )
@@ -84,7 +85,10 @@ class PyDatasetPipeline(BatchesPipeline):
         """Yields `__getitem__` of 0, 1, ... from this thread, without a queue or tf.data."""
         del seed
         self._dataset.workers, self._dataset.use_multiprocessing = 1, False
-        return _epochs(PyDatasetAdapter(self._dataset))
+        return _epochs(self._adapter())
+
+    def _adapter(self) -> PyDatasetAdapter:
+        return PyDatasetAdapter(self._dataset, class_weight=self._class_weight)
 
     def build_model(self) -> keras.Model:
         return self.build_model_of()

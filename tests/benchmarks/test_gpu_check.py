@@ -45,7 +45,14 @@ class Trials(TrialRunner):
         return self.answer(spec)
 
     def measure_limit(
-        self, pipeline: str, batch_size: int, seed: int, device: Device, *, vectorized: bool
+        self,
+        pipeline: str,
+        batch_size: int,
+        seed: int,
+        device: Device,
+        *,
+        vectorized: bool,
+        cached: bool = False,
     ) -> LimitTerms | TrialFailure:
         return LIMIT_TERMS.model_copy(update={"step_examples_per_s": batch_size / self.step_s})
 

@@ -208,6 +208,7 @@ def test_files_runs_and_studies_give_their_configuration(stored: Stored, tmp_pat
         "said": "study s",
         "config": FAST.model_dump(),
         "target": INFO.target,
+        "chain": "",
         "seed": 3,
         "device": "cpu",
     }

@@ -67,7 +67,7 @@ def test_every_command_is_one(page: str, words: list[str]) -> None:
         )
         assert done.returncode == 0, f"{page}: {done.stderr}"
     elif words[0] == PROGRAM:
-        cli.parser().parse_args(words[1:])
+        cli.parsed(words[1:])
     else:
         entry = words[words.index("-e") + 1]
         assert words[:3] == [".venv/bin/mlflow", "run", "."], page

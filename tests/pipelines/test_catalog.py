@@ -25,7 +25,7 @@ def test_an_unknown_name_gets_the_nearest_suggested() -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(PipelineError, match=r"file\.py:name .*simple, noisy, image"):
+    with pytest.raises(PipelineError, match=r"file\.py:name.*simple, noisy, image"):
         catalog.resolve("video")
 
 

@@ -65,6 +65,25 @@ def test_a_trial_sees_the_batches_that_are_read_and_the_first_two_as_ever(
     assert {len(each) for each in many.digest.each_batch} == {16}
 
 
+def test_before_a_map_that_draws_random_numbers_the_data_can_be_compared(
+    runner: TrialRunner,
+) -> None:
+    info = runner.inspect("tests.planted.pipelines:Jittered", 0, "cpu")
+    assert info.random_stage == 1
+
+    def before(name: str, config: PipelineConfig) -> list[str]:
+        found = runner.read_data(spec(name, config, 40), MOST_S, info.random_stage)
+        assert isinstance(found, list), found
+        return found
+
+    calls = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=8, generator_chunk=8)
+    plain = before("Jittered", PLAIN)
+    assert len(plain) == 40
+    for config in (calls, FOUR, PipelineConfig.autotune(4)):
+        assert before("Jittered", config) == plain
+    assert not same_batches(plain, before("JitteredCopies", FOUR))
+
+
 def test_batches_that_are_only_checked_are_start_up(runner: TrialRunner) -> None:
     # At 5 ms per element, twenty batches of four take at least 0.4 s before the first window.
     found = measured(runner, spec("Slow", PLAIN, 20))

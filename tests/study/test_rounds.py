@@ -46,6 +46,14 @@ def test_the_best_three_at_the_best_batch_size_meet_the_baselines_at_it() -> Non
     assert found["no_prefetch"] == PipelineConfig.no_prefetch(8)
 
 
+def test_a_scripts_own_chain_is_a_candidate() -> None:
+    trials = [complete(1_000, 8, 1)]
+    found = candidates_of(trials, Throughput(), lambda _: math.nan, written=True)
+
+    assert list(found) == ["tuned-1", "as_written", "autotune", "no_prefetch"]
+    assert found["as_written"] == PipelineConfig.written(8)
+
+
 def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
     lucky = [complete(1_300, 4, 1), complete(700, 4, 2), complete(700, 4, 4)]
     steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]

@@ -228,6 +228,41 @@ def test_settings_that_are_faster_but_not_proven_so_beat_autotune_on_the_structu
     assert recommended(result) == "tuned-1"
 
 
+WRITTEN = {**CONFIGS, "as_written": PipelineConfig.written(8)}
+
+
+def as_written(**rates: float) -> Confirmation:
+    found = rounds({name.replace("_", "-", 1) if "tuned" in name else name: rate
+                    for name, rate in rates.items()})  # fmt: skip
+    return conclude(WRITTEN, found, cores=2, tolerance=0.02)
+
+
+def test_a_script_that_nothing_beats_stays_as_it_is() -> None:
+    found = as_written(tuned_1=2_000.0, as_written=2_000.0, autotune=1_000.0)
+
+    assert found.recommended is not None
+    assert found.recommended.config == PipelineConfig.written(8)
+    assert found.recommended.reason == "nothing is proven faster than the script as it is written"
+    assert found.over_written is None
+    # Neither is AUTOTUNE, which would be one more change.
+    same = as_written(tuned_1=1_000.0, as_written=1_000.0, autotune=1_000.0)
+    assert recommended(same) == "as_written"
+
+
+def test_what_beats_the_script_is_compared_with_it() -> None:
+    found = as_written(tuned_1=3_000.0, as_written=1_500.0, autotune=1_000.0)
+
+    assert recommended(found) == "tuned-1"
+    assert found.over_written is not None
+    assert found.over_written.ratio == pytest.approx(2.0)
+    assert found.speedup is not None
+    assert found.speedup.ratio == pytest.approx(3.0)
+
+
+def test_autotune_is_recommended_instead_of_a_slower_script() -> None:
+    assert recommended(as_written(tuned_1=900.0, as_written=500.0, autotune=1_000.0)) == "autotune"
+
+
 def test_the_gain_is_split_into_structure_and_settings() -> None:
     gain = in_blocks(adaptive=4.0).gain
 

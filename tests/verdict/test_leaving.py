@@ -175,3 +175,9 @@ def test_the_leader_is_the_faster_one_of_the_rounds_that_both_were_in() -> None:
 
     assert leader(NAMES, fast) == "tuned-1"
     assert leader(NAMES, [*fast, *slow]) == "tuned-1"
+
+
+def test_a_scripts_own_chain_never_leaves() -> None:
+    rates = {"tuned-1": 1_000.0, "as_written": 100.0, "no_prefetch": 100.0}
+
+    assert beaten((*NAMES, "as_written"), made(rates, 9)) == {"no_prefetch"}

@@ -1,0 +1,49 @@
+"""Writes the recommended settings of a training script as the lines to change in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.pipelines.config import AUTO, UNBOUNDED, PipelineConfig
+
+AUTOTUNE = "tf.data.AUTOTUNE"
+
+
+def changed_lines(config: PipelineConfig, info: PipelineInfo) -> list[str]:
+    """The calls of the script that change, each as a line with its place; empty if none does."""
+    if config.as_written:
+        return []
+    lines = list(_calls(config, info))
+    if config.prefetch_buffer != 0:
+        size = AUTOTUNE if config.prefetch_buffer == AUTO else config.prefetch_buffer
+        lines.append(f".prefetch({size})  # at the end of the chain, in place of its own")
+    if config.is_autotune and not config.sets_threads:
+        return lines
+    lines.append(".with_options(options)  # the last call, with:")
+    return [*lines, *(f"    {line}" for line in _options(config))]
+
+
+def _calls(config: PipelineConfig, info: PipelineInfo) -> Iterator[str]:
+    for name, given in info.calls:
+        place = " ".join(given.split())  # it has the name of a file
+        if name == "from_generator" and config.cache:
+            yield f".cache()  # right after it: {place}"
+        elif name == "map" and config.map_parallelism != 1:
+            calls = AUTOTUNE if config.map_parallelism == AUTO else config.map_parallelism
+            more = ", use_unbounded_threadpool=True" if config.thread_pool_size == UNBOUNDED else ""
+            yield f".map(..., num_parallel_calls={calls}{more})  # {place}"
+        elif name in ("batch", "padded_batch") and config.batch_size not in info.batch_sizes:
+            yield f".{name}({config.batch_size}, ...)  # {place}"
+
+
+def _options(config: PipelineConfig) -> Iterator[str]:
+    yield "options = tf.data.Options()"
+    if not config.is_autotune:
+        yield "options.autotune.enabled = False"
+        yield "options.experimental_optimization.inject_prefetch = False"
+        yield "options.experimental_optimization.map_parallelization = False"
+    if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
+        yield f"options.threading.private_threadpool_size = {config.thread_pool_size}"
+    if config.max_intra_op_parallelism:
+        yield f"options.threading.max_intra_op_parallelism = {config.max_intra_op_parallelism}"

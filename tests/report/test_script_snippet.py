@@ -1,0 +1,65 @@
+"""The lines to change in a training script."""
+
+from __future__ import annotations
+
+from prefetch_tuning.experiments.report.script_snippet import changed_lines
+from prefetch_tuning.experiments.report.snippet import snippet
+from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.support import report_records
+from tests.support.fakes import INFO
+
+CALLS = [
+    ("from_generator", "train.py:20"),
+    ("map", "train.py:22"),
+    ("batch", "train.py:23"),
+    ("map", "train.py:24"),
+    ("prefetch", "train.py:25"),
+]
+SCRIPT = INFO.model_copy(update={"target": "train.py", "calls": CALLS, "batch_sizes": [32]})
+
+
+def test_each_call_that_changes_has_its_place() -> None:
+    config = PipelineConfig(batch_size=32, prefetch_buffer=4, map_parallelism=8)
+
+    assert changed_lines(config, SCRIPT)[:4] == [
+        ".map(..., num_parallel_calls=8)  # train.py:22",
+        ".map(..., num_parallel_calls=8)  # train.py:24",
+        ".prefetch(4)  # at the end of the chain, in place of its own",
+        ".with_options(options)  # the last call, with:",
+    ]
+
+
+def test_autotune_needs_no_options() -> None:
+    assert changed_lines(PipelineConfig.autotune(64), SCRIPT) == [
+        ".map(..., num_parallel_calls=tf.data.AUTOTUNE)  # train.py:22",
+        ".batch(64, ...)  # train.py:23",
+        ".map(..., num_parallel_calls=tf.data.AUTOTUNE)  # train.py:24",
+        ".prefetch(tf.data.AUTOTUNE)  # at the end of the chain, in place of its own",
+    ]
+
+
+def test_a_script_as_written_has_no_lines_to_change() -> None:
+    record = report_records.full()
+    assert record.result.recommended is not None
+    chosen = record.result.recommended.model_copy(update={"config": PipelineConfig.written(32)})
+    result = record.result.model_copy(update={"recommended": chosen})
+    text = snippet(record.model_copy(update={"info": SCRIPT, "result": result}))
+
+    assert changed_lines(chosen.config, SCRIPT) == []
+    assert "# Nothing needs to change." in text
+
+
+def test_blocks_need_the_command() -> None:
+    record = report_records.full()
+    assert record.result.recommended is not None
+    config = PipelineConfig(
+        batch_size=32, prefetch_buffer=4, map_parallelism=1, generator_chunk=64, cache=True
+    )
+    chosen = record.result.recommended.model_copy(update={"config": config})
+    result = record.result.model_copy(update={"recommended": chosen})
+    text = snippet(record.model_copy(update={"info": SCRIPT, "result": result}))
+
+    assert "# Without a change to the script: prefetch-tune run train.py" in text
+    assert "in blocks of 64 needs this project's code" in text
+    assert ".cache()  # right after it: train.py:20" in text
+    compile(text, "snippet.py", "exec")
