@@ -1,6 +1,6 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu accelerators bench bench-torch rerun selftest audit \
+.PHONY: help setup tune results gpu-check results-gpu accelerators bench bench-torch scripts rerun selftest audit \
 	audit-full symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
 	clean
 SHELL := /bin/bash
@@ -75,6 +75,9 @@ bench-torch: setup  ## make .venv-torch, with which `make bench` measures PyTorc
 		pydantic psutil filelock scipy pillow pandas scikit-learn grain rich
 	@echo /usr/lib/python3/dist-packages > "$$(echo .venv-torch/lib/python3.*/site-packages)/debian.pth"
 	@.venv-torch/bin/python -c "import torch, numpy; torch.from_numpy(numpy.zeros(1))"
+
+scripts: setup  ## tune the scripts of examples/ as they are, compare their fit, write docs/scripts.md
+	@$(BIN)/python -m benchmarks.scripts $(ARGS)
 
 soak: setup  ## run 300 short trials, one in five failing, and see what grows; ARGS=--write updates the docs
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
