@@ -1,6 +1,6 @@
 """Tunes the training scripts of examples/ as they are, compares their `fit`, and writes the table.
 
-.venv/bin/python -m benchmarks.scripts                 all scripts, about an hour
+.venv/bin/python -m benchmarks.scripts                 all scripts, an hour or two
 .venv/bin/python -m benchmarks.scripts --of NAME       resumes a run
 """
 

@@ -83,8 +83,11 @@ class Confirmer:
         """Compares every candidate's chain up to its first map that draws random numbers."""
         for name, config in self._kept.candidates.items():
             found = self._runs.read_before(config, stages)
-            if not isinstance(found, TrialFailure) and not same_batches(data.each_batch, found):
-                self._exclude(name)
+            if isinstance(found, TrialFailure) or same_batches(data.each_batch, found):
+                continue
+            self._differs(name)
+            if name in OWN:
+                return
 
     def _wanted(self, done: int, more: int | None) -> bool:
         kept, settings = self._kept, self._study.settings
@@ -192,17 +195,18 @@ class Confirmer:
         if data.stages is not None:
             return  # what comes behind them differs from run to run
         if not same_batches(data.each_batch, measured.each_batch):
-            if name in OWN:
-                # This is what users run today. If its data differs from run to run, so may that of
-                # any other candidate.
-                why_not = f"the data is not checked: {OWN[name]} own data differs from run to run"
-                self._kept.data = PlainData(why_not=why_not)
-                self._kept.take_back_other_data()
-                self.problems.append(f"{self._study.info.name}: {why_not}")
-                return
-            self._exclude(name)
+            self._differs(name)
 
-    def _exclude(self, name: str) -> None:
+    def _differs(self, name: str) -> None:
+        """Excludes a candidate for its data, or ends the check."""
+        if name in OWN:
+            # This is what users run today. If its data differs from run to run, so may that of any
+            # other candidate.
+            why_not = f"the data is not checked: {OWN[name]} own data differs from run to run"
+            self._kept.data = PlainData(why_not=why_not)
+            self._kept.take_back_other_data()
+            self.problems.append(f"{self._study.info.name}: {why_not}")
+            return
         self._kept.mark_other_data(name)
         self.problems.append(
             f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads different "

@@ -55,7 +55,6 @@ class ChainPipeline(BatchesPipeline):
         build_model: Callable[[], Any],
         *,
         batch_sizes: Sequence[int],
-        own: Mapping[str, int | bool] | None = None,
     ) -> None:
         self.name, self.__doc__ = source.name, type(source).__doc__
         self.source, self.chain = source, tuple(chain)
@@ -63,7 +62,6 @@ class ChainPipeline(BatchesPipeline):
         self.build_model_of = build_model
         self.functions = source.functions or [type(source)]
         self.stand_in = source.stand_in
-        self.own = own or {}
         self.needs_a_pass = has(self.chain, "cache")
         self.sources: list[SourceMonitor] = []
         self.not_offered = self._reasons_against()

@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import runpy
+import shutil
 import sys
 import tempfile
 import traceback
@@ -32,6 +33,7 @@ LOOP = (
     "docs/your-pipeline.md"
 )
 _reached: list[FitCall] = []
+_scratch: list[str] = []
 
 
 def run_script(target: Target, reached: Callable[[FitCall], Changes]) -> None:
@@ -49,7 +51,7 @@ def run_script(target: Target, reached: Callable[[FitCall], Changes]) -> None:
 
     if target.precision is not None:
         keras.mixed_precision.set_global_policy(f"mixed_{target.precision}")
-    why = "ended"
+    why, hint = "ended", f"; {LOOP}"
     try:
         with _as_main(target), watching(target.fit, once):
             runpy.run_path(target.main, run_name="__main__")
@@ -57,10 +59,10 @@ def run_script(target: Target, reached: Callable[[FitCall], Changes]) -> None:
         if has_reached:
             raise
         traceback.print_exc()
-        why = _why(error)
+        why, hint = _why(error), ""
     if not has_reached:
         which = "its first fit" if target.fit == 1 else f"fit number {target.fit}"
-        raise PipelineError(f"{target.main} {why} before {which} on data from Python; {LOOP}")
+        raise PipelineError(f"{target.main} {why} before {which} on data from Python{hint}")
 
 
 def run_to_fit(target: Target, then: Callable[[], None]) -> None:
@@ -108,6 +110,7 @@ def _as_main(target: Target) -> Iterator[None]:
 def use_scratch_stores(script: Path) -> None:
     """Has MLflow and W&B log to a temporary folder instead of where the script tells them to."""
     folder = tempfile.mkdtemp(prefix="prefetch-tuning-script-")
+    _scratch.append(folder)
     uri = f"sqlite:///{folder}/mlflow.db"
     os.environ |= {**SCRATCH, "WANDB_DIR": folder, "MLFLOW_TRACKING_URI": uri}
     if re.search(r"\bmlflow\b", script.read_text(encoding="utf-8", errors="replace")):
@@ -115,6 +118,12 @@ def use_scratch_stores(script: Path) -> None:
         mlflow: Any = importlib.import_module("mlflow")
         mlflow.set_tracking_uri(uri)
         mlflow.set_tracking_uri = _ignored
+
+
+def remove_scratch_stores() -> None:
+    """Removes what the script logged, because the process ends without any clean-up."""
+    for folder in _scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ignored(*_: Any, **__: Any) -> None:

@@ -12,7 +12,11 @@ import keras
 
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.script.fit import Changes, FitCall
-from prefetch_tuning.pipelines.script.session import run_script, use_scratch_stores
+from prefetch_tuning.pipelines.script.session import (
+    remove_scratch_stores,
+    run_script,
+    use_scratch_stores,
+)
 from prefetch_tuning.pipelines.script.tuned import changes
 from prefetch_tuning.pipelines.target import Target
 
@@ -63,6 +67,7 @@ class _Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
     def _end(self) -> None:
         seconds = time.perf_counter() - self._begin
         rate = self._done * self._batch_size / seconds
+        remove_scratch_stores()
         with os.fdopen(self._answer, "w") as pipe:
             pipe.write(json.dumps({"examples_per_s": rate, "steps": self._done}))
         os._exit(0)

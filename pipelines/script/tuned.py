@@ -39,7 +39,7 @@ def run_tuned(
                 f"the chain of {target.main} isn't the one that was tuned: it was {chain}, and is "
                 f"{found}; tune it again"
             )
-        say(f"{target.main}: fit gets its data with {config}; it was {found}")
+        say(f"{target.main}: fit gets its data with {config}; its own chain is {found}")
         return changes(Path(target.main), call, config)
 
     run_script(target, reached)
