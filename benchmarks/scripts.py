@@ -87,7 +87,7 @@ def _answer(arguments: Sequence[str]) -> Any:
     stores += ["--tracking-uri", f"sqlite:///{FOLDER}/mlflow.db"]
     say(f"prefetch-tune {' '.join(arguments)}")
     ran = subprocess.run(
-        [*PROGRAM, *arguments, *stores, "--json", str(path)], cwd=ROOT, check=False
+        [PROGRAM, *arguments, *stores, "--json", str(path)], cwd=ROOT, check=False
     )
     if ran.returncode != EXIT_OK:
         say(f"it ended with exit code {ran.returncode}")
