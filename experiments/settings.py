@@ -64,6 +64,7 @@ class Options(BaseModel):
         trial_timeout_s: wall time in seconds after which a trial is killed.
         rounds: least number of confirmation rounds; 0 skips the confirmation.
         confirm_budget_s: seconds within which rounds beyond the least number may begin.
+        allow_reorder: whether the elements may come in another order.
         tolerance: share of the best rate to give up for less memory or an earlier first batch.
     """
 
@@ -82,6 +83,7 @@ class Options(BaseModel):
     stop: StopRule = StopRule()
     rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = LEAST_ROUNDS
     confirm_budget_s: ConfirmBudgetS = DEFAULT_CONFIRM_BUDGET_S
+    allow_reorder: bool = False
     tolerance: Tolerance = 0.02
 
     @field_validator("rounds")
@@ -150,6 +152,7 @@ class TuneOptions(TypedDict, total=False):
     stop: StopRule
     rounds: int
     confirm_budget_s: float
+    allow_reorder: bool
     tolerance: float
     study: str | None
 

@@ -65,8 +65,9 @@ class Digest(BaseModel):
 
     Attributes:
         elements: digest of the first few elements of the generator.
-        batches: digest of the first two batches.
-        each_batch: one shortened digest for each of the spec's first `digest_batches` batches.
+        batches: digest of the first two batches; empty if they may come in another order.
+        each_batch: one shortened digest for each of the spec's first `digest_batches` batches;
+            empty if they may come in another order.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,7 +78,8 @@ class Digest(BaseModel):
 
     def agrees_with(self, other: Digest) -> bool:
         """Whether elements and batches are equal; a logged run keeps only these two digests."""
-        return (self.elements, self.batches) == (other.elements, other.batches)
+        unordered = "" in (self.batches, other.batches)
+        return self.elements == other.elements and (unordered or self.batches == other.batches)
 
 
 class Ceilings(BaseModel):
@@ -227,6 +229,8 @@ class PipelineInfo(BaseModel):
         own: settings that it was made with; the AUTOTUNE baseline keeps them.
         random_stage: how many transformations of a chain come before the first map that draws
             random numbers; None if no map does.
+        unordered_stage: behind how many transformations of a chain its elements can be compared
+            as a set; None if that isn't a declared chain.
         written: whether a script wrote its chain, which is then a candidate as well.
         chain: a script's chain in words, to recognise it.
         reach_s: seconds that a script takes to its `fit`, in each process.
@@ -253,6 +257,7 @@ class PipelineInfo(BaseModel):
     not_offered: dict[str, str] = {}
     own: dict[str, bool | int] = {}
     random_stage: int | None = None
+    unordered_stage: int | None = None
     written: bool = False
     chain: str = ""
     calls: list[tuple[str, str]] = []

@@ -36,8 +36,8 @@ class ConfigError(ValueError):
 class PipelineConfig(BaseModel):
     """The settings of the chain `generator -> map -> batch -> prefetch`.
 
-    Every pipeline has the first three. The others change the structure of the chain but not its
-    data. Their defaults leave the structure as it is.
+    Every pipeline has the first three. The others change the structure of the chain, and only
+    `reorder` changes the order of its data. Their defaults leave the structure as it is.
 
     Attributes:
         batch_size: examples per batch. The model sees it too, so it changes training, not only
@@ -54,6 +54,8 @@ class PipelineConfig(BaseModel):
         max_intra_op_parallelism: threads inside one op of the map; 0 sets no limit.
         device_prefetch: batches copied to the GPU ahead of the step; 0 copies with the step.
         cache: whether a generator's elements are kept in memory after the first pass.
+        reorder: whether a call of the map that is done may overtake one that began before it. The
+            same elements then come in another order.
         as_written: whether a script's chain is left as it was written; all settings but the batch
             size are then the script's own.
         workers, use_multiprocessing, max_queue_size: settings of a `keras.utils.PyDataset`, with
@@ -72,6 +74,7 @@ class PipelineConfig(BaseModel):
     max_intra_op_parallelism: int = Field(default=0, ge=0, le=MAX_THREADS)
     device_prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH_BUFFER)
     cache: bool = False
+    reorder: bool = False
     as_written: bool = False
     workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
     use_multiprocessing: bool = False
@@ -96,9 +99,10 @@ class PipelineConfig(BaseModel):
         return self.prefetch_buffer == AUTO
 
     @property
-    def sets_threads(self) -> bool:
-        """Whether the configuration needs thread settings in `tf.data.Options`."""
-        return self.thread_pool_size not in (0, UNBOUNDED) or self.max_intra_op_parallelism > 0
+    def needs_options(self) -> bool:
+        """Whether it needs `tf.data.Options`, even with AUTOTUNE."""
+        threads = self.thread_pool_size not in (0, UNBOUNDED) or self.max_intra_op_parallelism > 0
+        return threads or self.reorder
 
     @property
     def structure(self) -> dict[str, int | str]:
@@ -190,6 +194,7 @@ STRUCTURE = (
     "max_intra_op_parallelism",
     "device_prefetch",
     "cache",
+    "reorder",
 )
 # Short forms of the settings, because a run's name has little room.
 SAID = {
@@ -200,6 +205,7 @@ SAID = {
     "max_intra_op_parallelism": "intra-op {}",
     "device_prefetch": "{} on device",
     "cache": "cached",
+    "reorder": "reordered",
     "workers": "{} workers",
     "use_multiprocessing": "in processes",
     "max_queue_size": "queue {}",

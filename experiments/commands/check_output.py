@@ -92,7 +92,10 @@ def lines(check: Check) -> list[str]:
         told.append(f"  sees    {_visible(found.visible_slowdown)}")
     told += [f"  failed  {line}" for line in check.failures]
     if found is not None and found.rounds >= DATA_ROUNDS and not check.data_checked:
-        told.append(f"  data    not compared: {request.against}'s own differs from run to run")
+        reordered = any(config.reorder for config in request.configs.values())
+        why = f"{request.against}'s own differs from run to run"
+        why = "its order may differ from run to run" if reordered else why
+        told.append(f"  data    not compared: {why}")
     return told
 
 

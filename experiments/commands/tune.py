@@ -115,6 +115,12 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="peak host memory that a trial may add, like 2GiB; a trial that adds more is marked "
         "infeasible, not failed",
     )
+    add(
+        "--allow-reorder",
+        action="store_true",
+        help="also try to let calls of the map that are done overtake slower ones, so the same "
+        "elements come in another order; default: the order is kept",
+    )
     add_rounds(command, "fewest rounds of the confirmation; more follow within --confirm-budget")
     add(
         "--no-confirm",

@@ -70,7 +70,8 @@ class Check(BaseModel):
         examples_per_s: median rate of each side over these rounds.
         rates: both sides' rates in each of these rounds, in order.
         data_checked: whether both were found to read the same data; False if the reference's own
-            data differs from run to run, or was read only once.
+            data differs from run to run or was read only once, or if one of them may change the
+            order of its elements.
         failures: a line for each measurement that failed.
         problems: a line for each thing that disturbs this host.
         wall_s: seconds that the rounds took.

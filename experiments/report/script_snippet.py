@@ -12,13 +12,16 @@ AUTOTUNE = "tf.data.AUTOTUNE"
 
 def changed_lines(config: PipelineConfig, info: PipelineInfo) -> list[str]:
     """The calls of the script that change, each as a line with its place; empty if none does."""
-    if config.as_written:
+    if config.as_written or (info.own and config.is_autotune):
         return []
-    lines = list(_calls(config, info))
+    if info.own:
+        return list(_arguments(config))
+    lines = list(_calls(config, info) if info.calls else _around(info))
     if config.prefetch_buffer != 0:
         size = AUTOTUNE if config.prefetch_buffer == AUTO else config.prefetch_buffer
-        lines.append(f".prefetch({size})  # at the end of the chain, in place of its own")
-    if config.is_autotune and not config.sets_threads:
+        place = "at the end of the chain, in place of its own" if info.calls else "then"
+        lines.append(f".prefetch({size})  # {place}")
+    if config.is_autotune and not config.needs_options:
         return lines
     lines.append(".with_options(options)  # the last call, with:")
     return [*lines, *(f"    {line}" for line in _options(config))]
@@ -37,12 +40,31 @@ def _calls(config: PipelineConfig, info: PipelineInfo) -> Iterator[str]:
             yield f".{name}({config.batch_size}, ...)  # {place}"
 
 
+def _arguments(config: PipelineConfig) -> Iterator[str]:
+    """The arguments of a PyDataset."""
+    yield (
+        f"workers={config.workers}, use_multiprocessing={config.use_multiprocessing}, "
+        f"max_queue_size={config.max_queue_size}  # arguments of the PyDataset"
+    )
+    if config.prefetch_buffer:
+        yield f"# prefetch({config.prefetch_buffer}) behind them is only in the command above"
+
+
+def _around(info: PipelineInfo) -> Iterator[str]:
+    """The dataset for a Python generator of batches."""
+    yield "tf.data.Dataset.from_generator(  # around the generator that fit gets"
+    yield f"    lambda: generator, output_signature={info.element_spec}"
+    yield ")"
+
+
 def _options(config: PipelineConfig) -> Iterator[str]:
     yield "options = tf.data.Options()"
     if not config.is_autotune:
         yield "options.autotune.enabled = False"
         yield "options.experimental_optimization.inject_prefetch = False"
         yield "options.experimental_optimization.map_parallelization = False"
+    if config.reorder:
+        yield "options.deterministic = False  # calls that are done overtake slower ones"
     if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
         yield f"options.threading.private_threadpool_size = {config.thread_pool_size}"
     if config.max_intra_op_parallelism:

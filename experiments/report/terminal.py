@@ -23,11 +23,11 @@ from prefetch_tuning.experiments.report.text import (
     mib,
     of_the_limit,
     rate,
-    server_words,
     settings,
     share,
     shuffle_words,
     times,
+    unseen_costs,
 )
 from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
@@ -145,7 +145,7 @@ def _fields(record: StudyRecord) -> list[tuple[str, str]]:
             ("rate", f"{reached}; {memory(chosen.host_peak_mib, chosen.device_peak_mib)}")
         )
     fields += [(what.lower(), words) for what, words in target_words.facts(record)]
-    fields += [("processes", words) for words in server_words(record)]
+    fields += [(what.lower(), words) for what, words in unseen_costs(record)]
     if result.recommended is not None:
         fields.append(("why", result.recommended.reason))
     if result.over_written is not None:

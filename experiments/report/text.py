@@ -63,16 +63,21 @@ def settings(config: PipelineConfig, info: PipelineInfo) -> str:
     return ", ".join([*words, *config.extras])
 
 
-def server_words(record: StudyRecord) -> list[str]:
-    """What a configuration with processes costs beyond its peak; empty for any other one."""
+def unseen_costs(record: StudyRecord) -> list[tuple[str, str]]:
+    """What a configuration costs in training, but not in a trial: pairs of a term and its text."""
     chosen = record.result.recommended or record.result.best
-    if chosen is None or not chosen.config.generator_workers:
-        return []
-    size = "" if record.server_mib is None else f" about {mib(record.server_mib)} MiB of"
-    return [
-        "in your training, a server process starts the generator's processes; it imports "
-        f"TensorFlow again, which takes{size} memory that trials don't show"
-    ]
+    found = []
+    if chosen is not None and chosen.config.generator_workers:
+        size = "" if record.server_mib is None else f" about {mib(record.server_mib)} MiB of"
+        words = (
+            "in your training, a server process starts the generator's processes; it imports "
+            f"TensorFlow again, which takes{size} memory that trials don't show"
+        )
+        found.append(("Processes", words))
+    if chosen is not None and chosen.config.cache:
+        words = "the first pass over the data fills the cache; the rate holds from the second on"
+        found.append(("Cache", words))
+    return found
 
 
 def findings(result: StudyResult) -> list[tuple[str, str]]:
@@ -120,10 +125,14 @@ def _data_words(result: StudyResult) -> str:
             "results differ from run to run"
         )
     most = f" (up to {result.data_batches})" if result.data_batches else ""
-    return (
+    words = (
         f"identical: in every round, each candidate's first batches{most} equal the plain chain's, "
         "bit for bit"
     )
+    if any(candidate.config.reorder for candidate in result.confirmation):
+        words += ". Where calls of the map may overtake each other, the first elements are the same"
+        words += " in another order"
+    return words
 
 
 def shuffle_words(costs: StageCosts) -> list[str]:

@@ -11,9 +11,9 @@ from prefetch_tuning.experiments.report.text import (
     plural,
     rate,
     sentence,
-    server_words,
     settings,
     times,
+    unseen_costs,
 )
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.confirmation import Speedup
@@ -68,7 +68,7 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
         ("Throughput", f"{rate(chosen.examples_per_s)} examples/s ({interval})"),
         ("Peak memory", memory(chosen.host_peak_mib, chosen.device_peak_mib)),
         *target_words.facts(record),
-        *(("Processes", words) for words in server_words(record)),
+        *unseen_costs(record),
         ("Why this one", reason),
     ]
 

@@ -43,6 +43,7 @@ BOUND: dict[Bottleneck, str] = {
     "step-bound": "the training step is the bottleneck",
     "pauses": "the generator's pauses are the bottleneck",
 }
+ORDER = "it changes the order of the elements, which --allow-reorder permits"
 WAITING_PROCESSES = (0, 4, 8, 16, 32)
 # If the cheapest settings that are fast enough are wanted, and not the fastest.
 FEW_PROCESSES = (0, 1, 2, 3, 4, 6, 8, 16, 32)
@@ -136,8 +137,9 @@ def _why_not(
 ) -> str | None:
     if options.axes == "basic":
         return "only the basic axes were requested"
-    if name in info.not_offered:
-        return info.not_offered[name]
+    against = info.not_offered if options.allow_reorder else {"reorder": ORDER, **info.not_offered}
+    if name in against:
+        return against[name]
     if diagnosis is None:
         return None
     if name == "device_prefetch" and diagnosis.costs.device_copy is not None:
@@ -167,7 +169,7 @@ def _not_worth(name: str, costs: StageCosts, *, splittable: bool) -> str | None:
         return None if part >= least else f"the generator takes {part:.0%} of the time"
     if name == "max_intra_op_parallelism" and (costs.map_is_python or map_waits(costs)):
         return "the map is Python code" if costs.map_is_python else "the map waits"
-    if name in ("vectorized_map", "max_intra_op_parallelism"):
+    if name in ("vectorized_map", "max_intra_op_parallelism", "reorder"):
         part = stages(costs)["map"].wall_s / producer_s(costs)
         return None if part >= WORTH else f"the map takes {part:.0%} of the time"
     if name == "thread_pool_size" and not map_waits(costs):
@@ -226,6 +228,7 @@ def _structural(
         "max_intra_op_parallelism": (0, 1),
         "device_prefetch": (0, 2),
         "cache": (False, True),
+        "reorder": (False, True),
     }
     return Axis.of(name, *choices[name])
 

@@ -30,6 +30,7 @@ SWITCHES: dict[str, Switch] = {
     "one thread per op": lambda c: c.max_intra_op_parallelism > 0,
     "on device": lambda c: c.device_prefetch > 0,
     "cached": lambda c: c.cache,
+    "reordered": lambda c: c.reorder,
     "workers": lambda c: c.workers > 1 and not c.use_multiprocessing,
     "worker processes": lambda c: c.workers > 1 and c.use_multiprocessing,
 }
@@ -98,8 +99,8 @@ def candidates(space: SearchSpace) -> Iterator[PipelineConfig]:
 def is_pointless(config: PipelineConfig) -> bool:
     """Whether a configuration has something that its other settings leave without work."""
     threads = config.thread_pool_size
-    if threads and config.map_parallelism == 1:
-        return True  # a sequential map has no calls for the threads
+    if (threads or config.reorder) and config.map_parallelism == 1:
+        return True  # a sequential map has no calls for the threads, and none to overtake
     if isinstance(threads, int) and threads > 2 * int(config.map_parallelism):
         return True  # most of the threads would always be idle
     return config.workers <= 1 and config.use_multiprocessing  # no one shares the work

@@ -15,6 +15,7 @@ from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     BASIC,
     NO_PREFETCH,
+    ORDERED,
     STRUCTURE_AUTOTUNE,
     TUNED,
 )
@@ -42,7 +43,8 @@ def candidates_of(
     than three, settings that did well at another batch size are taken over.
 
     If any of these configurations changes the structure of the chain, the best plain chain takes
-    the place of the third. If the best one changes it, AUTOTUNE on its structure is added.
+    the place of the third. If the best one changes it, AUTOTUNE on its structure is added. If its
+    elements may come in another order, so is the same configuration with their order kept.
 
     Args:
         complete: the complete trials of the search.
@@ -73,6 +75,10 @@ def candidates_of(
             found[BASIC] = plain
         if nominees and nominees[0].structure:
             found[STRUCTURE_AUTOTUNE] = nominees[0].handed_to_autotune()
+        if nominees and nominees[0].reorder:
+            ordered = nominees[0].model_copy(update={"reorder": False})
+            nominees = [config for config in nominees if config != ordered]
+            found[ORDERED] = ordered
     return {
         **{f"{TUNED}{rank}": config for rank, config in enumerate(nominees, start=1)},
         **found,

@@ -1,4 +1,4 @@
-"""Runs the parts of a confirmation: a candidate, the limit, and the reading of the plain data."""
+"""Measures and logs the parts of a confirmation's rounds: a candidate, or the limit."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.verdict.measurements import (
     MeasuredLimit,
     MeasuredRound,
-    PlainData,
     RoundMeasurement,
-    common_batches,
     is_baseline,
 )
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# Seconds per reading. A slow plain chain is compared only on the batches that it makes in them.
-READ_PLAIN_S = 6.0
-# Elements, or batches, that are compared before a map that draws random numbers.
-BEFORE_RANDOM = 64
 # The rate without the step explains a result but decides nothing, so two rounds are enough.
 CEILING_ROUNDS = 2
 
@@ -32,7 +26,6 @@ class RoundRuns:
 
     def __init__(self, study: PipelineStudy) -> None:
         self._study = study
-        self._kept = study.kept
 
     def run_candidate(
         self, name: str, config: PipelineConfig, number: int
@@ -98,40 +91,3 @@ class RoundRuns:
         """Marks a round's MLflow runs as throttled, so that no result is computed from them."""
         for run_id in kept.run_ids:
             self._study.tracker.mark_throttled(run_id, kept.throttled)
-
-    def read_plain_data(self) -> PlainData:
-        """Reads the plain chain's first batches, as many as the check of any candidate needs.
-
-        They are read twice, the second time with AUTOTUNE: AUTOTUNE is what users run today, so it
-        must not be excluded for its data. If the readings differ or one fails, nothing is checked.
-        """
-        configs = self._kept.candidates.values()
-        size = next(iter(configs)).batch_size
-        plain = PipelineConfig.no_prefetch(size).model_copy(update=dict(self._study.info.own))
-        batches = max(batches_to_check(config) for config in configs)
-        readings: list[list[str]] = []
-        for config in (plain, PipelineConfig.autotune(size, **self._study.info.own)):
-            spec = self._study.spec(config).model_copy(update={"digest_batches": batches})
-            found = self._study.runner.read_data(spec, READ_PLAIN_S)
-            if isinstance(found, TrialFailure):
-                return PlainData(why_not=f"the data is not checked: {found.detail}")
-            readings.append(found)
-        each_batch = common_batches(*readings)
-        stages = self._study.info.random_stage
-        if each_batch is None and stages is not None:
-            before = self.read_before(plain, stages)
-            if not isinstance(before, TrialFailure):
-                return PlainData(each_batch=before, stages=stages)
-        if each_batch is None:
-            return PlainData(
-                why_not=(
-                    "the data is not checked: two runs of the plain chain, one of them with "
-                    "AUTOTUNE, already differ"
-                )
-            )
-        return PlainData(each_batch=each_batch)
-
-    def read_before(self, config: PipelineConfig, stages: int) -> list[str] | TrialFailure:
-        """Reads what a configuration's chain has behind its first `stages` transformations."""
-        spec = self._study.spec(config).model_copy(update={"digest_batches": BEFORE_RANDOM})
-        return self._study.runner.read_data(spec, READ_PLAIN_S, stages)

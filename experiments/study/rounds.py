@@ -8,21 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from statistics import median
 
+from prefetch_tuning.experiments.study.data_check import DataCheck
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
 from prefetch_tuning.experiments.verdict.measurements import (
-    AS_WRITTEN,
     AUTOTUNE,
     LIMIT,
     PATIENCE,
     MeasuredLimit,
     MeasuredRound,
-    PlainData,
     RoundMeasurement,
     is_baseline,
-    same_batches,
 )
 from prefetch_tuning.experiments.verdict.target import (
     Shortfalls,
@@ -34,8 +32,6 @@ from prefetch_tuning.objectives.measurement import TrialFailure
 
 # A GPU that is held back in more rounds than this is always held back, so waiting would not help.
 THROTTLED_ROUNDS = 3
-# What users run today, as a message names it.
-OWN = {AUTOTUNE: "AUTOTUNE's", AS_WRITTEN: "the script's"}
 
 
 class Confirmer:
@@ -53,10 +49,11 @@ class Confirmer:
         self._failures: Counter[str] = Counter()
         self._throttled: list[MeasuredRound] = []
         self.problems: list[str] = []
+        self._data = DataCheck(study, self.problems)
 
     def run(self, steps: Steps, more: int | None = None) -> None:
         """Runs `more` rounds, or rounds until the verdict is precise or the time is spent."""
-        self._read_reference()
+        self._data.begin()
         done = len(self._kept.rounds)
         try:
             while self._wanted(done, more):
@@ -67,27 +64,6 @@ class Confirmer:
                     steps.advance(self._so_far())
         finally:
             self._say_throttled()
-
-    def _read_reference(self) -> None:
-        """Reads the plain chain's batches once per confirmation, to compare all candidates with."""
-        if self._kept.data is not None:
-            return
-        data = self._runs.read_plain_data()
-        self._kept.data = data
-        if not data.checked:
-            self.problems.append(f"{self._study.info.name}: {data.why_not}")
-        if data.stages is not None:
-            self._compare_before_random(data, data.stages)
-
-    def _compare_before_random(self, data: PlainData, stages: int) -> None:
-        """Compares every candidate's chain up to its first map that draws random numbers."""
-        for name, config in self._kept.candidates.items():
-            found = self._runs.read_before(config, stages)
-            if isinstance(found, TrialFailure) or same_batches(data.each_batch, found):
-                continue
-            self._differs(name)
-            if name in OWN:
-                return
 
     def _wanted(self, done: int, more: int | None) -> bool:
         kept, settings = self._kept, self._study.settings
@@ -169,7 +145,7 @@ class Confirmer:
                 self._failed(name, number, result)
             else:
                 measured[name] = result
-                self._check_data(name, result)
+                self._data.compare(name, result)
         seconds = time.monotonic() - begin
         return MeasuredRound(measured=measured, limit=limit, seconds=seconds)
 
@@ -187,36 +163,6 @@ class Confirmer:
             f"{self._study.info.name}: {name} failed in round {number}, {failure.kind}: "
             f"{failure.detail}"
         )
-
-    def _check_data(self, name: str, measured: RoundMeasurement) -> None:
-        data = self._kept.data
-        if data is None or not data.checked or name in self._kept.other_data:
-            return
-        if data.stages is not None:
-            return  # what comes behind them differs from run to run
-        if not same_batches(data.each_batch, measured.each_batch):
-            self._differs(name)
-
-    def _differs(self, name: str) -> None:
-        """Excludes a candidate for its data, or ends the check."""
-        if name in OWN:
-            # This is what users run today. If its data differs from run to run, so may that of any
-            # other candidate.
-            why_not = f"the data is not checked: {OWN[name]} own data differs from run to run"
-            self._kept.data = PlainData(why_not=why_not)
-            self._kept.take_back_other_data()
-            self.problems.append(f"{self._study.info.name}: {why_not}")
-            return
-        self._kept.mark_other_data(name)
-        self.problems.append(
-            f"{self._study.info.name}: {name} ({self._kept.candidates[name]}) reads different "
-            f"data from the plain chain, so it is excluded; {self._what_to_check(name)}"
-        )
-
-    def _what_to_check(self, name: str) -> str:
-        if self._kept.candidates[name].generator_workers:
-            return "check how generate uses shard_index and shard_count"
-        return "check whether its data depends on the order in which threads run"
 
     def _running(self) -> list[str]:
         """Candidates that have not failed too often, read different data, or been beaten."""

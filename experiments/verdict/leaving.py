@@ -13,6 +13,7 @@ from prefetch_tuning.experiments.settings import LEAST_ROUNDS
 from prefetch_tuning.experiments.verdict.measurements import (
     AS_WRITTEN,
     AUTOTUNE,
+    ORDERED,
     STRUCTURE_AUTOTUNE,
     TUNED,
     Round,
@@ -90,7 +91,7 @@ def enough(names: Iterable[str], rounds: Sequence[Round], least: int = LEAST_ROU
     best = leader(names, rounds)
     if best is None:
         return len(rounds) >= least
-    asked = (AUTOTUNE, STRUCTURE_AUTOTUNE, AS_WRITTEN)
+    asked = (AUTOTUNE, STRUCTURE_AUTOTUNE, ORDERED, AS_WRITTEN)
     open_questions = [name for name in asked if name in names]
     for other in open_questions:
         if other == best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -23,6 +24,8 @@ AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
 STRUCTURE_AUTOTUNE = "structure_autotune"
 # The best plain chain, if the structure was also searched.
 BASIC = "basic"
+# The best nominee with its elements in order, if calls of its map may overtake each other.
+ORDERED = "ordered"
 # A script's own chain, as it was written; it may be recommended like any nominee.
 AS_WRITTEN = "as_written"
 # The terms of the limit, which every round measures like a candidate.
@@ -183,6 +186,24 @@ def common_batches(first: Sequence[str], second: Sequence[str]) -> list[str] | N
 def same_batches(reference: Sequence[str], each_batch: Sequence[str]) -> bool:
     """Whether all batches that both have are the same; also true with nothing to compare."""
     return all(a == b for a, b in zip(reference, each_batch, strict=False))
+
+
+def comes_from(reference: Sequence[str], elements: Sequence[str], ahead: int) -> bool | None:
+    """Whether elements are the reference's, in whatever order calls of a map end.
+
+    Args:
+        reference: digests of the plain chain's first elements.
+        elements: digests of the first elements of another chain.
+        ahead: how many calls may overtake one that takes longer. So of the reference's elements,
+            those that come up to this many places later may already be there.
+
+    Returns:
+        None if the reference has too few elements to tell.
+    """
+    compared = min(len(elements), len(reference) - ahead)
+    if compared <= 0:
+        return None
+    return not Counter(elements[:compared]) - Counter(reference[: compared + ahead])
 
 
 class PlainData(BaseModel):

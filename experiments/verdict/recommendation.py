@@ -58,7 +58,7 @@ class Chooser:
             c for c in candidates if memory_limit_mib is None or c.host_peak_mib <= memory_limit_mib
         ]
         stayed = [c for c in fits if c.rounds >= LEAST_ROUNDS and c.same_data]
-        tuned = [c for c in stayed if not is_baseline(c.candidate)]
+        tuned = self._worth_reordering([c for c in stayed if not is_baseline(c.candidate)])
         # A candidate that left early may have had only the host's better rounds, so only rounds
         # that measured both count.
         self._tuned = [c for c in tuned if not any(self._is_slower(c, o) for o in tuned)] or tuned
@@ -115,6 +115,16 @@ class Chooser:
         if self._failures >= PATIENCE:
             return f"AUTOTUNE gave no rate in {self._failures} of {len(self._rounds)} rounds"
         return None if self._autotune_fits else "AUTOTUNE needs more than the memory limit"
+
+    def _worth_reordering(self, tuned: Sequence[Confirmed]) -> list[Confirmed]:
+        """Leaves out what changes the elements' order without being proven faster for it."""
+        ordered = [c for c in tuned if not c.config.reorder]
+        return [
+            c
+            for c in tuned
+            if not c.config.reorder
+            or all(ratio_to(*self._rates(c, other)).verdict == "faster" for other in ordered)
+        ]
 
     def _is_slower(self, one: Confirmed, other: Confirmed) -> bool:
         return one != other and ratio_to(*self._rates(one, other)).verdict == "slower"

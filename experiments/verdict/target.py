@@ -186,9 +186,13 @@ class TargetChooser:
         return [c for c in self._fit if c.reaches]
 
     def _leanest(self, reach: Sequence[Confirmed]) -> Confirmed:
-        """The cheapest; of equally cheap ones, the one with fewest processes, then least memory."""
+        """The cheapest; of equally cheap ones, one that keeps the order, with the fewest processes.
+
+        Then least memory decides.
+        """
         cheapest = min(reach, key=lambda c: self._found.rank(c.candidate))
         equal = [c for c in reach if not self._found.is_cheaper(cheapest.candidate, c.candidate)]
+        equal = [c for c in equal if not c.config.reorder] or equal
         fewest = min(c.reading(1.0).processes for c in equal)
         equal = [c for c in equal if c.reading(1.0).processes == fewest]
         if cheapest not in equal:

@@ -30,7 +30,7 @@ def why_not_cached(pipeline: ChainPipeline, seed: int) -> str | None:
 
 def _digest(elements: Iterable[Any], end: float) -> str | None:
     """Digest of all elements; None if they take too long or too much memory."""
-    total, size = hashlib.sha256(), 0.0
+    total, size = hashlib.sha256(), 0.0  # of digests, because the time is looked at in between
     for element in elements:
         total.update(short_digest(element).encode())
         size += nbytes(element) / MIB

@@ -30,7 +30,11 @@ from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import is_flat
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
-from prefetch_tuning.pipelines.chain.structure import random_stage, reasons_against
+from prefetch_tuning.pipelines.chain.structure import (
+    random_stage,
+    reasons_against,
+    unordered_stage,
+)
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, STRUCTURE, PipelineConfig
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
@@ -112,9 +116,9 @@ def inspect_batches(
         for name in STRUCTURE
         if name not in pipeline.axes
     }
-    random = None
+    random = unordered = None
     if isinstance(pipeline, ChainPipeline):
-        random = random_stage(pipeline)
+        random, unordered = random_stage(pipeline), unordered_stage(pipeline)
         uncached = why_not_cached(pipeline, seed=0)
         not_offered |= {} if uncached is None else {"cache": uncached}
     return PipelineInfo(
@@ -135,6 +139,7 @@ def inspect_batches(
         not_offered=not_offered,
         own=dict(pipeline.own),
         random_stage=random,
+        unordered_stage=unordered,
         written=pipeline.is_written,
         chain=pipeline.chain_in_words,
         calls=list(pipeline.calls),

@@ -37,7 +37,7 @@ from prefetch_tuning.objectives.measurement import (
 )
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
-from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
+from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch, with_options
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
@@ -145,8 +145,8 @@ class Trial:
             loss=feed.loss,
             digest=Digest(
                 elements=digest(elements),
-                batches=digest(feed.first_batches),
-                each_batch=each_batch,
+                batches="" if spec.config.reorder else digest(feed.first_batches),
+                each_batch=[] if spec.config.reorder else each_batch,
             ),
             autotune=nodes,
             ceilings=ceilings,
@@ -184,6 +184,7 @@ class Trial:
         digests: list[str] = []
         if isinstance(pipeline, ChainPipeline) and stages is not None:
             dataset = pipeline.beginning(spec.config, spec.seed, stages)
+            dataset = with_options(dataset, spec.config)
         else:
             dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source)
         for batch in epochs(dataset):

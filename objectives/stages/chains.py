@@ -27,13 +27,15 @@ from prefetch_tuning.pipelines.chain.build import (
     batch_transform,
     in_blocks,
     mapped,
-    pinned_options,
     regrouped,
+    with_options,
 )
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
+# The settings of a chain without any.
+PLAIN = PipelineConfig.no_prefetch(1)
 # Real elements that are kept in memory, and the time and memory after which no more are added.
 KEPT_ELEMENTS = 64
 KEPT_S, KEPT_MIB = 0.5, 256.0
@@ -183,22 +185,22 @@ class StageChains:
         return self.cost(Alone(count, some))
 
     def _chain(
-        self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig | None = None
+        self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig = PLAIN
     ) -> StageCost:
         """Cost per example of a chain up to its batches, without look-ahead at its end."""
         return self._fitting_chain(lambda size: batch_elements(elements(), size), config)
 
     def _fitting_chain(
-        self, batches: Callable[[int], tf.data.Dataset], config: PipelineConfig | None = None
+        self, batches: Callable[[int], tf.data.Dataset], config: PipelineConfig = PLAIN
     ) -> StageCost:
         """The same for batches of a size that is given, in a size that isn't too slow."""
         each_s = self._first_look_s(batches(1), config)
         size = fitting(each_s, self._batch_size)
         return self.cost(self._taken(batches(size), size, config))
 
-    def _first_look_s(self, batches: tf.data.Dataset, config: PipelineConfig | None) -> float:
+    def _first_look_s(self, batches: tf.data.Dataset, config: PipelineConfig) -> float:
         """A rough estimate of the seconds per batch: the fastest of a few."""
-        found = iter(batches.with_options(pinned_options(config)))
+        found = iter(with_options(batches, config))
         times = []
         for _ in range(4):
             begin = time.perf_counter()
@@ -206,10 +208,8 @@ class StageChains:
             times.append(time.perf_counter() - begin)
         return min(times)
 
-    def _taken(
-        self, dataset: tf.data.Dataset, size: int, config: PipelineConfig | None = None
-    ) -> Alone:
-        batches = iter(dataset.with_options(pinned_options(config)))
+    def _taken(self, dataset: tf.data.Dataset, size: int, config: PipelineConfig = PLAIN) -> Alone:
+        batches = iter(with_options(dataset, config))
         next(batches)  # starts the generator and fills the buffers
         return Alone(size, lambda: next(batches))
 

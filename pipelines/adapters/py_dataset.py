@@ -67,11 +67,30 @@ class PyDatasetPipeline(BatchesPipeline):
         makes each batch on request. The seed has no effect: the PyDataset decides what it draws.
         """
         del seed
+        return self._dataset_of(config, _epochs, shuffle=False)
+
+    def given_to_fit(
+        self, config: PipelineConfig, *, shuffle: bool, endless: bool
+    ) -> tf.data.Dataset:
+        """The same batches as a dataset for `model.fit`, with one epoch per iterator or endless."""
+        dataset = self._dataset_of(config, _epochs if endless else _epoch, shuffle=shuffle)
+        count = self._dataset.num_batches
+        if endless or count is None:
+            return dataset
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+    def _dataset_of(
+        self,
+        config: PipelineConfig,
+        batches: Callable[[PyDatasetAdapter], Iterator[Any]],
+        *,
+        shuffle: bool,
+    ) -> tf.data.Dataset:
         for name in AXES:
             setattr(self._dataset, name, getattr(config, name))
-        adapter = self._adapter()
+        adapter = self._adapter(shuffle=shuffle)
         dataset = tf.data.Dataset.from_generator(
-            lambda: _epochs(adapter), output_signature=self.element_spec
+            lambda: batches(adapter), output_signature=self.element_spec
         )
         if config.is_autotune and adapter.enqueuer is not None:
             # As Keras does: its queue runs ahead, and tf.data's threads stay out of it.
@@ -87,8 +106,8 @@ class PyDatasetPipeline(BatchesPipeline):
         self._dataset.workers, self._dataset.use_multiprocessing = 1, False
         return _epochs(self._adapter())
 
-    def _adapter(self) -> PyDatasetAdapter:
-        return PyDatasetAdapter(self._dataset, class_weight=self._class_weight)
+    def _adapter(self, *, shuffle: bool = False) -> PyDatasetAdapter:
+        return PyDatasetAdapter(self._dataset, class_weight=self._class_weight, shuffle=shuffle)
 
     def build_model(self) -> keras.Model:
         return self.build_model_of()
@@ -97,6 +116,10 @@ class PyDatasetPipeline(BatchesPipeline):
 def _epochs(adapter: PyDatasetAdapter) -> Iterator[Any]:
     """Yields epoch after epoch, with the hooks that `model.fit` calls between them."""
     while True:
-        adapter.on_epoch_begin()
-        yield from adapter._get_iterator()
-        adapter.on_epoch_end()
+        yield from _epoch(adapter)
+
+
+def _epoch(adapter: PyDatasetAdapter) -> Iterator[Any]:
+    adapter.on_epoch_begin()
+    yield from adapter._get_iterator()
+    adapter.on_epoch_end()

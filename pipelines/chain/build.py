@@ -40,20 +40,13 @@ def build_dataset(
 
         pipeline = ChainPipeline.of(pipeline)
     if isinstance(pipeline, BatchesPipeline):
-        dataset = pipeline.make_batches(config, seed)
-        if not config.is_autotune:
-            return dataset.with_options(pinned_options(config))
-        return dataset.with_options(autotune_options(config)) if config.sets_threads else dataset
+        return with_options(pipeline.make_batches(config, seed), config)
     source = source or SourceMonitor(pipeline, seed, config)
     dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
     if config.prefetch_buffer != 0:
         # Last, so the buffer holds finished batches. "auto" grows it until waits stop.
         dataset = dataset.prefetch(config.buffer_size)
-    if not config.is_autotune:
-        dataset = dataset.with_options(pinned_options(config))
-    elif config.sets_threads:
-        dataset = dataset.with_options(autotune_options(config))
-    # Otherwise the chain is what users write today, including tf.data's default options.
+    dataset = with_options(dataset, config)
     if config.device_prefetch:
         # After everything else, because a later stage would bring the batches back to the host.
         ahead = tf.data.experimental.prefetch_to_device(_device(), config.device_prefetch)
@@ -160,7 +153,8 @@ def mapped(
 ) -> tf.data.Dataset:
     """Adds a map, with the configuration's calls in flight and threads.
 
-    `deterministic=False` lets parallel calls overtake each other; None leaves it to the dataset.
+    `deterministic` says whether parallel calls keep their order; None leaves it to the dataset's
+    options.
     """
     calls = config.num_parallel_calls
     own = {} if deterministic is None or calls is None else {"deterministic": deterministic}
@@ -213,7 +207,24 @@ def is_padded(element_spec: Any) -> bool:
     return plain and any(not spec.shape.is_fully_defined() for spec in specs)
 
 
-def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
+def with_options(dataset: tf.data.Dataset, config: PipelineConfig) -> tf.data.Dataset:
+    """The dataset with the options of a configuration.
+
+    AUTOTUNE without structure keeps tf.data's defaults, since that is what users run today.
+    """
+    if config.is_autotune and not config.needs_options:
+        return dataset
+    options = tf.data.Options() if config.is_autotune else pinned_options()
+    if config.reorder:
+        options.deterministic = False
+    if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
+        options.threading.private_threadpool_size = config.thread_pool_size
+    if config.max_intra_op_parallelism:
+        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
+    return dataset.with_options(options)
+
+
+def pinned_options() -> tf.data.Options:
     """Options that make tf.data run exactly the chain that was configured.
 
     By default tf.data adds its own prefetch, turns sequential maps into parallel ones and retunes
@@ -224,23 +235,7 @@ def pinned_options(config: PipelineConfig | None = None) -> tf.data.Options:
     options.deterministic = True
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
-    if config is not None:
-        _set_threads(options, config)
     return options
-
-
-def autotune_options(config: PipelineConfig) -> tf.data.Options:
-    """tf.data's default options, which users get today, with the structure's threads."""
-    options = tf.data.Options()
-    _set_threads(options, config)
-    return options
-
-
-def _set_threads(options: tf.data.Options, config: PipelineConfig) -> None:
-    if isinstance(config.thread_pool_size, int) and config.thread_pool_size:
-        options.threading.private_threadpool_size = config.thread_pool_size
-    if config.max_intra_op_parallelism:
-        options.threading.max_intra_op_parallelism = config.max_intra_op_parallelism
 
 
 def _device() -> str:

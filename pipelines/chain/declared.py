@@ -32,6 +32,7 @@ STRUCTURAL = (
     "thread_pool_size",
     "max_intra_op_parallelism",
     "cache",
+    "reorder",
 )
 
 
@@ -162,6 +163,7 @@ class ChainPipeline(BatchesPipeline):
             "vectorized_map": "the chain is declared, and its order is kept",
             "thread_pool_size": mapless,
             "max_intra_op_parallelism": mapless,
+            "reorder": mapless,
             "device_prefetch": "the chain is declared, and ends with its batches",
         }
         if not is_shardable(self.source):

@@ -13,6 +13,8 @@ from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.source import GeneratorPipeline, has_transform, is_shardable
 
+# Transformations that keep a set of elements the same, in whatever order these come.
+KEEPS_ELEMENTS = ("map", "filter", "cache", "repeat")
 # Those whose results depend on a state or on the order of the calls.
 RANDOM_OPS = {
     "Multinomial",
@@ -47,6 +49,7 @@ def reasons_against(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> dic
         "vectorized_map": why_not_vectorized(pipeline, elements, python=python),
         "thread_pool_size": None if has_transform(pipeline) else "there is no map",
         "max_intra_op_parallelism": None if has_transform(pipeline) else "there is no map",
+        "reorder": None if has_transform(pipeline) else "there is no map",
         "cache": "only a declared chain or a script has epochs that end",
         "device_prefetch": None if tf.config.get_visible_devices("GPU") else "there is no GPU",
     }
@@ -115,6 +118,20 @@ def random_stage(pipeline: ChainPipeline) -> int | None:
     """The number of transformations before the first map that draws random numbers, or None."""
     found = (number for number, *traced in pipeline.maps() if draws_random(*traced))
     return next(found, None)
+
+
+def unordered_stage(pipeline: ChainPipeline) -> int:
+    """The number of transformations behind which a set of elements can be compared.
+
+    Calls of a map may overtake each other. It ends before the first transformation behind a map
+    that makes something else of another order, like a batch or a shuffle.
+    """
+    mapped = False
+    for number, each in enumerate(pipeline.chain):
+        if mapped and each.name not in KEEPS_ELEMENTS:
+            return number
+        mapped = mapped or each.name == "map"
+    return len(pipeline.chain)
 
 
 def _compare(pipeline: GeneratorPipeline, elements: Sequence[Any]) -> str | None:

@@ -72,6 +72,9 @@ class ScriptPipeline(ChainPipeline):
         place = call.record.place
         self.calls = [("from_generator", place), *((c.name, c.place) for c in self.written)]
         self._class_weight = call.arguments.get("class_weight")
+        self._is_one_epoch = call.arguments.get("steps_per_epoch") is None and (
+            call.arguments.get("epochs", 1) - call.arguments.get("initial_epoch", 0) < 2
+        )
         source = ScriptSource(name, path, call.record, stand_in)
         calls = list(call.record.calls)
         while calls and calls[-1].name == "prefetch":
@@ -99,7 +102,10 @@ class ScriptPipeline(ChainPipeline):
         return dataset
 
     def _reasons_against(self) -> dict[str, str]:
-        return {**super()._reasons_against(), "generator_workers": CLOSURE}
+        against = {**super()._reasons_against(), "generator_workers": CLOSURE}
+        if self._is_one_epoch:
+            against["cache"] = "fit runs a single epoch"
+        return against
 
 
 class GivenBatches(BatchesPipeline):

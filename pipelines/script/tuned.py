@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-
-from prefetch_tuning.pipelines.chain.build import autotune_options, pinned_options
+from prefetch_tuning.pipelines.adapters.py_dataset import PyDatasetPipeline
+from prefetch_tuning.pipelines.chain.build import with_options
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.script.fit import Changes, FitCall
 from prefetch_tuning.pipelines.script.pipeline import ScriptPipeline, described, pipeline_of
@@ -56,18 +54,17 @@ def changes(path: Path, call: FitCall, config: PipelineConfig) -> Changes:
     pipeline = pipeline_of(path, call)
     if isinstance(pipeline, ScriptPipeline):
         dataset = pipeline.given_to_fit(config, 0)
-    elif isinstance(call.data, keras.utils.PyDataset):
-        # `fit` itself starts a PyDataset's workers.
-        for name in ("workers", "use_multiprocessing", "max_queue_size"):
-            setattr(call.data, name, getattr(config, name))
-        return {}
+    elif isinstance(pipeline, PyDatasetPipeline):
+        if config.is_autotune:
+            return {}  # its own settings
+        # `fit` shuffles a PyDataset, but not a dataset, and would add its class weights once more.
+        dataset = pipeline.given_to_fit(
+            config,
+            shuffle=bool(call.arguments.get("shuffle", True)),
+            endless=call.arguments.get("steps_per_epoch") is not None,
+        )
+        return {"x": with_options(dataset, config), "class_weight": None}
     else:
         dataset = pipeline.make_batches(config, 0)
+    # With the options under which the configuration was measured.
     return {"x": with_options(dataset, config)}
-
-
-def with_options(dataset: tf.data.Dataset, config: PipelineConfig) -> tf.data.Dataset:
-    """The dataset with the options under which the configuration was measured."""
-    if not config.is_autotune:
-        return dataset.with_options(pinned_options(config))
-    return dataset.with_options(autotune_options(config)) if config.sets_threads else dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,37 @@ def test_the_batch_that_a_step_is_traced_on_looks_like_the_chains(name: str) -> 
         assert tensor.shape[0] == 7
         assert tensor.dtype == expected.dtype
         assert expected.shape.is_compatible_with(tensor.shape)
+
+
+def test_calls_that_are_done_overtake_slower_ones_only_if_they_may() -> None:
+    class FirstIsSlow(planted.Planted):
+        def transform(self, features: Any, label: Any) -> Any:
+            def wait(number: Any) -> Any:
+                time.sleep(0.3 if number == 0 else 0.0)
+                return number
+
+            return features, tf.ensure_shape(tf.numpy_function(wait, [label], tf.float32), ())
+
+        def generate(self, seed: int) -> Any:
+            for number in range(16):
+                yield np.zeros(3, np.float32), np.float32(number)
+
+    config = CONFIG.model_copy(update={"map_parallelism": 4})
+    ordered = [list(y) for _, y in batches(FirstIsSlow(), config, 4)]
+    may = config.model_copy(update={"reorder": True})
+    reordered = [float(y) for _, batch in batches(FirstIsSlow(), may, 4) for y in batch]
+
+    assert np.concatenate(ordered).tolist() == list(range(16))
+    assert 0.0 not in reordered[:4]
+    assert set(reordered[:4]) <= set(range(4 + 4))
+
+
+def test_another_order_is_an_option_with_autotune_too() -> None:
+    def deterministic(config: PipelineConfig) -> bool | None:
+        return build_dataset(planted.Mapped(), config).options().deterministic
+
+    may = {"reorder": True}
+    assert deterministic(CONFIG) is True
+    assert deterministic(CONFIG.model_copy(update=may)) is False
+    assert deterministic(PipelineConfig.autotune(4)) is None
+    assert deterministic(PipelineConfig.autotune(4).model_copy(update=may)) is False

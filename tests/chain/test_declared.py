@@ -16,6 +16,7 @@ from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.stages.declared_chains import DeclaredChains, sample_of
 from prefetch_tuning.objectives.stages.generator_stages import RULE
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
+from prefetch_tuning.pipelines.chain.structure import unordered_stage
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -183,3 +184,21 @@ def test_a_sample_repeats_the_rows_of_a_real_batch() -> None:
 
     assert (x.shape, y.shape) == ((10, 2), (10,))
     assert list(map(float, y)) == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("chain", "stage"),
+    [
+        (Chain().map(tenth), 1),
+        (Chain().map(tenth).filter(is_odd).map(tenth).batch(), 3),
+        (Chain().shuffle(16).map(tenth).shuffle(16).batch(), 2),
+        (Chain().batch().map(tenth), 2),
+        (Chain().map(tenth).take(8).batch(), 1),
+        (Chain().map(tenth).cache().repeat().batch(), 3),
+    ],
+    ids=str,
+)
+def test_elements_are_compared_up_to_what_makes_something_else_of_another_order(
+    chain: Chain, stage: int
+) -> None:
+    assert unordered_stage(ChainPipeline.of(Numbers(chain))) == stage

@@ -262,3 +262,15 @@ def test_ctrl_c_ends_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Ran(interrupt, constant(1_000.0)).run()
+
+
+def test_data_in_another_order_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tests.repeat.test_check.CHECKED", CHECKED.model_copy(update={"reorder": True})
+    )
+    ran = Ran(reading("", ""), reading("ab", "ab"))
+    found = ran.run()
+
+    assert found.outcome == "not slower"
+    assert not found.data_checked
+    assert "  data    not compared: its order may differ from run to run" in lines(found)

@@ -63,3 +63,36 @@ def test_blocks_need_the_command() -> None:
     assert "in blocks of 64 needs this project's code" in text
     assert ".cache()  # right after it: train.py:20" in text
     compile(text, "snippet.py", "exec")
+
+
+def test_another_order_is_an_option() -> None:
+    config = PipelineConfig.autotune(32).model_copy(update={"reorder": True})
+
+    assert changed_lines(config, SCRIPT)[-2:] == [
+        "    options = tf.data.Options()",
+        "    options.deterministic = False  # calls that are done overtake slower ones",
+    ]
+
+
+def test_a_py_dataset_has_its_arguments() -> None:
+    info = SCRIPT.model_copy(update={"calls": [], "own": {"workers": 1}})
+    config = PipelineConfig(batch_size=32, prefetch_buffer=4, map_parallelism=1, workers=8)
+
+    assert changed_lines(PipelineConfig.autotune(32), info) == []
+    assert changed_lines(config, info) == [
+        "workers=8, use_multiprocessing=False, max_queue_size=10  # arguments of the PyDataset",
+        "# prefetch(4) behind them is only in the command above",
+    ]
+
+
+def test_a_generator_of_batches_gets_a_dataset_around_it() -> None:
+    info = SCRIPT.model_copy(update={"calls": [], "element_spec": "(tf.TensorSpec((8,)),)"})
+    config = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1)
+
+    assert changed_lines(config, info)[:5] == [
+        "tf.data.Dataset.from_generator(  # around the generator that fit gets",
+        "    lambda: generator, output_signature=(tf.TensorSpec((8,)),)",
+        ")",
+        ".prefetch(4)  # then",
+        ".with_options(options)  # the last call, with:",
+    ]

@@ -112,6 +112,37 @@ def test_fit_is_timed_both_ways(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def test_with_a_cache_the_first_epoch_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its elements take 20 ms each, and in the second epoch nothing."""
+    monkeypatch.chdir(tmp_path)
+    slow = """
+import time
+
+def slow():
+    for row in rows(30):
+        time.sleep(0.02)
+        yield row
+
+dataset = tf.data.Dataset.from_generator(slow, output_signature=SPEC)
+make_model().fit(dataset.batch(2), epochs=3, verbose=0)
+"""
+    (tmp_path / "train.py").write_text(BEGIN + slow)
+    cached = PipelineConfig(batch_size=2, prefetch_buffer=2, map_parallelism=1, cache=True)
+    said: list[str] = []
+    found = compare_fit(
+        "train.py",
+        {WRITTEN: PipelineConfig.written(2), CONFIGURED: cached},
+        steps=10,
+        rounds=1,
+        said=said.append,
+    )
+
+    assert found.ratio > 2.0
+    assert said[0].startswith("the steps are timed from the second epoch on")
+
+
 def test_a_script_that_fails_in_its_fit_gives_its_last_lines(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.script.fit import FitCall
 from prefetch_tuning.pipelines.script.pipeline import GivenBatches, ScriptPipeline
-from tests.support.scripts import at_fit, pipeline_in, some_batches
+from prefetch_tuning.pipelines.script.tuned import changes
+from tests.support.scripts import FILE, at_fit, pipeline_in, some_batches
 
 # More than an epoch of most of them.
 COUNT = 8
 FORMS = {
     "module level": """
 dataset = tf.data.Dataset.from_generator(rows, output_signature=SPEC).batch(8).prefetch(2)
-make_model().fit(dataset, verbose=0)
+make_model().fit(dataset, epochs=2, verbose=0)
 """,
     "main with argparse": """
 import argparse
@@ -181,7 +183,7 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
                 "generator_chunk",
                 "thread_pool_size",
                 "max_intra_op_parallelism",
-                "cache",
+                "reorder",
             },
         ),
         (
@@ -191,7 +193,7 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
                 "generator_chunk",
                 "thread_pool_size",
                 "max_intra_op_parallelism",
-                "cache",
+                "reorder",
             },
         ),
     ],
@@ -275,6 +277,15 @@ make_model().fit(Batches(6, workers=2), verbose=0)
         return list(pipeline.batch_sizes), int(pipeline.own["workers"])
 
     assert at_fit(tmp_path, text, look) == ([6], 2)
+
+    def given(call: FitCall, **more: Any) -> list[float]:
+        config = PipelineConfig(batch_size=6, prefetch_buffer=2, map_parallelism=1, workers=3)
+        changed = changes(Path(FILE), replace(call, arguments={**call.arguments, **more}), config)
+        assert int(changed["x"].cardinality()) == 5
+        return [float(x[0, 0]) for x, _ in changed["x"]]
+
+    assert at_fit(tmp_path, text, lambda c: given(c, shuffle=False)) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert sorted(at_fit(tmp_path, text, given)) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_image_data_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tests.support.fakes import COSTS, INFO, cost
 
 # A pipeline that supports every axis of an endless generator without a GPU.
 AGAINST = {"device_prefetch": "there is no GPU", "cache": "it has epochs without an end"}
+ORDER = "it changes the order of the elements, which --allow-reorder permits"
 POSSIBLE = [name for name in STRUCTURE if name not in AGAINST]
 ABLE = INFO.model_copy(
     update={"axes": ["map_parallelism", *POSSIBLE], "not_offered": AGAINST},
@@ -202,7 +203,15 @@ def test_what_the_pipeline_cannot_take_is_left_out_with_its_reason() -> None:
 
     found = offer(unable, Options(), None, 2.0)
 
-    assert found.left_out == {"vectorized_map": "it looks at one row"}
+    assert found.left_out == {"vectorized_map": "it looks at one row", "reorder": ORDER}
+
+
+def test_the_order_changes_only_if_it_may_and_there_is_a_map_worth_it() -> None:
+    may = Options(allow_reorder=True)
+
+    assert "reorder" not in offered({"map": cost(100.0)})
+    assert "reorder" in offered({"map": cost(100.0)}, may)
+    assert "reorder" not in offered({"map": cost(1.0)}, may)
 
 
 @pytest.mark.parametrize(

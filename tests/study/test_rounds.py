@@ -54,6 +54,18 @@ def test_a_scripts_own_chain_is_a_candidate() -> None:
     assert found["as_written"] == PipelineConfig.written(8)
 
 
+def test_a_reordered_winner_meets_itself_with_the_order_kept() -> None:
+    ordered = complete(900, 8, 4)
+    first = ordered.config.model_copy(update={"reorder": True, "map_parallelism": 8})
+    winner = ordered.model_copy(update={"config": first, "examples_per_s": 1_000.0})
+    found = nominated([winner, ordered])
+
+    assert found["tuned-1"] == first
+    assert found["ordered"] == first.model_copy(update={"reorder": False})
+    assert found["structure_autotune"].reorder
+    assert found["basic"] == ordered.config
+
+
 def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
     lucky = [complete(1_300, 4, 1), complete(700, 4, 2), complete(700, 4, 4)]
     steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]
@@ -271,6 +283,50 @@ def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
     assert confirmer.problems[-1] == (
         "mapped: the data is not checked: AUTOTUNE's own data differs from run to run"
     )
+
+
+REORDERED = PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=2, reorder=True)
+
+
+class Reordering(OtherData):
+    """The reordered candidate's batches are never the plain chain's; `elements` come from it."""
+
+    def __init__(self, elements: str) -> None:
+        super().__init__(REORDERED)
+        self.elements = elements
+
+    def read_data(
+        self, spec: TrialSpec, most_s: float, stages: int | None = None
+    ) -> list[str] | TrialFailure:
+        if spec.config.batch_size != 1:
+            return super().read_data(spec, most_s, stages)
+        plain = [f"{number}" for number in range(spec.digest_batches)]
+        if not spec.config.reorder:
+            return plain
+        own = {"turned": [*plain[1:], plain[0]], "other": ["x", *plain[1:]], "none": []}
+        return own[self.elements]
+
+
+@pytest.mark.parametrize(
+    ("elements", "other", "said"),
+    [
+        ("turned", [], []),
+        ("other", ["tuned-1"], ["reads different data from the plain chain"]),
+        ("none", [], ["the elements of tuned-1 could not be compared"]),
+    ],
+)
+def test_where_the_order_may_differ_elements_are_compared_as_a_set(
+    elements: str, other: list[str], said: list[str], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path)
+    bench.study.runner = Reordering(elements)
+    bench.study.kept.nominate({"tuned-1": REORDERED, "autotune": PipelineConfig.autotune(8)})
+    confirmer = Confirmer(bench.study)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), 2)
+
+    assert bench.study.kept.other_data == other
+    assert len(confirmer.problems) == len(said)
+    assert all(part in line for part, line in zip(said, confirmer.problems, strict=True))
 
 
 def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.experiments.verdict.measurements import common_batches, same_batches
+from prefetch_tuning.experiments.verdict.measurements import (
+    comes_from,
+    common_batches,
+    same_batches,
+)
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
 from prefetch_tuning.pipelines.config import PipelineConfig
 
@@ -61,3 +65,27 @@ def test_two_blocks_of_every_shard_are_checked(
     )
 
     assert batches_to_check(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ("abcd", True),
+        ("bcda", True),
+        ("cdef", True),  # two calls are ahead of the slow ones
+        ("cdeg", False),  # a third one can't be
+        ("abcx", False),
+        ("aabc", False),  # an element comes once
+        ("", None),
+    ],
+)
+def test_elements_in_another_order_are_those_that_can_be_there(
+    elements: str, expected: bool | None
+) -> None:
+    assert comes_from("abcdefgh", elements, 2) is expected
+
+
+def test_too_short_a_reference_tells_nothing_and_a_short_one_compares_less() -> None:
+    assert comes_from("ab", "ab", 2) is None
+    assert comes_from("abc", "cax", 2) is True  # only the first is compared
+    assert comes_from("aab", "aax", 0) is False

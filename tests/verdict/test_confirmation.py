@@ -393,3 +393,19 @@ def test_a_gain_is_not_told_of_who_is_out_or_left() -> None:
         for number, row in enumerate(found)
     ]
     assert gain(early) is None
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.0, "ordered"), (1.2, "tuned-1")])
+def test_another_order_must_be_proven_faster(gain: float, expected: str) -> None:
+    reordered = CONFIGS["tuned-1"].model_copy(update={"reorder": True})
+    configs = {**CONFIGS, "tuned-1": reordered, "ordered": CONFIGS["tuned-1"]}
+    found = [
+        {
+            "tuned-1": measured(2_000.0 * gain * host),
+            "ordered": measured(2_000.0 * host * noise, 90.0),
+            "autotune": measured(1_000.0 * host),
+        }
+        for host, noise in zip(HOST, NOISE, strict=True)
+    ]
+
+    assert recommended(conclude(configs, found, cores=2, tolerance=0.02)) == expected
