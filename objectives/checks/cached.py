@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from prefetch_tuning.objectives.digest import nbytes, short_digest
 from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.transformations import has
@@ -20,20 +20,27 @@ def why_not_cached(pipeline: ChainPipeline, seed: int) -> str | None:
     """Why its elements can't be cached; None if two whole passes gave the same ones."""
     if has(pipeline.chain, "cache"):
         return "the chain has a cache"
-    end = time.monotonic() + MOST_S / 2
-    first = _digest(pipeline.source.generate(seed), end)
-    if first is None:
-        return f"the generator doesn't end within {MOST_S / 2:g} s or {MOST_MIB:,.0f} MiB"
-    second = _digest(pipeline.source.generate(seed), time.monotonic() + MOST_S)
+    try:
+        first = _digest(pipeline.source.generate(seed), time.monotonic() + MOST_S / 2)
+        if first is None:
+            return f"the generator doesn't end within {MOST_S / 2:g} s or {MOST_MIB:,.0f} MiB"
+        second = _digest(pipeline.source.generate(seed), time.monotonic() + MOST_S)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return "its elements can't be pickled, so two passes can't be compared"
     return None if first == second else "each pass of the generator gives other elements"
 
 
 def _digest(elements: Iterable[Any], end: float) -> str | None:
-    """Digest of all elements; None if they take too long or too much memory."""
-    total, size = hashlib.sha256(), 0.0  # of digests, because the time is looked at in between
+    """Digest of all elements; None if they take too long or too much memory.
+
+    It pickles them, because a comparison as tensors takes 100 us per element, and a generator that
+    takes 2 us would seem too long to keep.
+    """
+    total, size = hashlib.sha256(), 0.0
     for element in elements:
-        total.update(short_digest(element).encode())
-        size += nbytes(element) / MIB
+        text = pickle.dumps(element, protocol=pickle.HIGHEST_PROTOCOL)
+        total.update(text)
+        size += len(text) / MIB
         if time.monotonic() > end or size > MOST_MIB:
             return None
     return total.hexdigest()
