@@ -86,9 +86,7 @@ def _answer(arguments: Sequence[str]) -> Any:
     stores = ["--storage", f"sqlite:///{FOLDER}/optuna.db"]
     stores += ["--tracking-uri", f"sqlite:///{FOLDER}/mlflow.db"]
     say(f"prefetch-tune {' '.join(arguments)}")
-    ran = subprocess.run(
-        [PROGRAM, *arguments, *stores, "--json", str(path)], cwd=ROOT, check=False
-    )
+    ran = subprocess.run([PROGRAM, *arguments, *stores, "--json", str(path)], cwd=ROOT, check=False)
     if ran.returncode != EXIT_OK:
         say(f"it ended with exit code {ran.returncode}")
         return None

@@ -31,7 +31,7 @@ def snippet(record: StudyRecord) -> str:
     config, why = chosen.config, _why_not_plain(chosen.config, record.info)
     blocks = config.generator_chunk > 1
     given = {"info": record.info, "result": result, "host": record.host, "reason": reason}
-    if Target.parse(record.info.target).is_script:
+    if record.info.chain:
         template = environment().get_template("snippet_script.py.j2")
         lines = changed_lines(config, record.info)
         script = Target.parse(record.info.target).main

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from prefetch_tuning.pipelines.chain.build import build_dataset, pinned_options, sample_batch
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
-from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 from tests.planted import pipelines as planted
 
 CONFIG = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=2)
@@ -129,9 +129,10 @@ def test_calls_that_are_done_overtake_slower_ones_only_if_they_may() -> None:
 
         def generate(self, seed: int) -> Any:
             for number in range(16):
-                yield np.zeros(3, np.float32), np.float32(number)
+                yield np.zeros(4, np.float32), np.float32(number)
 
-    config = CONFIG.model_copy(update={"map_parallelism": 4})
+    # On a pool of its own or tf.data's, the map and the batch become one, which keeps the order.
+    config = CONFIG.model_copy(update={"map_parallelism": 4, "thread_pool_size": UNBOUNDED})
     ordered = [list(y) for _, y in batches(FirstIsSlow(), config, 4)]
     may = config.model_copy(update={"reorder": True})
     reordered = [float(y) for _, batch in batches(FirstIsSlow(), may, 4) for y in batch]
@@ -142,7 +143,7 @@ def test_calls_that_are_done_overtake_slower_ones_only_if_they_may() -> None:
 
 
 def test_another_order_is_an_option_with_autotune_too() -> None:
-    def deterministic(config: PipelineConfig) -> bool | None:
+    def deterministic(config: PipelineConfig) -> Any:
         return build_dataset(planted.Mapped(), config).options().deterministic
 
     may = {"reorder": True}

@@ -148,7 +148,8 @@ def test_an_empty_epoch_ends_the_measurement() -> None:
 
 def test_what_can_be_searched() -> None:
     everything = ["batch_size", "map_parallelism", "generator_chunk", "generator_workers"]
-    mapped = [*everything, "thread_pool_size", "max_intra_op_parallelism", "cache"]
+    mapped = [*everything, "thread_pool_size", "max_intra_op_parallelism"]
+    mapped += ["cache", "reorder"]
 
     assert ChainPipeline.of(Numbers(Chain().map(tenth))).axes == mapped
     without = ChainPipeline.of(Numbers(Chain().filter(is_odd)))
@@ -196,7 +197,7 @@ def test_a_sample_repeats_the_rows_of_a_real_batch() -> None:
         (Chain().map(tenth).take(8).batch(), 1),
         (Chain().map(tenth).cache().repeat().batch(), 3),
     ],
-    ids=str,
+    ids=["map", "two maps", "shuffle", "batches", "take", "repeat"],
 )
 def test_elements_are_compared_up_to_what_makes_something_else_of_another_order(
     chain: Chain, stage: int

@@ -56,6 +56,19 @@ def test_the_whole_passes_are_compared() -> None:
     assert said == "each pass of the generator gives other elements"
 
 
+def test_tensors_can_be_compared_and_what_cannot_be_pickled_is_not_cached() -> None:
+    class Tensors(Counted):
+        def generate(self, seed: int) -> Iterator[Any]:
+            return (tf.nest.map_structure(tf.constant, row) for row in super().generate(seed))
+
+    class Unpicklable(Counted):
+        def generate(self, seed: int) -> Iterator[Any]:
+            return ((x, y, lambda: None) for x, y in super().generate(seed))
+
+    assert reason(Tensors(Chain())) is None
+    assert "can't be pickled" in str(why_not_cached(ChainPipeline.of(Unpicklable(Chain())), 0))
+
+
 def test_one_that_does_not_end_in_time_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cached, "MOST_S", 0.2)
     said = reason(Counted(Chain(), ends=False))

@@ -15,7 +15,9 @@ CALLS = [
     ("map", "train.py:24"),
     ("prefetch", "train.py:25"),
 ]
-SCRIPT = INFO.model_copy(update={"target": "train.py", "calls": CALLS, "batch_sizes": [32]})
+SCRIPT = INFO.model_copy(
+    update={"target": "train.py", "calls": CALLS, "batch_sizes": [32], "chain": "from_generator"}
+)
 
 
 def test_each_call_that_changes_has_its_place() -> None:

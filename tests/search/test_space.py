@@ -143,7 +143,10 @@ def test_basic_axes_are_all_there_is_if_asked_for() -> None:
 
 
 def test_without_a_diagnosis_everything_possible_is_offered() -> None:
-    assert offered() == {"prefetch_buffer", "map_parallelism", *POSSIBLE}
+    every = {"prefetch_buffer", "map_parallelism", *POSSIBLE}
+
+    assert offered(options=Options(allow_reorder=True)) == every
+    assert offered() == every - {"reorder"}
 
 
 @pytest.mark.parametrize(("generator_us", "is_offered"), [(1_000.0, True), (1.0, False)])
