@@ -26,8 +26,8 @@ from prefetch_tuning.experiments.report.text import (
     settings,
     share,
     shuffle_words,
+    side_effects,
     times,
-    unseen_costs,
 )
 from prefetch_tuning.experiments.report.verdict_words import verdict
 from prefetch_tuning.experiments.search.diagnosis import SHOWN, Diagnosis, stages
@@ -145,7 +145,7 @@ def _fields(record: StudyRecord) -> list[tuple[str, str]]:
             ("rate", f"{reached}; {memory(chosen.host_peak_mib, chosen.device_peak_mib)}")
         )
     fields += [(what.lower(), words) for what, words in target_words.facts(record)]
-    fields += [(what.lower(), words) for what, words in unseen_costs(record)]
+    fields += [(what.lower(), words) for what, words in side_effects(record)]
     if result.recommended is not None:
         fields.append(("why", result.recommended.reason))
     if result.over_written is not None:

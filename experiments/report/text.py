@@ -63,8 +63,8 @@ def settings(config: PipelineConfig, info: PipelineInfo) -> str:
     return ", ".join([*words, *config.extras])
 
 
-def unseen_costs(record: StudyRecord) -> list[tuple[str, str]]:
-    """What a configuration costs in training, but not in a trial: pairs of a term and its text."""
+def side_effects(record: StudyRecord) -> list[tuple[str, str]]:
+    """What a configuration changes that its rate doesn't show: pairs of a term and its text."""
     chosen = record.result.recommended or record.result.best
     found = []
     if chosen is not None and chosen.config.generator_workers:
@@ -77,6 +77,9 @@ def unseen_costs(record: StudyRecord) -> list[tuple[str, str]]:
     if chosen is not None and chosen.config.cache:
         words = "the first pass over the data fills the cache; the rate holds from the second on"
         found.append(("Cache", words))
+    if chosen is not None and chosen.config.reorder:
+        words = "the elements come in another order, which may differ from run to run"
+        found.append(("Order", words))
     return found
 
 

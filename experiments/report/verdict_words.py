@@ -12,8 +12,8 @@ from prefetch_tuning.experiments.report.text import (
     rate,
     sentence,
     settings,
+    side_effects,
     times,
-    unseen_costs,
 )
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.verdict.confirmation import Speedup
@@ -68,7 +68,7 @@ def choice(record: StudyRecord) -> list[tuple[str, str]]:
         ("Throughput", f"{rate(chosen.examples_per_s)} examples/s ({interval})"),
         ("Peak memory", memory(chosen.host_peak_mib, chosen.device_peak_mib)),
         *target_words.facts(record),
-        *unseen_costs(record),
+        *side_effects(record),
         ("Why this one", reason),
     ]
 
