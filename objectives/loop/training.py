@@ -27,6 +27,8 @@ from prefetch_tuning.pipelines.chain.build import pinned_options
 
 # First batches of the measured iterator to keep, for their digest and their size.
 KEPT_BATCHES = 2
+# A cache is complete once it has seen its generator's end, a moment after the generator itself.
+CACHE_ENDS_S = 0.2
 # Number of repetitions for batches that tf.data must not know to be endless.
 VERY_OFTEN = 2**40
 
@@ -132,9 +134,12 @@ class TrainingFeed:
 
     def pass_once(self, most_s: float, ended: Callable[[], bool]) -> None:
         """Takes batches without training on them: all, or until `ended`, in at most `most_s`."""
-        end = time.perf_counter() + most_s
+        end, over = time.perf_counter() + most_s, False
         for _ in self._dataset:
-            if ended() or time.perf_counter() > end:
+            now = time.perf_counter()
+            if not over and ended():
+                over, end = True, min(end, now + CACHE_ENDS_S)
+            if now > end:
                 return
 
     def take_first(self, count: int) -> list[str]:

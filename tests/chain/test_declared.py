@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.stages.declared_chains import DeclaredChains, sample_of
 from prefetch_tuning.objectives.stages.generator_stages import RULE
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
+from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.chain.structure import unordered_stage
 from prefetch_tuning.pipelines.config import PipelineConfig
 
@@ -203,3 +205,22 @@ def test_elements_are_compared_up_to_what_makes_something_else_of_another_order(
     chain: Chain, stage: int
 ) -> None:
     assert unordered_stage(ChainPipeline.of(Numbers(chain))) == stage
+
+
+def has_ended(source: SourceMonitor) -> bool:
+    return source.ends > 0
+
+
+@pytest.mark.parametrize("chain", [Chain().batch(), Chain().repeat().batch()], ids=["once", "on"])
+def test_a_pass_ends_when_the_cache_is_complete(chain: Chain) -> None:
+    """Seen: a pass that ended with the generator left the cache empty one time in five."""
+    config = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, cache=True)
+    for _ in range(12):
+        pipeline = ChainPipeline.of(Numbers(chain, count=400))
+        feed = TrainingFeed(pipeline.build_model(), build_dataset(pipeline, config))
+        source = pipeline.sources[-1]
+        feed.pass_once(30.0, partial(has_ended, source))
+        feed.start()
+        feed.take_first(4)
+
+        assert source.starts == 1
