@@ -105,8 +105,9 @@ def table(journal: Journal) -> Iterator[str]:
         result, compared = tuned["result"], line["result"]
         over = result["over_written"]
         yield (
-            f"| [{line['key']}.py](../examples/{line['key']}.py) | {compared['words']} | "
-            f"{_times(over) if over else 'it stays as it is'} | {_times(compared)} | "
+            f"| [{line['key']}.py](../examples/{line['key']}.py) | "
+            f"{compared['words'] if over else 'as written'} | "
+            f"{_times(over) if over else ''} | {_times(compared)} | "
             f"{tuned['seconds']:.0f} s |"
         )
 

@@ -32,6 +32,7 @@ from prefetch_tuning.experiments.storage.results import (
 )
 from prefetch_tuning.experiments.storage.schema import StudyAttr, TrialAttr
 from prefetch_tuning.experiments.verdict.measurements import (
+    BEST,
     MeasuredRound,
     PlainData,
     Round,
@@ -302,6 +303,16 @@ class StudyAttributes:
         """Excludes a candidate from the latest confirmation."""
         found = [*self.other_data, candidate]
         self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{self._latest}", found)
+
+    @property
+    def excluded(self) -> list[PipelineConfig]:
+        """The candidates that were excluded in confirmations whose best nominee was."""
+        attrs, found = self._study.user_attrs, []
+        for number in range(1, self._latest + 1):
+            names = attrs.get(f"{StudyAttr.OTHER_DATA}{number}", [])
+            configs = attrs[f"{StudyAttr.CONFIRMATION}{number}"]
+            found += [_read(PipelineConfig, configs[name]) for name in names if BEST in names]
+        return found
 
     def take_back_other_data(self) -> None:
         """Readmits the candidates that `mark_other_data` excluded from the latest confirmation."""

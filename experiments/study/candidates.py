@@ -88,6 +88,19 @@ def candidates_of(
     }
 
 
+def usable(
+    complete: Sequence[MeasuredConfig], excluded: Sequence[PipelineConfig]
+) -> list[MeasuredConfig]:
+    """The trials that may be nominated, although some configurations read other data.
+
+    What changes the same about the chain as one of these probably does so, too.
+    """
+    changes = [set(config.structure) for config in excluded if config.structure]
+    return [
+        m for m in complete if m.config not in excluded and set(m.config.structure) not in changes
+    ]
+
+
 def _readings(
     complete: Sequence[MeasuredConfig], step_rate: Callable[[int], float]
 ) -> dict[PipelineConfig, Reading]:

@@ -15,6 +15,7 @@ from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
+    BEST,
     LIMIT,
     PATIENCE,
     MeasuredLimit,
@@ -42,8 +43,10 @@ class Confirmer:
             rounds count although the GPU was held back in them.
     """
 
-    def __init__(self, study: PipelineStudy) -> None:
+    def __init__(self, study: PipelineStudy, *, gives_up: bool = False) -> None:
+        """With `gives_up`, it ends if the best candidate is excluded for its data."""
         self._study = study
+        self._gives_up = gives_up
         self._runs = RoundRuns(study)
         self._kept = study.kept
         self._failures: Counter[str] = Counter()
@@ -65,8 +68,15 @@ class Confirmer:
         finally:
             self._say_throttled()
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the best candidate is excluded, so that others should be nominated."""
+        return self._gives_up and BEST in self._kept.other_data
+
     def _wanted(self, done: int, more: int | None) -> bool:
         kept, settings = self._kept, self._study.settings
+        if self.gave_up:
+            return False
         rounds = kept.rounds
         if more is not None:
             return len(rounds) < done + more

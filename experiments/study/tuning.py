@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from prefetch_tuning.experiments.search.axes import is_bound
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import StudyRecord
+from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord
 from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker, sync_command
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import (
@@ -27,7 +27,7 @@ from prefetch_tuning.experiments.storage.studies import (
     open_study,
     run_alone,
 )
-from prefetch_tuning.experiments.study.candidates import candidates_of
+from prefetch_tuning.experiments.study.candidates import candidates_of, usable
 from prefetch_tuning.experiments.study.diagnose import diagnose_study
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Progress, show_trial
@@ -39,6 +39,8 @@ from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
+# How often candidates are nominated anew because the best one reads other data.
+MOST_NOMINATIONS = 4
 # If no change of structure helps, the configurations hardly differ in rate.
 SHORT_TRIALS = 6
 # To estimate how long a study takes: candidates in a round beside AUTOTUNE, and seconds to start a
@@ -237,19 +239,35 @@ class Tuning:
 
     def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
         """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
-        kept, goal = study.kept, study.settings.goal
-        info = study.info
-        found = candidates_of(kept.complete, goal, kept.step_rate, info.own, written=info.written)
+        kept = study.kept
+        for left in reversed(range(MOST_NOMINATIONS)):
+            others = usable(kept.complete, kept.excluded)
+            gives_up = bool(others) and left > 0
+            if not self._run_rounds(study, others or kept.complete, more, gives_up=gives_up):
+                return
+
+    def _run_rounds(
+        self,
+        study: PipelineStudy,
+        complete: Sequence[MeasuredConfig],
+        more: int | None,
+        *,
+        gives_up: bool,
+    ) -> bool:
+        """Runs rounds over the best of these trials; whether others should be nominated."""
+        kept, goal, info = study.kept, study.settings.goal, study.info
+        found = candidates_of(complete, goal, kept.step_rate, info.own, written=info.written)
         kept.nominate(found)
         done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more
-        confirmer = Confirmer(study)
+        confirmer = Confirmer(study, gives_up=gives_up)
         steps = self._progress.steps(f"{study.info.name}: confirming", "round", done, total)
         try:
             with steps.shown():
                 confirmer.run(steps, more)
         finally:
             self.problems.extend(confirmer.problems)
+        return confirmer.gave_up
 
 
 def check_step_known(study: PipelineStudy) -> None:

@@ -18,6 +18,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 # The search's nominees, followed by their rank.
 TUNED = "tuned-"
+BEST = f"{TUNED}1"
 # What users write today: AUTOTUNE on the plain chain, and a chain without prefetch.
 AUTOTUNE, NO_PREFETCH = "autotune", "no_prefetch"
 # The best nominee's structure, with AUTOTUNE for the map's calls and the prefetch buffer.

@@ -132,15 +132,23 @@ class TrainingFeed:
         given = self._distribution.dataset(chosen)
         self._epochs = Epochs(lambda: iter(given))
 
-    def pass_once(self, most_s: float, ended: Callable[[], bool]) -> None:
-        """Takes batches without training on them: all, or until `ended`, in at most `most_s`."""
+    def pass_once(self, most_s: float, ended: Callable[[], bool], count: int = 0) -> list[str]:
+        """Takes batches without training on them: all, or until `ended`, in at most `most_s`.
+
+        Returns the digests of the first `count` batches. A shuffle that follows the cache gives
+        others in the next pass.
+        """
         end, over = time.perf_counter() + most_s, False
-        for _ in self._dataset:
+        digests: list[str] = []
+        for batch in self._dataset:
+            if len(digests) < count:
+                digests.append(short_digest(batch))
             now = time.perf_counter()
             if not over and ended():
                 over, end = True, min(end, now + CACHE_ENDS_S)
             if now > end:
-                return
+                break
+        return digests
 
     def take_first(self, count: int) -> list[str]:
         """Trains on the first batches, taken in Python; returns the digest of each.

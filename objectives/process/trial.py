@@ -92,11 +92,13 @@ class Trial:
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
         needs_a_pass = isinstance(pipeline, BatchesPipeline) and pipeline.needs_a_pass
+        first_pass: list[str] | None = None
         if source is not None and (needs_a_pass or spec.config.cache):
-            feed.pass_once(MOST_PASS_S, lambda: source.ends > 0)
+            first_pass = feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, spec.digest_batches)
         feed.start()
         begin = time.perf_counter()
         each_batch = feed.take_first(spec.digest_batches)
+        each_batch = each_batch if first_pass is None else first_pass
         first_s = time.perf_counter() - begin
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s

@@ -149,6 +149,13 @@ class Finite(Planted):
             yield np.full(4, index, np.float32), float(index)
 
 
+class Shuffled(Finite):
+    """The same, shuffled anew in each epoch."""
+
+    name = "shuffled"
+    chain = Chain().shuffle(8, seed=3)
+
+
 class Empty(Planted):
     name = "empty"
 

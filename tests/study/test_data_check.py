@@ -112,3 +112,13 @@ def test_a_batch_that_never_comes_ends_at_the_deadline(runner: TrialRunner) -> N
 
     assert isinstance(found, TrialFailure)
     assert found.kind == "timeout"
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_behind_a_cache_the_first_pass_is_compared(runner: TrialRunner, chunk: int) -> None:
+    """Seen: a shuffle gives another order in the second pass, so every cache was excluded."""
+    config = PLAIN.model_copy(update={"cache": True, "generator_chunk": chunk})
+    found = measured(runner, spec("Shuffled", config, 2)).digest
+
+    assert found.each_batch == read(runner, "Shuffled", 2)
+    assert found.batches == measured(runner, spec("Shuffled", config, 2)).digest.batches

@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
-from prefetch_tuning.experiments.study.candidates import candidates_of
+from prefetch_tuning.experiments.study.candidates import candidates_of, usable
 from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
@@ -283,6 +283,47 @@ def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
     assert confirmer.problems[-1] == (
         "mapped: the data is not checked: AUTOTUNE's own data differs from run to run"
     )
+
+
+def test_if_the_best_reads_other_data_others_are_nominated(tmp_path: Path) -> None:
+    """Seen: three candidates with a cache were excluded, and blocks of 10x were never confirmed."""
+
+    def changed(rate: float, **structure: int) -> MeasuredConfig:
+        found = complete(rate, 8, 2)
+        config = found.config.model_copy(update=structure)
+        return found.model_copy(update={"config": config})
+
+    cached = changed(9_000, generator_chunk=2, cache=True)
+    trials = [
+        cached,
+        changed(8_000, generator_chunk=4, cache=True),
+        changed(7_000, thread_pool_size=4),
+    ]
+    trials += [complete(900, 8, 1)]
+    bench = Bench(tmp_path)
+    bench.study.runner = OtherData(cached.config)
+    bench.study.kept.nominate(nominated(trials))
+    confirmer = Confirmer(bench.study, gives_up=True)
+    confirmer.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9))
+
+    assert confirmer.gave_up
+    assert len(bench.study.kept.rounds) == 1
+    assert bench.study.kept.excluded == [cached.config]
+    left = usable(trials, bench.study.kept.excluded)
+    assert [m.config for m in left] == [m.config for m in trials[2:]]
+    bench.study.kept.nominate(nominated(left))
+    again = Confirmer(bench.study, gives_up=True)
+    again.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9))
+
+    assert not again.gave_up
+    assert len(bench.study.kept.rounds) == 9
+    assert bench.study.kept.excluded == [cached.config]
+
+
+def test_a_plain_chain_that_reads_other_data_excludes_only_itself() -> None:
+    trials = [complete(900, 8, 1), complete(800, 8, 2)]
+
+    assert usable(trials, [trials[0].config]) == trials[1:]
 
 
 REORDERED = PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=2, reorder=True)
