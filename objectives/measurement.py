@@ -151,6 +151,8 @@ class Measurement(BaseModel):
         host_speed_index: the host's own speed during this trial; the reference machine has 1.0.
         cpu_utilisation: share of the cores that the trial kept busy.
         first_batch_s: seconds from the start of the measured iterator to its first batch.
+        first_pass_s: seconds of the pass that filled a cache; None without one. If it is known how
+            many passes a training makes, `examples_per_s` is the mean over all of them.
         ceilings: None if the spec didn't ask for them.
         gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
     """
@@ -166,6 +168,7 @@ class Measurement(BaseModel):
     cpu_seconds_per_1k_examples: float
     cpu_utilisation: float = 0.0
     first_batch_s: float = 0.0
+    first_pass_s: float | None = None
     host_peak_mib: float
     memory_resets: bool = True
     device_peak_mib: float | None

@@ -103,6 +103,7 @@ class StageCosts(BaseModel):
         measured_s: seconds that measuring all of it took.
         py_dataset: the costs are those of a PyDataset, which makes and hands over whole batches.
         shuffles: what each shuffle buffer of a declared chain costs.
+        epochs: how many passes over its data a script's training makes; None if unknown.
         emulated: the time of an emulated step, which is known at every batch size; None for a real
             one.
     """
@@ -130,6 +131,7 @@ class StageCosts(BaseModel):
     device_copy: StageCost | None = None
     measured_s: float = 0.0
     shuffles: list[ShuffleCost] = []
+    epochs: int | None = None
     emulated: StepTime | None = None
     # Version 0.1 stored it as `sequence`.
     py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))

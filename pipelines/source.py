@@ -102,6 +102,8 @@ class BatchesPipeline(ABC):
         skipped_elements, stand_in: as in `GeneratorPipeline`.
         not_offered: the structural settings that the chain doesn't follow, each with the reason.
         needs_a_pass: whether the first pass is slower than all later ones.
+        epochs: how many passes over its data a training makes; None if unknown.
+        trained_steps: the steps of a training, if these decide how many passes it makes.
         is_written: whether it can also run as a script wrote it.
         chain_in_words: the chain that a script wrote; empty for any other one.
         calls: the calls in a script that made the chain, each with its place.
@@ -119,6 +121,8 @@ class BatchesPipeline(ABC):
     stand_in: str | None = None
     not_offered: Mapping[str, str] = MappingProxyType({})
     needs_a_pass: bool = False
+    epochs: int | None = None
+    trained_steps: int | None = None
     is_written: bool = False
     chain_in_words: str = ""
     calls: Sequence[tuple[str, str]] = ()

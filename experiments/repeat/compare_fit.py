@@ -31,7 +31,7 @@ def compare_fit(
     Args:
         target: the script and its arguments.
         configs: the two configurations, by `WRITTEN` and `CONFIGURED`.
-        steps: steps of `fit` to time in each run, from the second epoch on if there is a cache.
+        steps: steps of `fit` to time in each run; a shorter training is timed to its end.
         rounds: pairs of runs.
         said: shows a line after each round.
 
@@ -39,21 +39,17 @@ def compare_fit(
         StudyError: a run failed.
     """
     rates: dict[str, list[float]] = {name: [] for name in configs}
-    cached = any(config.cache for config in configs.values())
-    if cached:
-        said("the steps are timed from the second epoch on, because the first one fills the cache")
     for number in range(rounds):
         for name in random.sample(sorted(configs), len(configs)):
-            rates[name].append(_rate(target, configs[name], steps, after_epoch=cached))
+            rates[name].append(_rate(target, configs[name], steps))
         latest = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in rates.items())
         said(f"round {number + 1} of {rounds}: examples/s in fit: {latest}")
     return ratio_to(rates[CONFIGURED], rates[WRITTEN])
 
 
-def _rate(target: str, config: PipelineConfig, steps: int, *, after_epoch: bool) -> float:
+def _rate(target: str, config: PipelineConfig, steps: int) -> float:
     read, write = os.pipe()
     command = [*PROGRAM, target, json.dumps(config.to_params()), "--time", str(steps), str(write)]
-    command += ["--after-epoch"] * after_epoch
     ran = subprocess.Popen(
         command,
         pass_fds=[write],

@@ -75,7 +75,9 @@ def side_effects(record: StudyRecord) -> list[tuple[str, str]]:
         )
         found.append(("Processes", words))
     if chosen is not None and chosen.config.cache:
-        words = "the first pass over the data fills the cache; the rate holds from the second on"
+        words = "the first pass over the data fills it; the rate is that of the later passes"
+        if record.info.written:
+            words = "the first epoch fills it; the rate is the mean over all epochs of the training"
         found.append(("Cache", words))
     if chosen is not None and chosen.config.reorder:
         words = "the elements come in another order, which may differ from run to run"

@@ -82,11 +82,20 @@ def production(costs: StageCosts, config: PipelineConfig, cores: float) -> dict[
             wall_s=wall_s + message.wall_s / size, cpu_s=alone.cpu_s + message.cpu_s / size
         )
     if config.cache:
-        # What is left is reading them from memory, which is part of the cost of batching.
-        made["generator"] = made["from_generator"] = NOTHING
+        # What is left is reading them from memory, which is part of the cost of batching, and the
+        # first pass of those that a training makes.
+        for name in ("generator", "from_generator"):
+            made[name] = _divided(made[name], costs.epochs)
     if config.workers > 1:
         made["generator"] = _by_workers(costs.generator, config, cores)
     return made
+
+
+def _divided(cost: StageCost, passes: int | None) -> StageCost:
+    """The cost of one pass as a share of so many, or of endlessly many if that is unknown."""
+    if passes is None:
+        return NOTHING
+    return StageCost(wall_s=cost.wall_s / passes, cpu_s=cost.cpu_s / passes)
 
 
 def _by_workers(alone: StageCost, config: PipelineConfig, cores: float) -> StageCost:

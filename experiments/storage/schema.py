@@ -207,6 +207,7 @@ TRIAL_METRICS = {
     ),
     "cpu/utilisation": Metric("0 to 1", "share of the usable cores that the trial kept busy"),
     "first_batch_s": Metric("s", "time from the start of the measured iterator to its first batch"),
+    "first_pass_s": Metric("s", "time of the pass that filled a cache; absent without one"),
     "memory/host_peak_mib": Metric(
         "MiB",
         "peak resident memory that the input pipeline added after tracing, including child "
@@ -384,6 +385,7 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "cpu/seconds_per_1k_examples": measured.cpu_seconds_per_1k_examples,
         "cpu/utilisation": measured.cpu_utilisation,
         "first_batch_s": measured.first_batch_s,
+        "first_pass_s": measured.first_pass_s,
         "memory/host_peak_mib": measured.host_peak_mib,
         "memory/device_peak_mib": measured.device_peak_mib,
         "memory/buffer_mib": measured.buffer_mib,

@@ -14,6 +14,7 @@ import tensorflow as tf
 from prefetch_tuning.objectives.digest import short_digest
 from prefetch_tuning.objectives.loop.distribution import Distribution
 from prefetch_tuning.objectives.loop.epochs import Epochs
+from prefetch_tuning.objectives.loop.passes import FirstPass
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.step import (
     compile_step,
@@ -132,23 +133,30 @@ class TrainingFeed:
         given = self._distribution.dataset(chosen)
         self._epochs = Epochs(lambda: iter(given))
 
-    def pass_once(self, most_s: float, ended: Callable[[], bool], count: int = 0) -> list[str]:
+    def pass_once(self, most_s: float, ended: Callable[[], bool], count: int = 0) -> FirstPass:
         """Takes batches without training on them: all, or until `ended`, in at most `most_s`.
 
-        Returns the digests of the first `count` batches. A shuffle that follows the cache gives
+        It has the digests of the first `count` batches, because a shuffle behind the cache gives
         others in the next pass.
         """
-        end, over = time.perf_counter() + most_s, False
+        begin = time.perf_counter()
+        end, over = begin + most_s, False
         digests: list[str] = []
+        examples = counted = 0
+        seconds = 0.0
         for batch in self._dataset:
             if len(digests) < count:
                 digests.append(short_digest(batch))
+            counted += int(count_examples(batch, self._distribution))
             now = time.perf_counter()
             if not over and ended():
                 over, end = True, min(end, now + CACHE_ENDS_S)
+                examples, seconds = counted, now - begin
             if now > end:
                 break
-        return digests
+        else:  # it isn't endless, so this is all of it
+            over, examples, seconds = True, counted, time.perf_counter() - begin
+        return FirstPass(digests, examples, seconds, over and examples > 0)
 
     def take_first(self, count: int) -> list[str]:
         """Trains on the first batches, taken in Python; returns the digest of each.

@@ -17,6 +17,7 @@ from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
 from prefetch_tuning.objectives.loop.emulated import feed_of
+from prefetch_tuning.objectives.loop.passes import FirstPass
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
@@ -32,6 +33,7 @@ from prefetch_tuning.objectives.measurement import (
     AutotuneNode,
     Digest,
     FailureKind,
+    Interval,
     Measurement,
     TrialFailure,
 )
@@ -91,14 +93,10 @@ class Trial:
         # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
-        needs_a_pass = isinstance(pipeline, BatchesPipeline) and pipeline.needs_a_pass
-        first_pass: list[str] | None = None
-        if source is not None and (needs_a_pass or spec.config.cache):
-            first_pass = feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, spec.digest_batches)
+        first_pass = self._pass(pipeline, feed, source)
         feed.start()
         begin = time.perf_counter()
         each_batch = feed.take_first(spec.digest_batches)
-        each_batch = each_batch if first_pass is None else first_pass
         first_s = time.perf_counter() - begin
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
@@ -120,12 +118,17 @@ class Trial:
         ready = 0
         if wait_fraction < MOSTLY_WAITS and (spec.ceilings or not unreadable):
             ready = self._drained(feed, most, seconds / state.steps)
+        rate, ci = steady_state.mean_rate(state.windows), steady_state.interval(state.windows)
+        if first_pass is not None:
+            each_batch = first_pass.digests
+            share = first_pass.mean_rate(rate, passes_of(pipeline, first_pass, spec)) / rate
+            rate, ci = share * rate, Interval(low=share * ci.low, high=share * ci.high)
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
             ceilings = measure_ceilings(feed, spec.config.batch_size, spec.stop)
         return Measurement(
-            examples_per_s=steady_state.mean_rate(state.windows),
-            ci=steady_state.interval(state.windows),
+            examples_per_s=rate,
+            ci=ci,
             steps_per_s=state.steps / seconds,
             host_wait_fraction=wait_fraction,
             step_p50_ms=p50_ms,
@@ -133,6 +136,7 @@ class Trial:
             cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
             cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
             first_batch_s=feed.first_batch_s,
+            first_pass_s=first_pass.seconds if first_pass is not None else None,
             host_peak_mib=with_full_buffers(peak_mib, full or 0.0, ready / max(most, 1)),
             memory_resets=tree.resets,
             device_peak_mib=device_peak,
@@ -153,6 +157,15 @@ class Trial:
             autotune=nodes,
             ceilings=ceilings,
         )
+
+    def _pass(
+        self, pipeline: Pipeline, feed: TrainingFeed, source: SourceMonitor | None
+    ) -> FirstPass | None:
+        """The pass that fills a cache; None without one."""
+        needs_a_pass = isinstance(pipeline, BatchesPipeline) and pipeline.needs_a_pass
+        if source is None or not (needs_a_pass or self.spec.config.cache):
+            return None
+        return feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, self.spec.digest_batches)
 
     def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
         """Takes the batches that are ready; returns how many were."""
@@ -227,6 +240,15 @@ class Trial:
         elif cause is not None:
             kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
         return TrialFailure(kind=kind, detail=quote(cause or error))
+
+
+def passes_of(pipeline: Pipeline, first: FirstPass, spec: TrialSpec) -> float | None:
+    """How many passes over its data a training makes; None if that is unknown."""
+    if not isinstance(pipeline, BatchesPipeline):
+        return None
+    if pipeline.trained_steps is None:
+        return pipeline.epochs
+    return pipeline.trained_steps * spec.config.batch_size / max(first.examples, 1)
 
 
 def with_full_buffers(peak_mib: float, full_mib: float, ready: float) -> float:

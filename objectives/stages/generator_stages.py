@@ -100,6 +100,7 @@ class Stages:
             device_copy=self._device_copy(),
             measured_s=chains.measured_s,
             shuffles=chains.shuffles(taken * (generator.wall_s + handing.wall_s)),
+            epochs=self._pipeline.epochs if isinstance(self._pipeline, ChainPipeline) else None,
             emulated=step_time_of(self._model),
             **{"map": None, "map_speedup": 1.0, "map_calls": MAP_CALLS, **mapping},
         )

@@ -24,7 +24,6 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--chain", default="", help="the chain that was tuned, in words")
     parser.add_argument("--source", default="", help="where the configuration is from")
     parser.add_argument("--time", type=int, nargs=2, metavar=("STEPS", "DESCRIPTOR"))
-    parser.add_argument("--after-epoch", action="store_true", help="time from the second epoch on")
     options = parser.parse_args(given)
     config = PipelineConfig.from_params(json.loads(options.config))
 
@@ -35,7 +34,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if options.time is None:
             run_tuned(options.target, config, options.chain, say)
         else:
-            time_fit(options.target, config, *options.time, after_epoch=options.after_epoch)
+            time_fit(options.target, config, *options.time)
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         return MISUSE

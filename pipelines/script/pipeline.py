@@ -20,6 +20,7 @@ from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.transformations import (
     BATCHES,
     Transformation,
+    has,
     number_of_batches,
 )
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -72,9 +73,12 @@ class ScriptPipeline(ChainPipeline):
         place = call.record.place
         self.calls = [("from_generator", place), *((c.name, c.place) for c in self.written)]
         self._class_weight = call.arguments.get("class_weight")
-        self._is_one_epoch = call.arguments.get("steps_per_epoch") is None and (
-            call.arguments.get("epochs", 1) - call.arguments.get("initial_epoch", 0) < 2
-        )
+        epochs = call.arguments.get("epochs", 1) - call.arguments.get("initial_epoch", 0)
+        steps = call.arguments.get("steps_per_epoch")
+        if steps is not None:
+            self.trained_steps = epochs * steps
+        elif not has(call.record.calls, "repeat"):
+            self.epochs = epochs
         source = ScriptSource(name, path, call.record, stand_in)
         calls = list(call.record.calls)
         while calls and calls[-1].name == "prefetch":
@@ -103,7 +107,7 @@ class ScriptPipeline(ChainPipeline):
 
     def _reasons_against(self) -> dict[str, str]:
         against = {**super()._reasons_against(), "generator_workers": CLOSURE}
-        if self._is_one_epoch:
+        if self.epochs == 1:
             against["cache"] = "fit runs a single epoch"
         return against
 

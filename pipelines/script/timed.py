@@ -24,19 +24,15 @@ from prefetch_tuning.pipelines.target import Target
 FIRST_STEPS = 5
 
 
-def time_fit(
-    target: Target, config: PipelineConfig, steps: int, answer: int, *, after_epoch: bool = False
-) -> None:
+def time_fit(target: Target, config: PipelineConfig, steps: int, answer: int) -> None:
     """Writes the rate of `steps` steps as JSON to the descriptor `answer`, and ends the process.
-
-    With `after_epoch`, they are timed from the second epoch on, if there is one.
 
     Raises:
         PipelineError: the script doesn't get to its `fit`.
     """
 
     def reached(call: FitCall) -> Changes:
-        timer = _Timer(steps, config.batch_size, answer, after_epoch=after_epoch)
+        timer = _Timer(steps, config.batch_size, answer)
         callbacks = [*(call.arguments.get("callbacks") or []), timer]
         return {**changes(Path(target.main), call, config), "callbacks": callbacks}
 
@@ -51,25 +47,14 @@ def time_fit(
 class _Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Ends the process after some steps, with their rate."""
 
-    def __init__(self, steps: int, batch_size: int, answer: int, *, after_epoch: bool) -> None:
+    def __init__(self, steps: int, batch_size: int, answer: int) -> None:
         super().__init__()
         self._steps, self._batch_size, self._answer = steps, batch_size, answer
-        self._after_epoch = after_epoch
         self._done = 0
         self._begin = 0.0
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        del logs
-        self._after_epoch = self._after_epoch and self.params["epochs"] > 1
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        del epoch, logs
-        self._after_epoch = False
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         del batch, logs
-        if self._after_epoch:
-            return
         self._done += int(self.model.steps_per_execution)
         if self._begin == 0.0 and self._done >= FIRST_STEPS:
             self._begin, self._done = time.perf_counter(), 0

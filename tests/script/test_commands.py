@@ -112,10 +112,10 @@ def test_fit_is_timed_both_ways(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_with_a_cache_the_first_epoch_is_not_timed(
+def test_a_training_that_is_timed_to_its_end_gains_from_a_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its elements take 20 ms each, and in the second epoch nothing."""
+    """Its elements take 20 ms each, and with a cache nothing in the second and third epoch."""
     monkeypatch.chdir(tmp_path)
     slow = """
 import time
@@ -134,13 +134,12 @@ make_model().fit(dataset.batch(2), epochs=3, verbose=0)
     found = compare_fit(
         "train.py",
         {WRITTEN: PipelineConfig.written(2), CONFIGURED: cached},
-        steps=10,
+        steps=1_000,
         rounds=1,
         said=said.append,
     )
 
-    assert found.ratio > 2.0
-    assert said[0].startswith("the steps are timed from the second epoch on")
+    assert found.ratio > 1.7
 
 
 def test_a_script_that_fails_in_its_fit_gives_its_last_lines(

@@ -300,3 +300,27 @@ model.compile("sgd", "mse")
 model.fit(flow, verbose=0)
 """
     assert at_fit(tmp_path, text, lambda call: list(pipeline_in(call).batch_sizes)) == [5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ("", (1, None)),
+        ("epochs=3", (3, None)),
+        ("epochs=5, initial_epoch=2", (3, None)),
+        ("epochs=3, steps_per_epoch=4", (None, 12)),
+    ],
+)
+def test_how_long_a_training_is(
+    arguments: str, found: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = "dataset = tf.data.Dataset.from_generator(rows, output_signature=SPEC).batch(8)"
+
+    def look(call: FitCall) -> object:
+        pipeline = pipeline_in(call)
+        assert ("cache" in pipeline.axes) == (pipeline.epochs != 1)
+        return pipeline.epochs, pipeline.trained_steps
+
+    text = f"{made}\nmake_model().fit(dataset, verbose=0, {arguments})\n"
+    assert at_fit(tmp_path, text, look) == found

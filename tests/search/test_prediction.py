@@ -234,3 +234,17 @@ def test_what_the_smallest_batch_takes_longer_is_the_price_of_a_batch() -> None:
 def test_the_error_is_the_median_of_its_sizes() -> None:
     assert median_error([(110.0, 100.0), (80.0, 100.0), (100.0, 100.0)]) == pytest.approx(0.1)
     assert median_error([]) is None
+
+
+def test_the_first_of_few_passes_is_as_slow_as_without_a_cache() -> None:
+    slow = {"generator": cost(1_000.0), "from_generator": cost(200.0)}
+    config = PipelineConfig(batch_size=8, prefetch_buffer=16, map_parallelism=1, cache=True)
+    without = rate(16, 1, **slow)
+
+    def cached(epochs: int | None) -> float:
+        return predict(COSTS.model_copy(update={**slow, "epochs": epochs}), config, MANY_CORES)
+
+    always, once, thrice = cached(None), cached(1), cached(3)
+
+    assert once == without
+    assert without < thrice < always
