@@ -239,10 +239,12 @@ def test_the_error_is_the_median_of_its_sizes() -> None:
 def test_the_first_of_few_passes_is_as_slow_as_without_a_cache() -> None:
     slow = {"generator": cost(1_000.0), "from_generator": cost(200.0)}
     config = PipelineConfig(batch_size=8, prefetch_buffer=16, map_parallelism=1, cache=True)
-    without = rate(16, 1, **slow)
+    uncached = config.model_copy(update={"cache": False})
+    without = predict(COSTS.model_copy(update=slow), uncached, MANY_CORES)
 
     def cached(epochs: int | None) -> float:
-        return predict(COSTS.model_copy(update={**slow, "epochs": epochs}), config, MANY_CORES)
+        costs = COSTS.model_copy(update={**slow, "epochs": epochs})
+        return predict(costs, config, MANY_CORES)
 
     always, once, thrice = cached(None), cached(1), cached(3)
 
