@@ -97,7 +97,7 @@ def table(journal: Journal) -> Iterator[str]:
     """One row per script that was compared."""
     yield f"`make scripts` on {host_description()}:"
     yield ""
-    yield "| script | recommended | its rate over the script's own, in trials | in `fit` | tuning |"
+    yield "| script | recommended | in trials | in `fit` | tuning takes |"
     yield "|---|---|---:|---:|---:|"
     for line in journal.of(COMPARED):
         tuned = journal.find(TUNED, line["key"])
