@@ -27,6 +27,7 @@ from prefetch_tuning.experiments.errors import (
     UsageError,
 )
 from prefetch_tuning.experiments.host.environment import host_description, host_fingerprint
+from prefetch_tuning.experiments.verdict.measurements import AS_WRITTEN, AUTOTUNE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT, EXAMPLES = ROOT / "docs" / "scripts.md", ROOT / "examples"
@@ -99,16 +100,17 @@ def table(journal: Journal) -> Iterator[str]:
     yield ""
     yield "| script | recommended | in trials | in `fit` | tuning takes |"
     yield "|---|---|---:|---:|---:|"
-    for line in journal.of(COMPARED):
+    for line in sorted(journal.of(COMPARED), key=lambda line: line["key"]):
         tuned = journal.find(TUNED, line["key"])
         assert tuned is not None
         result, compared = tuned["result"], line["result"]
-        over = result["over_written"]
+        unchanged = result["recommended"]["candidate"] in (AS_WRITTEN, AUTOTUNE)
+        # AUTOTUNE keeps a PyDataset's own settings, so it stands for the script.
+        over = result["over_written"] or result["speedup"]
         yield (
             f"| [{line['key']}.py](../examples/{line['key']}.py) | "
-            f"{compared['words'] if over else 'as written'} | "
-            f"{_times(over) if over else ''} | {_times(compared)} | "
-            f"{tuned['seconds']:.0f} s |"
+            f"{'as written' if unchanged else compared['words']} | "
+            f"{'' if unchanged else _times(over)} | {_times(compared)} | {tuned['seconds']:.0f} s |"
         )
 
 
