@@ -23,8 +23,11 @@ from prefetch_tuning.experiments.report.text import between, memory, plural, rat
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Limit
-from prefetch_tuning.experiments.verdict.measurements import is_baseline
+from prefetch_tuning.experiments.verdict.measurements import AS_WRITTEN, is_baseline
 from prefetch_tuning.pipelines.config import PipelineConfig
+
+# Height of a line of an axis's labels.
+LINE_PX = 16
 
 
 def confirmation(record: StudyRecord) -> list[go.Figure]:
@@ -35,12 +38,15 @@ def confirmation(record: StudyRecord) -> list[go.Figure]:
     sizes = {c.config.batch_size for c in found}
     title = f"{RATE} at batch size {min(sizes):,}" if len(sizes) == 1 else RATE
     names = [c.candidate for c in found]
+    labels = [_name(c.config, record, with_size=len(sizes) > 1) for c in found]
+    # The rows are equally high, so the one with the most lines decides.
+    lines = max(text.count("<br>") + 1 for text in labels)
     chart = figure(
-        110 + 60 * len(found),
+        110 + max(60, LINE_PX * lines + 10) * len(found),
         xaxis=rate_axis(title),
         yaxis={
             "tickvals": names,
-            "ticktext": [_name(c.config, record, with_size=len(sizes) > 1) for c in found],
+            "ticktext": labels,
             "categoryorder": "array",
             "categoryarray": names[::-1],
         },
@@ -94,4 +100,5 @@ def _name(config: PipelineConfig, record: StudyRecord, *, with_size: bool) -> st
 def _group(found: Confirmed, record: StudyRecord) -> str:
     if is_recommended(found.config, record):
         return "recommended"
-    return "baseline" if is_baseline(found.candidate) else "tuned"
+    own = is_baseline(found.candidate) or found.candidate == AS_WRITTEN
+    return "baseline" if own else "tuned"
