@@ -104,8 +104,9 @@ def table(journal: Journal) -> Iterator[str]:
         tuned = journal.find(TUNED, line["key"])
         assert tuned is not None
         result, compared = tuned["result"], line["result"]
-        unchanged = result["recommended"]["candidate"] in (AS_WRITTEN, AUTOTUNE)
         # AUTOTUNE keeps a PyDataset's own settings, so it stands for the script.
+        own = AS_WRITTEN if result["over_written"] else AUTOTUNE
+        unchanged = result["recommended"]["candidate"] in (AS_WRITTEN, own)
         over = result["over_written"] or result["speedup"]
         yield (
             f"| [{line['key']}.py](../examples/{line['key']}.py) | "

@@ -152,7 +152,7 @@ class Measurement(BaseModel):
         cpu_utilisation: share of the cores that the trial kept busy.
         first_batch_s: seconds from the start of the measured iterator to its first batch.
         first_pass_s: seconds of the pass that filled a cache; None without one. If it is known how
-            many passes a training makes, `examples_per_s` is the mean over all of them.
+            many passes a training makes, rates and CPU seconds are means over all of them.
         ceilings: None if the spec didn't ask for them.
         gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
     """
@@ -234,6 +234,7 @@ class PipelineInfo(BaseModel):
             random numbers; None if no map does.
         unordered_stage: behind how many transformations of a chain its elements can be compared
             as a set; None if that isn't a declared chain.
+        unordered_maps: how many maps are among these.
         written: whether a script wrote its chain, which is then a candidate as well.
         chain: a script's chain in words, to recognise it.
         reach_s: seconds that a script takes to its `fit`, in each process.
@@ -261,6 +262,7 @@ class PipelineInfo(BaseModel):
     own: dict[str, bool | int] = {}
     random_stage: int | None = None
     unordered_stage: int | None = None
+    unordered_maps: int = 1
     written: bool = False
     chain: str = ""
     calls: list[tuple[str, str]] = []

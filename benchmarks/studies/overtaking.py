@@ -28,7 +28,7 @@ def wait(number: Any) -> Any:
 
 
 def rate(*, ordered: bool, one_stage: bool) -> float:
-    """Elements per second of a chain with a pool of its own."""
+    """Elements per second of a chain with its own pool."""
     dataset = tf.data.Dataset.from_generator(numbers, output_signature=tf.TensorSpec((), tf.int64))
     dataset = dataset.map(
         lambda number: tf.numpy_function(wait, [number], tf.int64), num_parallel_calls=CALLS

@@ -116,6 +116,10 @@ def rerun_and_report(
 def print_comparison(console: Console, found: Comparison) -> None:
     """Prints data, rates and environment of a rerun, and whether they agree with the original."""
     data = "identical" if found.same_data else "DIFFERENT: the first elements or batches differ"
+    if found.same_data and not found.same_order:
+        data = (
+            "the first elements are identical; batches aren't compared, as their order may differ"
+        )
     noise = "assumed: the study was not confirmed" if found.assumed_noise else "seen in its study"
     inside = "inside" if found.inside else "OUTSIDE"
     lines = [

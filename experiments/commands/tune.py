@@ -118,8 +118,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add(
         "--allow-reorder",
         action="store_true",
-        help="also try to let calls of the map that are done overtake slower ones, so the same "
-        "elements come in another order; default: the order is kept",
+        help="also try settings in which finished calls of the map overtake slower ones; the same "
+        "elements then come in another order",
     )
     add_rounds(command, "fewest rounds of the confirmation; more follow within --confirm-budget")
     add(

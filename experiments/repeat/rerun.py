@@ -57,6 +57,7 @@ class Comparison(BaseModel):
     """The original measurement compared with the new one.
 
     Attributes:
+        same_order: False if the order of the elements may differ, so batches weren't compared.
         then_speed_index, now_speed_index: the host's own speed, to explain a difference.
         ratio: new rate over original rate.
         noise: how far from 1 the ratio may be, as a share, in 95 of 100 reruns.
@@ -66,6 +67,7 @@ class Comparison(BaseModel):
     rerun_of: str
     run_ids: list[str]
     same_data: bool
+    same_order: bool = True
     then_examples_per_s: float
     now_examples_per_s: float
     then_speed_index: float
@@ -200,6 +202,7 @@ def compare(
         rerun_of=found.run_id,
         run_ids=list(run_ids),
         same_data=all(m.digest.agrees_with(found.digest) for m in measured),
+        same_order=not found.spec.config.reorder,
         then_examples_per_s=found.examples_per_s,
         now_examples_per_s=now,
         then_speed_index=found.speed_index,

@@ -63,11 +63,18 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         data_checked=data.checked if data else None,
         data_batches=len(data.each_batch) if data else 0,
         data_stages=data.stages if data else None,
-        other_data=kept.other_data,
+        data_uncompared=data.uncompared if data else [],
+        other_data=[*kept.other_data, *_excluded_before(kept)],
         recommended=recommended,
         measured_s=measured_s,
         wall_s=wall_s,
     )
+
+
+def _excluded_before(kept: StudyAttributes) -> list[str]:
+    """The configurations that were excluded before others were nominated."""
+    now = kept.candidates.values()
+    return [str(config) for config in kept.excluded_with_best if config not in now]
 
 
 def study_record(study: optuna.Study, result: StudyResult) -> StudyRecord:

@@ -77,7 +77,7 @@ def side_effects(record: StudyRecord) -> list[tuple[str, str]]:
     if chosen is not None and chosen.config.cache:
         words = "the first pass over the data fills it; the rate is that of the later passes"
         if record.info.written:
-            words = "the first epoch fills it; the rate is the mean over all epochs of the training"
+            words = "the first epoch fills it; the rate is the mean over the epochs of the training"
         found.append(("Cache", words))
     if chosen is not None and chosen.config.reorder:
         words = "the elements come in another order, which may differ from run to run"
@@ -130,14 +130,18 @@ def _data_words(result: StudyResult) -> str:
             "results differ from run to run"
         )
     most = f" (up to {result.data_batches})" if result.data_batches else ""
-    words = (
-        f"identical: in every round, each candidate's first batches{most} equal the plain chain's, "
-        "bit for bit"
+    if not any(candidate.config.reorder for candidate in result.confirmation):
+        return (
+            f"identical: in every round, each candidate's first batches{most} equal the plain "
+            "chain's, bit for bit"
+        )
+    kept = (
+        f"identical: in every round, the first batches{most} of each candidate that keeps the "
+        "order equal the plain chain's, bit for bit. "
     )
-    if any(candidate.config.reorder for candidate in result.confirmation):
-        words += ". Where calls of the map may overtake each other, the first elements are the same"
-        words += " in another order"
-    return words
+    if result.data_uncompared:
+        return f"{kept}The elements of {', '.join(result.data_uncompared)} could not be compared"
+    return f"{kept}Candidates that reorder have the same first elements in another order"
 
 
 def shuffle_words(costs: StageCosts) -> list[str]:

@@ -95,7 +95,8 @@ def _divided(cost: StageCost, passes: int | None) -> StageCost:
     """The cost of one pass as a share of so many, or of endlessly many if that is unknown."""
     if passes is None:
         return NOTHING
-    return StageCost(wall_s=cost.wall_s / passes, cpu_s=cost.cpu_s / passes)
+    share = 1.0 / max(passes, 1)
+    return StageCost(wall_s=share * cost.wall_s, cpu_s=share * cost.cpu_s)
 
 
 def _by_workers(alone: StageCost, config: PipelineConfig, cores: float) -> StageCost:

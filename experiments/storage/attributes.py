@@ -305,8 +305,8 @@ class StudyAttributes:
         self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{self._latest}", found)
 
     @property
-    def excluded(self) -> list[PipelineConfig]:
-        """The candidates that were excluded in confirmations whose best nominee was."""
+    def excluded_with_best(self) -> list[PipelineConfig]:
+        """Candidates excluded for their data, of those confirmations that excluded the best one."""
         attrs, found = self._study.user_attrs, []
         for number in range(1, self._latest + 1):
             names = attrs.get(f"{StudyAttr.OTHER_DATA}{number}", [])
@@ -315,8 +315,9 @@ class StudyAttributes:
         return found
 
     def take_back_other_data(self) -> None:
-        """Readmits the candidates that `mark_other_data` excluded from the latest confirmation."""
-        self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{self._latest}", [])
+        """Readmits what `mark_other_data` excluded, also from earlier confirmations."""
+        for number in range(1, self._latest + 1):
+            self._study.set_user_attr(f"{StudyAttr.OTHER_DATA}{number}", [])
 
     @property
     def known_run_ids(self) -> set[str | None]:

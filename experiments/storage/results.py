@@ -113,7 +113,9 @@ class StudyResult(BaseModel):
             before a confirmation.
         data_batches: batches of the plain chain that were available for this comparison.
         data_stages: the transformations up to which they were compared; None if all were.
-        other_data: candidates whose data differs from the plain chain's.
+        data_uncompared: candidates whose order may differ and that could not be compared.
+        other_data: candidates whose data differs from the plain chain's, and configurations that
+            were candidates before.
         recommended: the configuration to use; None without a confirmation.
         measured_s: seconds that this run spent on measuring the stages, the trials and the rounds.
         wall_s: seconds that this run spent on the pipeline, including start-up and bookkeeping.
@@ -140,6 +142,7 @@ class StudyResult(BaseModel):
     data_checked: bool | None = None
     data_batches: int = 0
     data_stages: int | None = None
+    data_uncompared: list[str] = []
     other_data: list[str] = []
     recommended: Recommended | None
     measured_s: float

@@ -91,9 +91,10 @@ def candidates_of(
 def usable(
     complete: Sequence[MeasuredConfig], excluded: Sequence[PipelineConfig]
 ) -> list[MeasuredConfig]:
-    """The trials that may be nominated, although some configurations read other data.
+    """The trials that may still be nominated.
 
-    What changes the same about the chain as one of these probably does so, too.
+    Configurations that change the same structural settings as an excluded one are left out, because
+    they probably also read other data.
     """
     changes = [set(config.structure) for config in excluded if config.structure]
     return [

@@ -17,7 +17,7 @@ from prefetch_tuning.experiments.verdict.measurements import (
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS
 from prefetch_tuning.pipelines.chain.blocks import batches_to_check
-from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
 
 # Seconds per reading. A slow plain chain is compared only on the batches that it makes in them.
 READ_PLAIN_S = 6.0
@@ -45,13 +45,14 @@ class DataCheck:
         if self._kept.data is not None:
             return
         data = self.read_plain_data()
-        self._kept.data = data
         if not data.checked:
             self.problems.append(f"{self._name}: {data.why_not}")
-            return
-        if data.stages is not None:
+        elif data.stages is not None:
             self._compare_before_random(data.each_batch, data.stages)
-        self._compare_reordered()
+        if data.checked and self._kept.data is None:
+            data = data.model_copy(update={"uncompared": self._compare_reordered()})
+        if self._kept.data is None:  # last, so that an interrupted comparison begins anew
+            self._kept.data = data
 
     def compare(self, name: str, measured: RoundMeasurement) -> None:
         """Compares the batches of a candidate in a round."""
@@ -104,14 +105,24 @@ class DataCheck:
             if name in OWN:
                 return
 
-    def _compare_reordered(self) -> None:
-        """Compares the elements of those candidates whose order may differ."""
+    def _compare_reordered(self) -> list[str]:
+        """Compares the elements of those candidates whose order may differ.
+
+        Returns the names of those that could not be compared.
+        """
         reordered = {name: c for name, c in self._kept.candidates.items() if c.reorder}
         if not reordered:
-            return
-        most = max(calls_ahead(config) for config in reordered.values()) * self._maps
-        wanted = {name: self._elements_to_check(config) for name, config in reordered.items()}
-        plain = self._read_elements(self._plain, max(wanted.values()) + most)
+            return []
+        most = max(calls_ahead(config) for config in reordered.values())
+        wanted = {
+            name: max(batches_to_check(_one_by_one(config)), ELEMENTS)
+            for name, config in reordered.items()
+        }
+        # Parallel, because a sequential map that waits would take too long, but in order.
+        parallel = {"map_parallelism": most, "thread_pool_size": UNBOUNDED}
+        reference = self._plain.model_copy(update=parallel)
+        plain = self._read_elements(reference, max(wanted.values()) + most * self._maps)
+        uncompared = []
         for name, config in reordered.items():
             found = self._read_elements(config, wanted[name])
             same = None
@@ -119,13 +130,10 @@ class DataCheck:
                 same = comes_from(plain, found, calls_ahead(config) * self._maps)
             if same is None:
                 self.problems.append(f"{self._name}: the elements of {name} could not be compared")
+                uncompared.append(name)
             elif not same:
                 self._differs(name)
-
-    def _elements_to_check(self, config: PipelineConfig) -> int:
-        if self._study.info.unordered_stage is not None:
-            return ELEMENTS
-        return max(batches_to_check(_one_by_one(config)), ELEMENTS)
+        return uncompared
 
     def _read_elements(self, config: PipelineConfig, count: int) -> list[str] | TrialFailure:
         """Reads single elements, behind the maps whose calls may overtake each other."""
@@ -152,8 +160,8 @@ class DataCheck:
 
     @property
     def _maps(self) -> int:
-        """Maps whose calls can overtake each other: at most all transformations."""
-        return self._study.info.unordered_stage or 1
+        """How many maps have calls that can overtake each other."""
+        return self._study.info.unordered_maps
 
     def _differs(self, name: str) -> None:
         """Excludes a candidate for its data, or ends the check."""
@@ -165,7 +173,8 @@ class DataCheck:
             self._kept.take_back_other_data()
             self.problems.append(f"{self._name}: {why_not}")
             return
-        self._kept.mark_other_data(name)
+        if name not in self._kept.other_data:
+            self._kept.mark_other_data(name)
         config = self._kept.candidates[name]
         self.problems.append(
             f"{self._name}: {name} ({config}) reads different data from the plain chain, so it is "
@@ -174,7 +183,7 @@ class DataCheck:
 
 
 def calls_ahead(config: PipelineConfig) -> int:
-    """How many calls of one map may be ahead of the one that is overtaken."""
+    """The most calls of one map that are in flight."""
     if not config.is_autotune:
         return int(config.map_parallelism)
     # AUTOTUNE takes at most as many as its pool has threads.

@@ -39,7 +39,7 @@ from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
-# How often candidates are nominated anew because the best one reads other data.
+# Most confirmations in a row, if the best candidate keeps reading other data.
 MOST_NOMINATIONS = 4
 # If no change of structure helps, the configurations hardly differ in rate.
 SHORT_TRIALS = 6
@@ -241,9 +241,12 @@ class Tuning:
         """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
         kept = study.kept
         for left in reversed(range(MOST_NOMINATIONS)):
-            others = usable(kept.complete, kept.excluded)
+            # The study may have been made with --allow-reorder, and resumed without it.
+            allowed = study.settings.allow_reorder
+            complete = [m for m in kept.complete if allowed or not m.config.reorder]
+            others = usable(complete, kept.excluded_with_best)
             gives_up = bool(others) and left > 0
-            if not self._run_rounds(study, others or kept.complete, more, gives_up=gives_up):
+            if not self._run_rounds(study, others or complete, more, gives_up=gives_up):
                 return
 
     def _run_rounds(

@@ -195,8 +195,8 @@ def comes_from(reference: Sequence[str], elements: Sequence[str], ahead: int) ->
     Args:
         reference: digests of the plain chain's first elements.
         elements: digests of the first elements of another chain.
-        ahead: how many calls may overtake one that takes longer. So of the reference's elements,
-            those that come up to this many places later may already be there.
+        ahead: how many elements can have been begun beyond those that were delivered: the calls in
+            flight. So the first ones are among so many more of the reference's.
 
     Returns:
         None if the reference has too few elements to tell.
@@ -214,6 +214,7 @@ class PlainData(BaseModel):
         each_batch: a short digest of each batch; empty if the check is off.
         stages: how many transformations of the chain were compared, because the next one draws
             random numbers; None if all were.
+        uncompared: candidates whose order may differ and that could not be compared.
         why_not: why the check is off; None if it is on.
     """
 
@@ -221,6 +222,7 @@ class PlainData(BaseModel):
 
     each_batch: list[str] = []
     stages: int | None = None
+    uncompared: list[str] = []
     why_not: str | None = None
 
     @property

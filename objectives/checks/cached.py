@@ -16,6 +16,10 @@ from prefetch_tuning.pipelines.chain.transformations import has
 MOST_S, MOST_MIB = 6.0, 2_048.0
 
 
+class _NotPickledError(Exception):
+    """An element can't be pickled."""
+
+
 def why_not_cached(pipeline: ChainPipeline, seed: int) -> str | None:
     """Why its elements can't be cached; None if two whole passes gave the same ones."""
     if has(pipeline.chain, "cache"):
@@ -25,7 +29,7 @@ def why_not_cached(pipeline: ChainPipeline, seed: int) -> str | None:
         if first is None:
             return f"the generator doesn't end within {MOST_S / 2:g} s or {MOST_MIB:,.0f} MiB"
         second = _digest(pipeline.source.generate(seed), time.monotonic() + MOST_S)
-    except (pickle.PicklingError, AttributeError, TypeError):
+    except _NotPickledError:
         return "its elements can't be pickled, so two passes can't be compared"
     return None if first == second else "each pass of the generator gives other elements"
 
@@ -38,7 +42,10 @@ def _digest(elements: Iterable[Any], end: float) -> str | None:
     """
     total, size = hashlib.sha256(), 0.0
     for element in elements:
-        text = pickle.dumps(element, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            text = pickle.dumps(element, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise _NotPickledError from error
         total.update(text)
         size += len(text) / MIB
         if time.monotonic() > end or size > MOST_MIB:

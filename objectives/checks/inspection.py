@@ -116,9 +116,10 @@ def inspect_batches(
         for name in STRUCTURE
         if name not in pipeline.axes
     }
-    random = unordered = None
+    random, unordered, maps = None, None, 1
     if isinstance(pipeline, ChainPipeline):
         random, unordered = random_stage(pipeline), unordered_stage(pipeline)
+        maps = sum(each.name == "map" for each in pipeline.chain[:unordered])
         uncached = why_not_cached(pipeline, seed=0)
         not_offered |= {} if uncached is None else {"cache": uncached}
     return PipelineInfo(
@@ -140,6 +141,7 @@ def inspect_batches(
         own=dict(pipeline.own),
         random_stage=random,
         unordered_stage=unordered,
+        unordered_maps=maps,
         written=pipeline.is_written,
         chain=pipeline.chain_in_words,
         calls=list(pipeline.calls),

@@ -14,12 +14,14 @@ class FirstPass:
         examples: in the whole pass.
         seconds: it took.
         whole: whether it came to its end.
+        cpu_s: CPU seconds that it took.
     """
 
     digests: list[str]
     examples: int
     seconds: float
     whole: bool
+    cpu_s: float = 0.0
 
     def mean_rate(self, later: float, passes: float | None) -> float:
         """Mean examples/s of a training of so many passes, of which this is the first.
@@ -33,3 +35,14 @@ class FirstPass:
         # The step runs beside the pass, so it is the slower one of the two that counts.
         first, passes = min(self.examples / self.seconds, later), max(passes, 1.0)
         return passes / (1.0 / first + (passes - 1.0) / later)
+
+    def mean_cpu_s(self, later: float, passes: float | None) -> float:
+        """Mean CPU seconds per example of such a training; `later` is that of its other passes."""
+        if passes is None or not self.whole:
+            return later
+        # What the first pass makes is also trained on, so it costs that in addition.
+        return later + self.cpu_s / self.examples / max(passes, 1.0)
+
+
+# Of a chain without a cache.
+NO_PASS = FirstPass(digests=[], examples=0, seconds=0.0, whole=False)

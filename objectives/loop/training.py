@@ -134,11 +134,12 @@ class TrainingFeed:
         self._epochs = Epochs(lambda: iter(given))
 
     def pass_once(self, most_s: float, ended: Callable[[], bool], count: int = 0) -> FirstPass:
-        """Takes batches without training on them: all, or until `ended`, in at most `most_s`.
+        """Takes batches without training on them: all, or of an endless dataset until `ended`.
 
-        It has the digests of the first `count` batches, because a shuffle behind the cache gives
-        others in the next pass.
+        It takes at most `most_s` seconds. It has the digests of the first `count` batches, because
+        a shuffle behind the cache gives others in the next pass.
         """
+        endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         begin = time.perf_counter()
         end, over = begin + most_s, False
         digests: list[str] = []
@@ -149,7 +150,7 @@ class TrainingFeed:
                 digests.append(short_digest(batch))
             counted += int(count_examples(batch, self._distribution))
             now = time.perf_counter()
-            if not over and ended():
+            if endless and not over and ended():
                 over, end = True, min(end, now + CACHE_ENDS_S)
                 examples, seconds = counted, now - begin
             if now > end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
 from prefetch_tuning.objectives.loop.emulated import feed_of
-from prefetch_tuning.objectives.loop.passes import FirstPass
+from prefetch_tuning.objectives.loop.passes import NO_PASS, FirstPass
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.cores import usable_cores
@@ -93,7 +94,7 @@ class Trial:
         # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
-        first_pass = self._pass(pipeline, feed, source)
+        first = self._pass(pipeline, feed, source, tree)
         feed.start()
         begin = time.perf_counter()
         each_batch = feed.take_first(spec.digest_batches)
@@ -119,24 +120,22 @@ class Trial:
         if wait_fraction < MOSTLY_WAITS and (spec.ceilings or not unreadable):
             ready = self._drained(feed, most, seconds / state.steps)
         rate, ci = steady_state.mean_rate(state.windows), steady_state.interval(state.windows)
-        if first_pass is not None:
-            each_batch = first_pass.digests
-            share = first_pass.mean_rate(rate, passes_of(pipeline, first_pass, spec)) / rate
-            rate, ci = share * rate, Interval(low=share * ci.low, high=share * ci.high)
+        passes = passes_of(pipeline, first, spec)
+        share = first.mean_rate(rate, passes) / rate
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
             ceilings = measure_ceilings(feed, spec.config.batch_size, spec.stop)
         return Measurement(
-            examples_per_s=rate,
-            ci=ci,
-            steps_per_s=state.steps / seconds,
+            examples_per_s=share * rate,
+            ci=Interval(low=share * ci.low, high=share * ci.high),
+            steps_per_s=share * state.steps / seconds,
             host_wait_fraction=wait_fraction,
             step_p50_ms=p50_ms,
             step_p95_ms=p95_ms,
-            cpu_seconds_per_1k_examples=1_000.0 * state.cpu_s / examples,
+            cpu_seconds_per_1k_examples=1_000.0 * first.mean_cpu_s(state.cpu_s / examples, passes),
             cpu_utilisation=state.cpu_s / (seconds * usable_cores()),
             first_batch_s=feed.first_batch_s,
-            first_pass_s=first_pass.seconds if first_pass is not None else None,
+            first_pass_s=None if first is NO_PASS else first.seconds,
             host_peak_mib=with_full_buffers(peak_mib, full or 0.0, ready / max(most, 1)),
             memory_resets=tree.resets,
             device_peak_mib=device_peak,
@@ -152,20 +151,26 @@ class Trial:
             digest=Digest(
                 elements=digest(elements),
                 batches="" if spec.config.reorder else digest(feed.first_batches),
-                each_batch=[] if spec.config.reorder else each_batch,
+                each_batch=[] if spec.config.reorder else first.digests or each_batch,
             ),
             autotune=nodes,
             ceilings=ceilings,
         )
 
     def _pass(
-        self, pipeline: Pipeline, feed: TrainingFeed, source: SourceMonitor | None
-    ) -> FirstPass | None:
-        """The pass that fills a cache; None without one."""
+        self,
+        pipeline: Pipeline,
+        feed: TrainingFeed,
+        source: SourceMonitor | None,
+        tree: ProcessTree,
+    ) -> FirstPass:
+        """The pass that fills a cache; `NO_PASS` without one."""
         needs_a_pass = isinstance(pipeline, BatchesPipeline) and pipeline.needs_a_pass
         if source is None or not (needs_a_pass or self.spec.config.cache):
-            return None
-        return feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, self.spec.digest_batches)
+            return NO_PASS
+        before_s, count = tree.cpu_s(), self.spec.digest_batches
+        first = feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, count)
+        return replace(first, cpu_s=tree.cpu_s() - before_s)
 
     def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
         """Takes the batches that are ready; returns how many were."""

@@ -72,12 +72,12 @@ class PyDatasetPipeline(BatchesPipeline):
     def given_to_fit(
         self, config: PipelineConfig, *, shuffle: bool, endless: bool
     ) -> tf.data.Dataset:
-        """The same batches as a dataset for `model.fit`, with one epoch per iterator or endless."""
-        dataset = self._dataset_of(config, _epochs if endless else _epoch, shuffle=shuffle)
-        count = self._dataset.num_batches
-        if endless or count is None:
-            return dataset
-        return dataset.apply(tf.data.experimental.assert_cardinality(count))
+        """The same batches as a dataset for `model.fit`, with one epoch per iterator or endless.
+
+        Its cardinality stays unknown, so `fit` reads each epoch to its end. Otherwise the next
+        epoch would begin before the PyDataset has ended this one.
+        """
+        return self._dataset_of(config, _epochs if endless else _epoch, shuffle=shuffle)
 
     def _dataset_of(
         self,

@@ -210,7 +210,7 @@ def is_padded(element_spec: Any) -> bool:
 def with_options(dataset: tf.data.Dataset, config: PipelineConfig) -> tf.data.Dataset:
     """The dataset with the options of a configuration.
 
-    AUTOTUNE without structure keeps tf.data's defaults, since that is what users run today.
+    AUTOTUNE without thread settings or `reorder` keeps tf.data's defaults, as users run it today.
     """
     if config.is_autotune and not config.needs_options:
         return dataset

@@ -107,7 +107,7 @@ class ScriptPipeline(ChainPipeline):
 
     def _reasons_against(self) -> dict[str, str]:
         against = {**super()._reasons_against(), "generator_workers": CLOSURE}
-        if self.epochs == 1:
+        if self.epochs is not None and self.epochs <= 1:
             against["cache"] = "fit runs a single epoch"
         return against
 

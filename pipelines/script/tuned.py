@@ -57,13 +57,13 @@ def changes(path: Path, call: FitCall, config: PipelineConfig) -> Changes:
     elif isinstance(pipeline, PyDatasetPipeline):
         if config.is_autotune:
             return {}  # its own settings
-        # `fit` shuffles a PyDataset, but not a dataset, and would add its class weights once more.
+        # The dataset is shuffled and weighted already.
         dataset = pipeline.given_to_fit(
             config,
             shuffle=bool(call.arguments.get("shuffle", True)),
             endless=call.arguments.get("steps_per_epoch") is not None,
         )
-        return {"x": with_options(dataset, config), "class_weight": None}
+        return {"x": with_options(dataset, config), "class_weight": None, "shuffle": False}
     else:
         dataset = pipeline.make_batches(config, 0)
     # With the options under which the configuration was measured.

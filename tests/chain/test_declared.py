@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -224,3 +225,22 @@ def test_a_pass_ends_when_the_cache_is_complete(chain: Chain) -> None:
         feed.take_first(4)
 
         assert source.starts == 1
+
+
+def test_a_pass_with_a_full_shuffle_is_a_whole_one() -> None:
+    """Its generator ends before the first batch, and the map goes on for longer than a cache."""
+
+    def slow(x: Any, y: Any) -> Any:
+        def wait(value: Any) -> Any:
+            time.sleep(0.002)
+            return value
+
+        return x, tf.ensure_shape(tf.numpy_function(wait, [y], tf.float32), ())
+
+    pipeline = ChainPipeline.of(Numbers(Chain().shuffle(1_000).map(slow).batch(), count=400))
+    config = PipelineConfig(batch_size=8, prefetch_buffer=0, map_parallelism=1, cache=True)
+    feed = TrainingFeed(pipeline.build_model(), build_dataset(pipeline, config))
+    first = feed.pass_once(30.0, partial(has_ended, pipeline.sources[-1]), 3)
+
+    assert (first.examples, first.whole, len(first.digests)) == (400, True, 3)
+    assert first.seconds > 0.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prefetch_tuning.objectives.loop.passes import FirstPass
@@ -27,6 +29,13 @@ def test_the_mean_over_the_passes_of_a_training(passes: float | None, rate: floa
 
 def test_the_step_may_be_slower_than_the_first_pass() -> None:
     assert passed(0.1).mean_rate(1_000.0, 3.0) == pytest.approx(1_000.0)
+
+
+def test_the_cpu_time_of_the_first_pass_is_shared_by_all() -> None:
+    first = replace(passed(10.0), cpu_s=8.0)
+
+    assert first.mean_cpu_s(0.001, None) == 0.001
+    assert first.mean_cpu_s(0.001, 4.0) == pytest.approx(0.001 + 0.008 / 4)
 
 
 def test_a_pass_that_was_cut_off_says_nothing() -> None:

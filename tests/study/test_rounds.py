@@ -308,8 +308,8 @@ def test_if_the_best_reads_other_data_others_are_nominated(tmp_path: Path) -> No
 
     assert confirmer.gave_up
     assert len(bench.study.kept.rounds) == 1
-    assert bench.study.kept.excluded == [cached.config]
-    left = usable(trials, bench.study.kept.excluded)
+    assert bench.study.kept.excluded_with_best == [cached.config]
+    left = usable(trials, bench.study.kept.excluded_with_best)
     assert [m.config for m in left] == [m.config for m in trials[2:]]
     bench.study.kept.nominate(nominated(left))
     again = Confirmer(bench.study, gives_up=True)
@@ -317,7 +317,7 @@ def test_if_the_best_reads_other_data_others_are_nominated(tmp_path: Path) -> No
 
     assert not again.gave_up
     assert len(bench.study.kept.rounds) == 9
-    assert bench.study.kept.excluded == [cached.config]
+    assert bench.study.kept.excluded_with_best == [cached.config]
 
 
 def test_a_plain_chain_that_reads_other_data_excludes_only_itself() -> None:
