@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import keras
@@ -72,12 +73,12 @@ class PyDatasetPipeline(BatchesPipeline):
     def given_to_fit(
         self, config: PipelineConfig, *, shuffle: bool, endless: bool
     ) -> tf.data.Dataset:
-        """The same batches as a dataset for `model.fit`, with one epoch per iterator or endless.
-
-        Its cardinality stays unknown, so `fit` reads each epoch to its end. Otherwise the next
-        epoch would begin before the PyDataset has ended this one.
-        """
-        return self._dataset_of(config, _epochs if endless else _epoch, shuffle=shuffle)
+        """The same batches as a dataset for `model.fit`, with one epoch per iterator or endless."""
+        if endless:
+            return self._dataset_of(config, _epochs, shuffle=shuffle)
+        dataset = self._dataset_of(config, _epoch_for_fit, shuffle=shuffle)
+        count = self._dataset.num_batches
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
     def _dataset_of(
         self,
@@ -116,10 +117,15 @@ class PyDatasetPipeline(BatchesPipeline):
 def _epochs(adapter: PyDatasetAdapter) -> Iterator[Any]:
     """Yields epoch after epoch, with the hooks that `model.fit` calls between them."""
     while True:
-        yield from _epoch(adapter)
+        adapter.on_epoch_begin()
+        yield from adapter._get_iterator()
+        adapter.on_epoch_end()
 
 
-def _epoch(adapter: PyDatasetAdapter) -> Iterator[Any]:
+def _epoch_for_fit(adapter: PyDatasetAdapter) -> Iterator[Any]:
+    """One epoch that has ended when its last batch is taken, because `fit` doesn't ask for more."""
     adapter.on_epoch_begin()
-    yield from adapter._get_iterator()
-    adapter.on_epoch_end()
+    for batch, following in pairwise(chain(adapter._get_iterator(), [None])):
+        if following is None:
+            adapter.on_epoch_end()
+        yield batch
