@@ -244,6 +244,8 @@ class Tuning:
             # The study may have been made with --allow-reorder, and resumed without it.
             allowed = study.settings.allow_reorder
             complete = [m for m in kept.complete if allowed or not m.config.reorder]
+            if not complete:
+                return
             others = usable(complete, kept.excluded_with_best)
             gives_up = bool(others) and left > 0
             if not self._run_rounds(study, others or complete, more, gives_up=gives_up):

@@ -13,7 +13,7 @@ class FirstPass:
         digests: short digests of its first batches.
         examples: in the whole pass.
         seconds: it took.
-        whole: whether it came to its end.
+        whole: whether it came to its end, and it is clear where that was.
         cpu_s: CPU seconds that it took.
     """
 

@@ -133,13 +133,15 @@ class TrainingFeed:
         given = self._distribution.dataset(chosen)
         self._epochs = Epochs(lambda: iter(given))
 
-    def pass_once(self, most_s: float, ended: Callable[[], bool], count: int = 0) -> FirstPass:
-        """Takes batches without training on them: all, or of an endless dataset until `ended`.
+    def pass_once(
+        self, most_s: float, ended: Callable[[], bool], count: int = 0, *, repeats: bool = False
+    ) -> FirstPass:
+        """Takes batches without training on them, for at most `most_s` seconds.
 
-        It takes at most `most_s` seconds. It has the digests of the first `count` batches, because
-        a shuffle behind the cache gives others in the next pass.
+        It takes all of them, or if the dataset repeats its elements, those until `ended`. It has
+        the digests of the first `count` batches, because a shuffle behind the cache gives others in
+        the next pass.
         """
-        endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         begin = time.perf_counter()
         end, over = begin + most_s, False
         digests: list[str] = []
@@ -150,12 +152,12 @@ class TrainingFeed:
                 digests.append(short_digest(batch))
             counted += int(count_examples(batch, self._distribution))
             now = time.perf_counter()
-            if endless and not over and ended():
+            if repeats and not over and ended():
                 over, end = True, min(end, now + CACHE_ENDS_S)
                 examples, seconds = counted, now - begin
             if now > end:
                 break
-        else:  # it isn't endless, so this is all of it
+        else:  # this is all of it
             over, examples, seconds = True, counted, time.perf_counter() - begin
         return FirstPass(digests, examples, seconds, over and examples > 0)
 

@@ -43,6 +43,7 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch, with_options
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
+from prefetch_tuning.pipelines.chain.transformations import has
 from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
 
 # Elements that the digest covers, and that the batch for tracing the step is made of.
@@ -169,8 +170,14 @@ class Trial:
         if source is None or not (needs_a_pass or self.spec.config.cache):
             return NO_PASS
         before_s, count = tree.cpu_s(), self.spec.digest_batches
-        first = feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, count)
-        return replace(first, cpu_s=tree.cpu_s() - before_s)
+        chain = pipeline.chain if isinstance(pipeline, ChainPipeline) else ()
+        # Some stages, like a filter, hide from tf.data that a dataset is endless.
+        repeats = not chain or has(chain, "repeat")
+        first = feed.pass_once(MOST_PASS_S, lambda: source.ends > 0, count, repeats=repeats)
+        # A shuffle mixes the passes of a chain that repeats, so the first one has no clear end.
+        is_clear = not (repeats and has(chain, "shuffle"))
+        used_s = tree.cpu_s() - before_s
+        return replace(first, cpu_s=used_s, whole=first.whole and is_clear)
 
     def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
         """Takes the batches that are ready; returns how many were."""

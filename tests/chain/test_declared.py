@@ -20,6 +20,7 @@ from prefetch_tuning.objectives.stages.generator_stages import RULE
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.chain.structure import unordered_stage
+from prefetch_tuning.pipelines.chain.transformations import has
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -212,7 +213,15 @@ def has_ended(source: SourceMonitor) -> bool:
     return source.ends > 0
 
 
-@pytest.mark.parametrize("chain", [Chain().batch(), Chain().repeat().batch()], ids=["once", "on"])
+@pytest.mark.parametrize(
+    "chain",
+    [
+        Chain().batch(),
+        Chain().repeat().batch(),
+        Chain().repeat().filter(lambda x, y: y >= 0.0).batch(),  # of unknown cardinality
+    ],
+    ids=["once", "on", "filtered"],
+)
 def test_a_pass_ends_when_the_cache_is_complete(chain: Chain) -> None:
     """Seen: a pass that ended with the generator left the cache empty one time in five."""
     config = PipelineConfig(batch_size=8, prefetch_buffer=4, map_parallelism=1, cache=True)
@@ -220,7 +229,7 @@ def test_a_pass_ends_when_the_cache_is_complete(chain: Chain) -> None:
         pipeline = ChainPipeline.of(Numbers(chain, count=400))
         feed = TrainingFeed(pipeline.build_model(), build_dataset(pipeline, config))
         source = pipeline.sources[-1]
-        feed.pass_once(30.0, partial(has_ended, source))
+        feed.pass_once(30.0, partial(has_ended, source), repeats=has(chain, "repeat"))
         feed.start()
         feed.take_first(4)
 
