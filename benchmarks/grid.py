@@ -69,7 +69,11 @@ def measure(options: argparse.Namespace, runner: TrialRunner) -> int:
         say(f"writing {path}")
         autotune = PipelineConfig.autotune(size, **info.own)
         bench = Bench(runner, journal, options.seed)
-        found = Grid(bench, info.target, space, settings, autotune).run()
+        grid = Grid(bench, info.target, space, settings, autotune)
+        if options.points_only:
+            grid.points()
+            return EXIT_OK
+        found = grid.run()
         print("\n".join(table(found)))
         truth = truth_of(found)
         if truth is None:
@@ -136,8 +140,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--axes", choices=("basic", "all"), default="all")
     parser.add_argument("--out", type=Path, help=f"default: {FOLDER}/NAME-BATCH.jsonl")
     parser.add_argument("--batch-size", type=int, help="in examples (default: the largest)")
+    parser.add_argument(
+        "--reference-every", type=int, default=1, help="points between references (default: 1)"
+    )
     parser.add_argument("--rounds-of-ten", type=int, default=9)
     parser.add_argument("--rounds-of-three", type=int, default=30)
+    parser.add_argument("--points-only", action="store_true", help="without rounds and a result")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(given)
 

@@ -23,12 +23,14 @@ class GridSettings(BaseModel):
     Attributes:
         points: about how many points; 0 for all.
         batch_size: in examples; rates are comparable at equal batch size only.
+        reference_every: after so many points, the reference is measured.
         rounds_of_ten, rounds_of_three: how often the best ten and the best three are measured.
         seed: the seed of the choice of points, and of the pipeline.
     """
 
     points: int = Field(default=120, ge=0)
     batch_size: int = Field(ge=1)
+    reference_every: int = Field(default=1, ge=1)
     rounds_of_ten: int = Field(default=9, ge=1)
     rounds_of_three: int = Field(default=30, ge=1)
     seed: int = 0
@@ -81,20 +83,25 @@ class Grid:
     def points(self) -> list[PipelineConfig]:
         """All points that could be measured, the highest ratio to the reference first.
 
-        The reference is measured before the first point and after every point. So each point has
-        one on either side, and what changes on the host within minutes affects both.
+        The reference is measured before the first point and after every `reference_every` points.
+        Each point is compared with the one before it and the one after it, because what changes on
+        the host within minutes affects all of them.
         """
         points = thinned(self._space, self._settings.points, self._settings.seed)
         beside = reference(self._space)
         ratios: dict[PipelineConfig, float] = {}
         before = self._brief("reference/0000", beside)
+        between: dict[PipelineConfig, float] = {}
         for number, point in enumerate(points, start=1):
             rate = self._brief(f"point/{number:04d}", point)
-            after = self._brief(f"reference/{number:04d}", beside)
-            around = [found for found in (before, after) if found is not None]
-            if rate is not None and around:
-                ratios[point] = rate / statistics.fmean(around)
-            before = after
+            if rate is not None:
+                between[point] = rate
+            if number % self._settings.reference_every == 0 or number == len(points):
+                after = self._brief(f"reference/{number:04d}", beside)
+                around = [found for found in (before, after) if found is not None]
+                if around:
+                    ratios |= {one: its / statistics.fmean(around) for one, its in between.items()}
+                before, between = after, {}
             if number % 10 == 0 or number == len(points):
                 say(f"{number} of {len(points)} points")
         return sorted(ratios, key=lambda point: -ratios[point])

@@ -76,8 +76,14 @@ class Rates(FakeRunner):
         return 100.0 * int(config.map_parallelism) + int(config.prefetch_buffer)
 
 
-def grid(runner: Rates, journal: Journal) -> Grid:
-    settings = GridSettings(points=16, batch_size=8, rounds_of_ten=2, rounds_of_three=3)
+def grid(runner: Rates, journal: Journal, reference_every: int = 1) -> Grid:
+    settings = GridSettings(
+        points=16,
+        batch_size=8,
+        reference_every=reference_every,
+        rounds_of_ten=2,
+        rounds_of_three=3,
+    )
     bench = Bench(runner, journal)
     return Grid(bench, TARGET, SMALL, settings, PipelineConfig.autotune(8))
 
@@ -125,15 +131,27 @@ def test_every_point_has_a_reference_on_either_side(tmp_path: Path, opened: Open
     assert {spec.stop for spec in runner.specs} == {BRIEF}
 
 
+def test_several_points_can_share_their_references(tmp_path: Path, opened: Opener) -> None:
+    runner = Rates()
+    ranked = grid(runner, opened(tmp_path / "grid.jsonl"), reference_every=5).points()
+    beside = reference(SMALL)
+    places = [place for place, spec in enumerate(runner.specs) if spec.config == beside]
+    # The reference is also one of the points.
+    assert len(runner.specs) == 16 + 5
+    assert {0, 6, 12, 18, 20} <= set(places)
+    assert set(ranked) == set(SMALL.grid())
+
+
+@pytest.mark.parametrize("reference_every", [1, 4])
 def test_points_are_ranked_by_the_ratio_to_what_was_beside_them(
-    tmp_path: Path, opened: Opener
+    tmp_path: Path, opened: Opener, reference_every: int
 ) -> None:
     class Drifting(Rates):
         def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:
             self.slow *= 1.1  # the last trial is about 20x slower than the first
             return super().measure(spec)
 
-    ranked = grid(Drifting(), opened(tmp_path / "grid.jsonl")).points()
+    ranked = grid(Drifting(), opened(tmp_path / "grid.jsonl"), reference_every).points()
     assert [point.map_parallelism for point in ranked[:4]] == [8] * 4
 
 

@@ -6,9 +6,11 @@ import math
 import random
 import statistics
 import warnings
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -110,16 +112,11 @@ def read_surface(path: Path, cores: float) -> Surface:
     if not references or not header.get("costs") or not header.get("info"):
         raise JournalError(f"{path} isn't a grid to replay: run benchmarks/grid.py anew")
     usual = statistics.median(references)
-    rates: dict[PipelineConfig, float] = {}
-    for key, line in found.items():
-        kind, _, number = key.partition("/")
-        if kind != "point" or not line["examples_per_s"]:
-            continue
-        beside = [found.get(f"reference/{n:04d}") for n in (int(number) - 1, int(number))]
-        around = [one["examples_per_s"] for one in beside if one and one["examples_per_s"]]
-        if around:
-            ratio = line["examples_per_s"] / statistics.fmean(around)
-            rates[PipelineConfig.model_validate(line["config"])] = ratio * usual
+    rates = {
+        PipelineConfig.model_validate(line["config"]): line["examples_per_s"] / beside * usual
+        for line, beside in _with_references(found)
+        if line["examples_per_s"]
+    }
     pinned = header["pinned"]
     options = Options(batch_size=pinned["batch_size"], axes=pinned.get("axes", "all"))
     return Surface(
@@ -130,6 +127,20 @@ def read_surface(path: Path, cores: float) -> Surface:
         noise_of(references),
         cores,
     )
+
+
+def _with_references(found: Mapping[str, Any]) -> Iterator[tuple[Any, float]]:
+    """Each point's line and the mean rate of the references before and after it."""
+    keys = sorted(key for key in found if key.startswith("reference/"))
+    for key, line in found.items():
+        kind, _, number = key.partition("/")
+        if kind != "point":
+            continue
+        after = bisect_left(keys, f"reference/{number}")
+        beside = [found[one]["examples_per_s"] for one in keys[max(after - 1, 0) : after + 1]]
+        around = [rate for rate in beside if rate]
+        if around:
+            yield line, statistics.fmean(around)
 
 
 def noise_of(references: list[float]) -> float:
