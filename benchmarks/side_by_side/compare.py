@@ -12,6 +12,8 @@ from prefetch_tuning.experiments.verdict.ratio import Ratio, verdict
 from prefetch_tuning.objectives.measurement import Interval
 
 SIGNIFICANT = 0.05
+# If two were this far apart in so many rounds, in all of them, further rounds say nothing new.
+EARLY, FAR_APART = 3, 2.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ class Comparison:
         ci = Interval(low=float(low), high=float(high))
         found = Ratio(ratio=float(np.exp(logs.mean())), ci=ci, verdict=verdict(ci, len(logs)))
         return cls(name, found, slower)
+
+
+def far_apart(ours: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the first rounds are enough to know which one is faster."""
+    ratios = [own / its for own, its in zip(ours, others, strict=True)][:EARLY]
+    if len(ratios) < EARLY:
+        return False
+    return min(ratios) > FAR_APART or max(ratios) < 1.0 / FAR_APART
 
 
 def slower_ones(comparisons: Sequence[Comparison]) -> list[Comparison]:

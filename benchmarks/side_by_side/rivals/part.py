@@ -7,8 +7,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bench import say
+from benchmarks.bench import paired, say
 from benchmarks.journal import read
+from benchmarks.side_by_side.compare import EARLY, far_apart
 from benchmarks.side_by_side.rivals.looks import best_number
 from benchmarks.side_by_side.rivals.targets import RIVALS, rivals_of, target_of
 from benchmarks.side_by_side.stand import NoResultError, Stand
@@ -79,7 +80,13 @@ def _rounds(stand: Stand, pipeline: GeneratorPipeline, ours: PipelineConfig) -> 
     targets |= {one.words: target_of(name, one.rival, one.number) for one in found}
     configs = {OURS: ours, AUTOTUNE: plain} | {one.words: plain for one in found}
     count = QUICK_ROUNDS if stand.quick else ROUNDS
-    stand.bench.rounds(f"{PART}/{name}", targets, configs, count)
+    rounds = stand.bench.rounds(f"{PART}/{name}", targets, configs, min(EARLY, count))
+    staying = {
+        each: config
+        for each, config in configs.items()
+        if each == OURS or not far_apart(*paired(rounds, OURS, each))
+    }
+    stand.bench.rounds(f"{PART}/{name}", targets, staying, count)
 
 
 def _beside_patience(stand: Stand, name: str, ours: PipelineConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Rates, kept_rounds, paired
 from benchmarks.journal import Journal
-from benchmarks.side_by_side.compare import Comparison, slower_ones
+from benchmarks.side_by_side.compare import EARLY, FAR_APART, Comparison, slower_ones
 from benchmarks.side_by_side.rivals.looks import PART as LOOKS
 from benchmarks.side_by_side.rivals.part import (
     AUTOTUNE,
@@ -55,12 +55,12 @@ def lines(journal: Journal) -> Iterator[str]:
     if not found:
         return
     slower = slower_ones([one for each in found.values() for one in each])
-    rounds = sorted({len(kept_rounds(journal, f"{PART}/{name}")) for name in found})
-    counts = " to ".join(str(count) for count in dict.fromkeys((rounds[0], rounds[-1])))
+    most = max(len(kept_rounds(journal, f"{PART}/{name}")) for name in found)
     yield (
         "Each pipeline's generator and training step, read in other ways, at the same batch size: "
-        f"the recommendation of a study over each, in {counts} interleaved rounds of fresh "
-        "processes (geometric means). *Batches from the generator* is what an expert writes: the "
+        f"the recommendation of a study over each, in {most} interleaved rounds of fresh "
+        f"processes (geometric means); {EARLY} where one was at least {FAR_APART:g} times as fast "
+        "in each of them. *Batches from the generator* is what an expert writes: the "
         "generator yields whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A "
         "loader's batches are mapped like these. Threads, processes and shards are those that "
         "were fastest in short looks. PyTorch's DataLoader was measured beside ours in an "

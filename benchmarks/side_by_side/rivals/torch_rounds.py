@@ -13,8 +13,9 @@ from pathlib import Path
 # When this runs as a script, Python searches this folder for modules.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, paired
 from benchmarks.journal import Journal
+from benchmarks.side_by_side.compare import EARLY, far_apart
 from benchmarks.side_by_side.rivals.looks import best_number
 from benchmarks.side_by_side.rivals.targets import target_of
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -36,7 +37,10 @@ def main(name: str, document: str, rounds: int, path: Path) -> None:
             sys.exit(f"{name}: the DataLoader could not be measured")
         journal.add("best", "workers", workers=best)
         targets = {OURS: catalog.resolve(name), THEIRS: target_of(name, RIVAL, best)}
-        bench.rounds("rounds", targets, {OURS: ours, THEIRS: plain}, rounds)
+        both = {OURS: ours, THEIRS: plain}
+        early = bench.rounds("rounds", targets, both, min(EARLY, rounds))
+        if not far_apart(*paired(early, OURS, THEIRS)):
+            bench.rounds("rounds", targets, both, rounds)
 
 
 if __name__ == "__main__":
