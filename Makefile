@@ -1,6 +1,6 @@
 # Everything runs in .venv. `make setup` creates it from the hashed lock; a second call is a no-op.
 .DEFAULT_GOAL := help
-.PHONY: help setup tune results gpu-check results-gpu accelerators bench bench-torch scripts rerun selftest audit \
+.PHONY: help setup tune results gpu-check results-gpu accelerators bench bench-torch scaling scripts rerun selftest audit \
 	audit-full symptoms soak test test-all coverage lint docs ui dashboard lock pip-audit \
 	clean
 SHELL := /bin/bash
@@ -11,8 +11,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 # The CUDA libraries take 2 GB, which is only worth it if there is a GPU to use them.
 FLAVOUR ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),cuda,cpu)
-LOCK := requirements/$(FLAVOUR).lock
-STAMP := .venv/.installed-$(FLAVOUR)
+# What else to install: EXTRAS=cluster for Ray.
+EXTRAS ?=
+STAMPS := $(patsubst %,.venv/.installed-%,$(FLAVOUR) $(EXTRAS))
 BIN := .venv/bin
 
 PIPELINE ?=
@@ -25,13 +26,17 @@ PORT ?= 5000
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-setup: $(STAMP)  ## create .venv with the locked dependencies and the project
+setup: $(STAMPS)  ## create .venv with the locked dependencies and the project; EXTRAS=cluster adds Ray
 
-$(STAMP): $(LOCK) pyproject.toml
+.venv/.installed-cluster: requirements/cluster.lock .venv/.installed-$(FLAVOUR)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/.installed-$(FLAVOUR): requirements/$(FLAVOUR).lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make setup PYTHON=/path/to/python3"; exit 2; }
 	@echo "setting up .venv with $$($(PYTHON) --version) and the locked dependencies ($(FLAVOUR)); this takes some minutes once"
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 2; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -78,6 +83,9 @@ bench-torch: setup  ## make .venv-torch, with which `make bench` measures PyTorc
 
 scripts: setup  ## tune the scripts of examples/ as they are, compare their fit, write docs/scripts.md
 	@$(BIN)/python -m benchmarks.scripts $(ARGS)
+
+scaling: setup  ## measure nodes and stores and write the tables of docs/scaling.md; needs EXTRAS=cluster
+	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 soak: setup  ## run 300 short trials, one in five failing, and see what grows; ARGS=--write updates the docs
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
@@ -128,6 +136,9 @@ lock:  ## resolve the dependencies again (needs uv)
 		uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --python-version 3.11 --group dev \
 			$$([ $$flavour = cuda ] && echo --extra cuda) pyproject.toml -o requirements/$$flavour.lock; done
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --python-version 3.11 --group cluster \
+		--constraint <(grep -E '^[a-z]' requirements/cpu.lock | sed 's/ *\\$$//') -o requirements/cluster.lock
 
 pip-audit:  ## check the locked dependencies for known vulnerabilities (needs uv and its index)
 	@uv tool run pip-audit --requirement requirements/$(FLAVOUR).lock --disable-pip --require-hashes

@@ -13,6 +13,7 @@ from typing import Any, Literal, Unpack
 
 from rich.console import Console
 
+from prefetch_tuning.experiments.cluster.measuring import generator_nodes, measuring
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import print_results, results_table
@@ -22,7 +23,6 @@ from prefetch_tuning.experiments.storage.emulated import emulated_step
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
-from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
@@ -73,6 +73,8 @@ def tune(
     jit_compile: bool = False,
     storage: str | None = None,
     tracking_uri: str | None = None,
+    cluster: str | None = None,
+    mixed_hosts: bool = False,
     **options: Unpack[TuneOptions],
 ) -> Tuned:
     """Tunes pipelines like `prefetch-tune tune` and prints the progress to stderr.
@@ -94,6 +96,9 @@ def tune(
         storage: URL of the Optuna storage; by default `mlruns/optuna.db` in the current directory.
         tracking_uri: address of MLflow; by default MLFLOW_TRACKING_URI if it is set, otherwise
             `mlruns/mlflow.db`.
+        cluster: measure on the nodes of a Ray cluster: "auto", "ray://HOST:PORT", "HOST:PORT" or
+            "local:N"; by default on this host.
+        mixed_hosts: with a cluster, also use nodes that differ in processor, cores or GPU.
         options: other options of the command, like `trials=12, seed=1`; `TuneOptions` lists them.
 
     Raises:
@@ -122,8 +127,13 @@ def tune(
     ]
     request = TuneRequest.checked(pipelines=targets, **options)
     store = Store.choose(Path.cwd(), storage, tracking_uri)
-    with TrialRunner() as runner:
-        tuning = Tuning(store, runner, ConsoleProgress(Console(file=sys.stderr, highlight=False)))
+    progress = ConsoleProgress(Console(file=sys.stderr, highlight=False))
+    with (
+        measuring(cluster, progress.say, mixed=mixed_hosts) as (runner, nodes),
+        generator_nodes(request.generator_cluster) as address,
+    ):
+        request = request.model_copy(update={"generator_cluster": address})
+        tuning = Tuning(store, runner, progress, nodes)
         tuning.tune(request, began)
     return Tuned(tuning.records, tuning.problems)
 

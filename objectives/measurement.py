@@ -33,6 +33,10 @@ class Interval(BaseModel):
     low: float
     high: float
 
+    def times(self, factor: float) -> Interval:
+        """The interval of a value that is `factor` times as large."""
+        return Interval(low=factor * self.low, high=factor * self.high)
+
 
 class Window(BaseModel):
     """One counted window: `examples` consumed in `seconds`, including `wait_s` waiting for data."""
@@ -110,6 +114,7 @@ class LimitTerms(BaseModel):
             it, in the cheapest way of mapping, and in the step.
         measured_s: seconds that measuring took.
         gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
+        node, node_speed: as in `Measurement`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,6 +128,24 @@ class LimitTerms(BaseModel):
     step_cpu_s: float
     measured_s: float
     gpu: GpuReadings | None = None  # set by the parent process
+    node: str | None = None
+    node_speed: float = 1.0
+
+    def on_node(self, node: str, speed: float) -> LimitTerms:
+        """The terms as if the node were as fast as the study's first one."""
+        own = self.generator_examples_per_s
+        return self.model_copy(
+            update={
+                "step_examples_per_s": self.step_examples_per_s / speed,
+                "generator_examples_per_s": None if own is None else own / speed,
+                "generator_cpu_s": self.generator_cpu_s * speed,
+                "handed_cpu_s": self.handed_cpu_s * speed,
+                "map_cpu_s": self.map_cpu_s * speed,
+                "step_cpu_s": self.step_cpu_s * speed,
+                "node": node,
+                "node_speed": speed,
+            }
+        )
 
     @property
     def cpu_s_per_example(self) -> float:
@@ -155,6 +178,9 @@ class Measurement(BaseModel):
             many passes a training makes, rates and CPU seconds are means over all of them.
         ceilings: None if the spec didn't ask for them.
         gpu: what NVML said meanwhile; None on a CPU, or if NVML said nothing.
+        node: name of the cluster's node that measured; None without a cluster.
+        node_speed: how fast the node was, relative to the study's first one; rates and times are
+            those that the first one would have had.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -187,6 +213,34 @@ class Measurement(BaseModel):
     ceilings: Ceilings | None = None
     gpu: GpuReadings | None = None  # set by the parent, which can ask NVML without using CUDA
     output: str = ""  # its last output; kept only if elements were skipped
+    node: str | None = None
+    node_speed: float = 1.0
+
+    def on_node(self, node: str, speed: float) -> Measurement:
+        """The measurement as if the node were as fast as the study's first one."""
+        windows = [
+            window.model_copy(
+                update={"seconds": window.seconds * speed, "wait_s": window.wait_s * speed}
+            )
+            for window in self.windows
+        ]
+        made = self.ceilings and self.ceilings.model_copy(
+            update={"producer_only": self.ceilings.producer_only / speed}
+        )
+        return self.model_copy(
+            update={
+                "examples_per_s": self.examples_per_s / speed,
+                "ci": self.ci.times(1.0 / speed),
+                "steps_per_s": self.steps_per_s / speed,
+                "step_p50_ms": self.step_p50_ms * speed,
+                "step_p95_ms": self.step_p95_ms * speed,
+                "cpu_seconds_per_1k_examples": self.cpu_seconds_per_1k_examples * speed,
+                "windows": windows,
+                "ceilings": made,
+                "node": node,
+                "node_speed": speed,
+            }
+        )
 
     @property
     def measured_s(self) -> float:

@@ -19,7 +19,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 # TensorFlow's seeds are signed 32-bit integers.
 MAX_SEED = 2**31 - 1
 STOP_PREFIX = "stop."
-PARAMS = ("pipeline", "seed", "device", *PipelineConfig.model_fields)
+OWN = ("pipeline", "seed", "device", "generator_cluster")
+PARAMS = (*OWN, *PipelineConfig.model_fields)
 
 
 class SpecError(ValueError):
@@ -63,6 +64,8 @@ class TrialSpec(BaseModel):
         best_examples_per_s: best rate so far; a clearly worse trial is pruned against it.
         deadline_s: wall time in seconds after which the whole process group is killed.
         host_cap_mib: resident memory of the process tree above which it is killed.
+        generator_cluster: address of a Ray cluster; its nodes run those `generator_workers` that
+            this host has no cores for.
         digest_batches: first batches that get one digest each, before anything is counted.
         ceilings: also measure, after the trial, the rate of the chain without the step.
     """
@@ -77,6 +80,7 @@ class TrialSpec(BaseModel):
     best_examples_per_s: float | None = Field(default=None, gt=0)
     deadline_s: Seconds = 90.0
     host_cap_mib: float | None = Field(default=None, gt=0)
+    generator_cluster: str | None = None
     digest_batches: int = Field(default=2, ge=2, le=100_000)
     ceilings: bool = False
 
@@ -91,11 +95,13 @@ class TrialSpec(BaseModel):
         limits that would have killed it: those belong to the study that the trial ran in.
         """
         rule = {f"{STOP_PREFIX}{key}": value for key, value in self.stop.model_dump().items()}
+        cluster = {"generator_cluster": self.generator_cluster} if self.generator_cluster else {}
         return {
             "pipeline": self.pipeline,
             **self.config.to_params(),
             "seed": self.seed,
             "device": self.device,
+            **cluster,
             **rule,
         }
 
@@ -112,7 +118,7 @@ class TrialSpec(BaseModel):
         known = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
         if unknown := sorted(params.keys() - known):
             raise SpecError(f"unknown parameter: {', '.join(map(repr, unknown))}")
-        document = {name: params[name] for name in ("pipeline", "seed", "device") if name in params}
+        document = {name: params[name] for name in OWN if name in params}
         config = {name: params[name] for name in PipelineConfig.model_fields if name in params}
         rule = {
             name.removeprefix(STOP_PREFIX): value

@@ -70,6 +70,20 @@ class ShuffleCost(BaseModel):
     mib: float
 
 
+class OtherNodes(BaseModel):
+    """The nodes of a cluster beside this host, which can run shards of the generator.
+
+    Attributes:
+        cores: of each node, the largest first.
+        sending_s: seconds per example to send a block of examples from such a node to this host.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cores: list[int]
+    sending_s: float
+
+
 class StageCosts(BaseModel):
     """The cost of each stage of a pipeline alone, per example, with nothing overlapped.
 
@@ -106,6 +120,7 @@ class StageCosts(BaseModel):
         epochs: how many passes over its data a script's training makes; None if unknown.
         emulated: the time of an emulated step, which is known at every batch size; None for a real
             one.
+        elsewhere: other nodes that can run the generator; None without a cluster for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -133,5 +148,11 @@ class StageCosts(BaseModel):
     shuffles: list[ShuffleCost] = []
     epochs: int | None = None
     emulated: StepTime | None = None
+    elsewhere: OtherNodes | None = None
     # Version 0.1 stored it as `sequence`.
     py_dataset: bool = Field(default=False, validation_alias=AliasChoices("py_dataset", "sequence"))
+
+    @property
+    def other_cores(self) -> int:
+        """Cores of other nodes that can run the generator."""
+        return sum(self.elsewhere.cores) if self.elsewhere else 0

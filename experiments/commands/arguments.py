@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -139,6 +140,21 @@ def add_measuring(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(command: argparse.ArgumentParser) -> None:
+    """Adds the cluster whose nodes measure in place of this host."""
+    command.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="measure on the nodes of a Ray cluster: auto, ray://HOST:PORT, HOST:PORT, or local:N "
+        "for N nodes on this host; default: on this host, without Ray",
+    )
+    command.add_argument(
+        "--mixed-hosts",
+        action="store_true",
+        help="with --cluster: also use nodes that differ in processor, cores or GPU",
+    )
+
+
 def add_store(command: argparse.ArgumentParser) -> None:
     """Adds where studies and runs are kept."""
     command.add_argument(
@@ -164,6 +180,11 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the results to this file, as JSON"
     )
+
+
+def say(text: str) -> None:
+    """Prints a note beside the results."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def store_of(options: argparse.Namespace) -> Store:

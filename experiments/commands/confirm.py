@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import time
 
+from prefetch_tuning.experiments.cluster.measuring import measuring
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
+    add_cluster,
     add_command,
     add_json,
     add_rounds,
     add_store,
     check_json_file,
+    say,
     store_of,
 )
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
-from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "confirm", run, "add rounds to a study's confirmation")
     command.add_argument("study", metavar="STUDY", help="name of the study, as tune printed it")
     add_rounds(command, "number of rounds to add")
+    add_cluster(command)
     add_store(command)
     add_json(command)
 
@@ -30,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     check_json_file(options.json)
     store = store_of(options)
-    with TrialRunner() as runner:
+    with measuring(options.cluster, say, mixed=options.mixed_hosts) as (runner, cluster):
         from prefetch_tuning.experiments.commands.tuning_output import confirm_and_report
 
         more = options.rounds or LEAST_ROUNDS
-        return confirm_and_report(options.study, more, store, runner, options.json, began)
+        return confirm_and_report(options.study, more, store, runner, options.json, began, cluster)

@@ -6,8 +6,10 @@ import argparse
 import time
 from typing import get_args
 
+from prefetch_tuning.experiments.cluster.measuring import generator_nodes, measuring
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
+    add_cluster,
     add_command,
     add_emulated,
     add_functions,
@@ -19,10 +21,12 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_script,
     add_store,
     check_json_file,
+    say,
     store_of,
     targets_of,
 )
 from prefetch_tuning.experiments.commands.values import memory_mib, number
+from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import (
     BatchSize,
     ConfirmBudgetS,
@@ -34,7 +38,6 @@ from prefetch_tuning.experiments.settings import (
     TuneRequest,
 )
 from prefetch_tuning.objectives.named import ObjectiveName
-from prefetch_tuning.objectives.process.runner import TrialRunner
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -56,10 +59,19 @@ def run(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if value is not None}
     asked = {key: given[key] for key in TuneRequest.model_fields if key in given}
     request = TuneRequest.checked(**asked)
-    with TrialRunner() as runner:
+    if options.cluster and options.generator_cluster:
+        raise UsageError(
+            "--cluster and --generator-cluster: a node either runs whole trials or a part of the "
+            "generator; leave one out"
+        )
+    with (
+        measuring(options.cluster, say, mixed=options.mixed_hosts) as (runner, cluster),
+        generator_nodes(options.generator_cluster) as address,
+    ):
         from prefetch_tuning.experiments.commands.tuning_output import tune_and_report
 
-        return tune_and_report(request, store, runner, options.json, began)
+        request = request.model_copy(update={"generator_cluster": address})
+        return tune_and_report(request, store, runner, options.json, began, cluster)
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
@@ -152,6 +164,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         type=number(TrialTimeoutS),
         metavar="SECONDS",
         help="kill a trial that takes longer; default: 90",
+    )
+    add_cluster(command)
+    add(
+        "--generator-cluster",
+        metavar="ADDRESS",
+        help="also try generator_workers on the nodes of a Ray cluster, where this host has no "
+        "cores left for them; addresses as for --cluster",
     )
     add_store(command)
     add_json(command)

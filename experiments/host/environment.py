@@ -52,7 +52,7 @@ def package_versions() -> dict[str, str]:
 def host_description() -> str:
     """Description of the host: cores, processor, memory."""
     memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{usable_cores():g} x {_processor()}, {memory_gib:.0f} GiB"
+    return f"{usable_cores():g} x {processor()}, {memory_gib:.0f} GiB"
 
 
 def host_fingerprint() -> str:
@@ -60,7 +60,7 @@ def host_fingerprint() -> str:
     cores = usable_cores()
     # Whole numbers are hashed as integers, so hosts without a CPU quota keep their fingerprint.
     number = int(cores) if cores.is_integer() else cores
-    parts = (_processor(), number, psutil.virtual_memory().total, platform.platform())
+    parts = (processor(), number, psutil.virtual_memory().total, platform.platform())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -82,7 +82,8 @@ def _git(directory: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model, as the system names it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -34,6 +34,7 @@ def result_of(kept: StudyAttributes, measured_s: float, wall_s: float) -> StudyR
         limits=kept.limits,
         splittable=bool({"generator_workers", "workers"} & set(info.axes)),
         flowing_share=pauses.flowing_share if pauses else 1.0,
+        other_cores=kept.diagnosis.costs.other_cores if kept.diagnosis else 0,
         other_data=kept.other_data,
         goal=settings.goal,
         step_rate=kept.confirmed_step_rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,13 @@ from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.objectives.measurement import PipelineInfo
-from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, StageCosts
-from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, STRUCTURE, UNBOUNDED
+from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, OtherNodes, StageCosts
+from prefetch_tuning.pipelines.config import (
+    MAX_GENERATOR_CHUNK,
+    MAX_PROCESSES,
+    STRUCTURE,
+    UNBOUNDED,
+)
 
 # A buffer of more than 64 batches has never been seen to help, unless the generator pauses for
 # longer. The replay of its arrivals then says which buffers to try.
@@ -234,9 +240,32 @@ def _structural(
 
 
 def _processes(options: Options, diagnosis: Diagnosis | None, cores: int) -> tuple[int, ...]:
+    if diagnosis is not None and diagnosis.costs.elsewhere is not None:
+        return _on_nodes(diagnosis.costs, cores)
     if diagnosis is not None and diagnosis.costs.generator.waits:
         return WAITING_PROCESSES if options.goal.target is None else FEW_PROCESSES
     return tuple(dict.fromkeys((0, 1, max(cores // 2, 1), cores)))
+
+
+def _on_nodes(costs: StageCosts, cores: int) -> tuple[int, ...]:
+    """Numbers of processes that fill one more node, two, four and so on; and what the step needs.
+
+    The step needs as many as make an example in the time that it takes for one.
+    """
+    assert costs.elsewhere is not None
+    filled = [cores + sum(costs.elsewhere.cores[:count]) for count in _doubled(costs.elsewhere)]
+    filled = [min(count, MAX_PROCESSES) for count in filled]
+    needed = math.ceil(costs.generator.wall_s / max(costs.step.wall_s, 1e-9))
+    found = {0, 1, max(cores // 2, 1), cores, *filled}
+    if cores < needed < filled[-1]:
+        found.add(needed)
+    return tuple(sorted(found))
+
+
+def _doubled(elsewhere: OtherNodes) -> list[int]:
+    """1, 2, 4 and so on up to the number of nodes, which is the last."""
+    most = len(elsewhere.cores)
+    return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
 
 
 def _of_a_py_dataset(diagnosis: Diagnosis | None, cores: int) -> list[Axis]:

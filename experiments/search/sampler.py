@@ -37,7 +37,7 @@ class PredictionSampler(optuna.samplers.BaseSampler):
         space: the study's search space.
         goal: the study's objective.
         surrogate: says how promising a configuration is.
-        trials: gives the finished trials, in order.
+        trials: gives the finished trials, in order, and those that are running.
         seed: for the random configurations that are considered.
     """
 
@@ -73,8 +73,10 @@ class PredictionSampler(optuna.samplers.BaseSampler):
         fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
         if fixed.keys() >= search_space.keys():
             return {}
-        trials = self._trials()
-        points = [point for point in self._considered(trials) if _has(point.config, fixed)]
+        begun = self._trials()
+        trials = [trial for trial in begun if not trial.running]
+        seen = {trial.config for trial in begun}
+        points = [point for point in self._considered(trials, seen) if _has(point.config, fixed)]
         if not points:
             return {}
         # In random order, the seed decides between equals.
@@ -92,9 +94,9 @@ class PredictionSampler(optuna.samplers.BaseSampler):
         """A random value, where `sample_relative` had none."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _considered(self, trials: Sequence[Tried]) -> Iterator[Point]:
+    def _considered(self, trials: Sequence[Tried], seen: set[PipelineConfig]) -> Iterator[Point]:
         """The points of the prediction, random ones, and the neighbours of the best trials."""
-        seen, broken = {trial.config for trial in trials}, broken_switches(trials)
+        broken = broken_switches(trials)
         lacking = [t.config.batch_size for t in trials if t.lacked_device_memory]
         # Larger batches take more of the GPU's memory.
         largest = min(lacking, default=max(self._space.batch_sizes) + 1)

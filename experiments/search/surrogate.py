@@ -32,11 +32,12 @@ MOST_TRIALS = 60
 
 
 class Tried(NamedTuple):
-    """A finished trial; its reading is None if it failed."""
+    """A trial; its reading is None if it failed, or if it is still running."""
 
     config: PipelineConfig
     reading: Reading | None
     lacked_device_memory: bool = False
+    running: bool = False
 
 
 class Point(NamedTuple):

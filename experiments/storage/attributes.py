@@ -84,18 +84,28 @@ class StudyAttributes:
         """Settings of the latest run."""
         return _read(StudySettings, self._study.user_attrs[StudyAttr.SETTINGS])
 
-    def begin(self, info: PipelineInfo, settings: StudySettings, host: str) -> None:
+    def begin(self, info: PipelineInfo, settings: StudySettings, host: str, cores: float) -> None:
         """Stores what a later command needs to continue the study without being told again."""
         self._study.set_user_attr(StudyAttr.INFO, info.model_dump(mode="json"))
         self._study.set_user_attr(StudyAttr.SETTINGS, settings.model_dump(mode="json"))
         self._study.set_user_attr(StudyAttr.HOST, host)
-        self._study.set_user_attr(StudyAttr.CORES, usable_cores())
+        self._study.set_user_attr(StudyAttr.CORES, cores)
         self._study.set_user_attr(StudyAttr.VERSIONS, package_versions())
 
     @property
     def cores(self) -> float:
         """Cores that a trial could use on the machine that measured it."""
         return float(self._study.user_attrs.get(StudyAttr.CORES, usable_cores()))
+
+    @property
+    def reference_rate(self) -> float | None:
+        """Examples/s of the reference on a cluster's first node; None without a cluster."""
+        kept: float | None = self._study.user_attrs.get(StudyAttr.REFERENCE_RATE)
+        return kept
+
+    @reference_rate.setter
+    def reference_rate(self, rate: float) -> None:
+        self._study.set_user_attr(StudyAttr.REFERENCE_RATE, rate)
 
     @property
     def versions(self) -> dict[str, str]:

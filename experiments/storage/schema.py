@@ -69,6 +69,7 @@ class Tag(StrEnum):
     GPU_THROTTLED = "gpu_throttled"
     OWN_ID = "own_id"
     THROTTLED = "throttled"
+    NODE = "node"
     # Of a study's parent run.
     VERDICT = "verdict"
     BEST_CONFIG = "best.config"
@@ -109,6 +110,7 @@ CHILD_TAGS = {
     Tag.BATCHES_DIGEST: "SHA-256 of the first two batches",
     Tag.GPU_THROTTLED: "NVML's reasons why the GPU was held back during the run",
     Tag.THROTTLED: "the same reasons for a whole round, which was then measured again",
+    Tag.NODE: "name of the cluster's node that measured",
 }
 # Tags of a study's parent run.
 STUDY_TAGS = {
@@ -145,6 +147,7 @@ class StudyAttr(StrEnum):
     SERVER_MIB = "server_mib"
     DIAGNOSIS = "diagnosis"
     OFFERED = "offered"
+    REFERENCE_RATE = "reference_examples_per_s"
     CONFIRMATION = "confirmation/"
     ROUND = "round/"
     DATA = "data/"
@@ -398,6 +401,8 @@ def trial_metrics(measured: Measurement) -> dict[str, float]:
         "measurement/settled": float(measured.settled),
         "train/loss": measured.loss,
     }
+    if measured.node is not None:
+        values["host/node_speed"] = measured.node_speed
     if measured.gpu is not None:
         values["accelerator/nvml_utilisation"] = measured.gpu.utilisation
         values["accelerator/sm_clock_mhz"] = measured.gpu.sm_clock_mhz

@@ -29,8 +29,12 @@ CREATION_WAITS_S = (0.5, 1.0, 2.0)
 SAID = {"source_digest": "source (SHA-256)", "host.fingerprint": "host"}
 
 
-def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> optuna.Study:
+def open_study(
+    settings: StudySettings, info: PipelineInfo, store: Store, host: str | None = None
+) -> optuna.Study:
     """Creates the Optuna study, or loads it and checks that it can be continued.
+
+    `host` is as in `check_identity`.
 
     Raises:
         StoreError: the storage cannot be opened.
@@ -45,7 +49,7 @@ def open_study(settings: StudySettings, info: PipelineInfo, store: Store) -> opt
         )
     except Exception as error:
         raise _unusable(store, error) from None  # a cause would show the address in full
-    check_identity(study, settings, info)
+    check_identity(study, settings, info, host)
     return study
 
 
@@ -111,8 +115,12 @@ def load_study(name: str, store: Store) -> optuna.Study:
     raise StudyError(f"no study named {name!r} in {store.storage_url} (there are: {there})")
 
 
-def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineInfo) -> None:
+def check_identity(
+    study: optuna.Study, settings: StudySettings, info: PipelineInfo, host: str | None = None
+) -> None:
     """Stores what a study's trials have in common, or checks that it hasn't changed.
+
+    `host` says what measures if it isn't this host.
 
     Raises:
         StudyError: something changed, so earlier and later trials would not be comparable.
@@ -121,13 +129,14 @@ def check_identity(study: optuna.Study, settings: StudySettings, info: PipelineI
         "pipeline": info.target,
         "source_digest": info.source_digest,
         "device": info.device,
-        "host.fingerprint": host_fingerprint(),
+        "host.fingerprint": host or host_fingerprint(),
         "objective": settings.objective or "throughput",
         "target": settings.goal.target,
         "axes": settings.axes,
         "batch_sizes": info.batch_sizes if settings.batch_size is None else [settings.batch_size],
         "seed": settings.seed,
         "memory_limit_mib": settings.memory_limit_mib,
+        "generator_cluster": settings.generator_cluster is not None,
     }
     for key, value in identity.items():
         if key not in study.user_attrs:

@@ -41,7 +41,11 @@ def diagnose_study(study: PipelineStudy, progress: Progress) -> str | None:
         settings = study.settings
         progress.say(f"{info.name}: measuring the cost of each stage, about fifteen seconds")
         costs = study.runner.measure_stages(
-            info.target, settings.seed, settings.device, settings.trial_timeout_s
+            info.target,
+            settings.seed,
+            settings.device,
+            settings.trial_timeout_s,
+            settings.generator_cluster,
         )
         if isinstance(costs, TrialFailure):
             return f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}"
@@ -50,6 +54,8 @@ def diagnose_study(study: PipelineStudy, progress: Progress) -> str | None:
         pauses = listener.pauses_of(info.target, settings.seed, first_s(settings), costs, sizes)
         diagnosis = study.kept.diagnosis = diagnose(costs, study.kept.cores, pauses)
         study.measured_s += costs.measured_s + listener.measured_s
+        if settings.generator_cluster is not None:
+            progress.say(f"{info.name}: {other_nodes_in_words(costs)}")
     progress.show_diagnosis(info.name, diagnosis)
     return None
 
@@ -104,6 +110,19 @@ class Listener:
             return None
         self.measured_s += found.seconds
         return found
+
+
+def other_nodes_in_words(costs: StageCosts) -> str:
+    """What other nodes can do for the generator, and what binds there."""
+    found = costs.elsewhere
+    if found is None:
+        return "the cluster has no other node, so the generator runs on this host"
+    needed = costs.generator.wall_s / max(costs.step.wall_s, 1e-9)
+    return (
+        f"{len(found.cores)} other nodes with {sum(found.cores)} cores can run the generator; the "
+        f"training step needs {needed:.1f} of its processes, and the network carries "
+        f"{1.0 / max(found.sending_s, 1e-12):,.0f} examples/s"
+    )
 
 
 def first_s(options: Options) -> float:

@@ -16,6 +16,7 @@ from prefetch_tuning.experiments.storage.results import Offered
 from prefetch_tuning.experiments.storage.runs.reader import KEPT
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
+from prefetch_tuning.experiments.study.work import Hosts, ThisHost
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
@@ -49,7 +50,17 @@ class PipelineStudy:
         self.run_id = ""
         self.measured_s = 0.0
         self.runner = runner
+        self._hosts: Hosts | None = None
         self.tracker = tracker
+
+    @property
+    def hosts(self) -> Hosts:
+        """What carries trials and rounds out; by default this host, one after another."""
+        return self._hosts or ThisHost(self.runner)
+
+    @hosts.setter
+    def hosts(self, hosts: Hosts) -> None:
+        self._hosts = hosts
 
     @cached_property
     def offer(self) -> Offer:
@@ -60,7 +71,8 @@ class PipelineStudy:
 
     def begin(self) -> None:
         """Creates the parent run, or resumes an earlier run's and clears that run's leftovers."""
-        self.kept.begin(self.info, self.settings, self.tags.get("host", "unknown"))
+        host = self.tags.get("host", "unknown")
+        self.kept.begin(self.info, self.settings, host, self.hosts.cores)
         if self.runner.server_mib is not None:
             self.kept.server_mib = self.runner.server_mib
         earlier = self.kept.run_id
@@ -82,8 +94,18 @@ class PipelineStudy:
             device=self.settings.device,
             stop=stop,
             best_examples_per_s=rival,
+            generator_cluster=self.settings.generator_cluster,
             deadline_s=self.settings.trial_timeout_s + longer_s,
         )
+
+    @property
+    def reference(self) -> TrialSpec:
+        """The spec of the plain chain with a short prefetch, at the largest batch size.
+
+        It is measured before the first trial, and on a cluster's nodes beside the trials.
+        """
+        size = max(self.offer.space.batch_sizes)
+        return self.spec(PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2))
 
     def stop_rule(self, batch_size: int) -> StopRule:
         """How long a trial lasts: longer than set if the generator's pauses are far apart."""

@@ -6,12 +6,14 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import count
 from statistics import median
 
 from prefetch_tuning.experiments.study.data_check import DataCheck
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
+from prefetch_tuning.experiments.study.work import NodeLostError, Piece
 from prefetch_tuning.experiments.verdict.leaving import beaten, enough, leader
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
@@ -50,6 +52,12 @@ class Confirmer:
         self._runs = RoundRuns(study)
         self._kept = study.kept
         self._failures: Counter[str] = Counter()
+        # The numbers of rounds: those that count, and those that are running, on a cluster several.
+        self._counted = set(range(len(study.kept.rounds)))
+        self._running_rounds: set[int] = set()
+        self._more: int | None = None
+        self._done = len(self._counted)
+        self._ended = False
         self._throttled: list[MeasuredRound] = []
         self.problems: list[str] = []
         self._data = DataCheck(study, self.problems)
@@ -57,34 +65,54 @@ class Confirmer:
     def run(self, steps: Steps, more: int | None = None) -> None:
         """Runs `more` rounds, or rounds until the verdict is precise or the time is spent."""
         self._data.begin()
-        done = len(self._kept.rounds)
+        self._steps, self._more = steps, more
         try:
-            while self._wanted(done, more):
-                kept = self._keep(self._round(len(self._kept.rounds)), steps)
-                if self._nobody_left():
-                    return
-                if kept:
-                    steps.advance(self._so_far())
+            self._study.hosts.carry_out(self)
         finally:
             self._say_throttled()
+
+    def next(self) -> Piece[tuple[int, MeasuredRound | None]] | None:
+        """The next round; None if those that are measured or running are enough."""
+        if self._ended or not self._wanted():
+            return None
+        # A round that doesn't count is measured again under its number.
+        number = next(n for n in count() if n not in self._counted | self._running_rounds)
+        self._running_rounds.add(number)
+        return self._round(number)
+
+    def ended(self, found: tuple[int, MeasuredRound | None]) -> None:
+        """Stores a round, unless its node was lost or it is measured again."""
+        number, measured = found
+        self._running_rounds.remove(number)
+        if measured is None:
+            return
+        kept = self._keep(measured, self._steps)
+        if kept:
+            self._counted.add(number)
+        if self._nobody_left():
+            self._ended = True
+        elif kept:
+            self._steps.advance(self._so_far())
 
     @property
     def gave_up(self) -> bool:
         """Whether the best candidate is excluded, so that others should be nominated."""
         return self._gives_up and BEST in self._kept.other_data
 
-    def _wanted(self, done: int, more: int | None) -> bool:
+    def _wanted(self) -> bool:
         kept, settings = self._kept, self._study.settings
         if self.gave_up:
             return False
-        rounds = kept.rounds
-        if more is not None:
-            return len(rounds) < done + more
+        rounds, begun = kept.rounds, len(self._running_rounds)
+        if self._more is not None:
+            return len(rounds) + begun < self._done + self._more
         # A round in which AUTOTUNE or the leader failed says nothing about the ratio of the two.
         running = self._running()
         needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
-        if sum(needed <= set(measured) for measured in rounds) < settings.rounds:
+        if sum(needed <= set(measured) for measured in rounds) + begun < settings.rounds:
             return True
+        if not rounds:
+            return False
         next_s = kept.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not self._enough(running)
 
@@ -137,8 +165,12 @@ class Confirmer:
             f"{len(self._throttled)} rounds: {THROTTLED_ROUNDS} were measured again, {kept} kept"
         )
 
-    def _round(self, number: int) -> MeasuredRound:
-        """Measures every candidate once, each in a separate process like every trial."""
+    def _round(self, number: int) -> Piece[tuple[int, MeasuredRound | None]]:
+        """Measures every candidate once, each in a separate process like every trial.
+
+        Returns the round's number and the round; no round if its node was lost, because a round is
+        measured whole on one node.
+        """
         begin = time.monotonic()
         order = self._running()
         if self._failures[LIMIT] < PATIENCE:
@@ -146,22 +178,28 @@ class Confirmer:
         random.Random(f"{self._study.settings.seed}/{number}").shuffle(order)  # noqa: S311
         measured: dict[str, RoundMeasurement] = {}
         limit: MeasuredLimit | None = None
-        for name in order:
-            if name == LIMIT:
-                limit = self._measure_limit(number)
-                continue
-            result = self._runs.run_candidate(name, self._kept.candidates[name], number)
-            if isinstance(result, TrialFailure):
-                self._failed(name, number, result)
-            else:
-                measured[name] = result
-                self._data.compare(name, result)
+        try:
+            for name in order:
+                if name == LIMIT:
+                    limit = yield from self._measure_limit(number)
+                    continue
+                config = self._kept.candidates[name]
+                result = yield from self._runs.run_candidate(name, config, number)
+                if isinstance(result, TrialFailure):
+                    self._failed(name, number, result)
+                else:
+                    measured[name] = result
+                    self._data.compare(name, result)
+        except NodeLostError as error:
+            self._steps.warn(f"{self._study.info.name}: round {number} is measured again: {error}")
+            self._runs.mark_lost(MeasuredRound(measured=measured, limit=limit, seconds=0.0))
+            return number, None
         seconds = time.monotonic() - begin
-        return MeasuredRound(measured=measured, limit=limit, seconds=seconds)
+        return number, MeasuredRound(measured=measured, limit=limit, seconds=seconds)
 
-    def _measure_limit(self, number: int) -> MeasuredLimit | None:
+    def _measure_limit(self, number: int) -> Piece[MeasuredLimit | None]:
         size = next(iter(self._kept.candidates.values())).batch_size
-        result = self._runs.run_limit(size, number)
+        result = yield from self._runs.run_limit(size, number)
         if isinstance(result, TrialFailure):
             self._failed(LIMIT, number, result)
             return None

@@ -21,6 +21,7 @@ from prefetch_tuning.experiments.search.surrogate import Surrogate, Tried
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, State
 from prefetch_tuning.experiments.storage.schema import Kind, Tag, TrialAttr
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
+from prefetch_tuning.experiments.study.work import Call, Piece, asked_again, carry_out
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -54,6 +55,8 @@ class Search:
         self._kept = study.kept
         self._optuna = study.optuna_study
         self._goal = study.settings.goal
+        # What other nodes of a cluster measure at the moment.
+        self._running: list[PipelineConfig] = []
 
     def begin(self) -> None:
         """Sets the sampler and, given a diagnosis, queues the best predicted trials."""
@@ -86,10 +89,15 @@ class Search:
         return bool(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def run_trial(self) -> Outcome:
+        """Runs one trial on this host; see `trial`."""
+        return carry_out(self.trial(), self._study.runner)
+
+    def trial(self) -> Piece[Outcome]:
         """Asks for a configuration, measures it, logs the run, and tells Optuna how it ended.
 
         A trial that fails is recorded as failed and raises nothing. On Ctrl-C, Optuna is told that
-        the trial failed, no run is logged, and the interrupt is raised again.
+        the trial failed, no run is logged, and the interrupt is raised again. A trial whose node is
+        lost is measured once more, on another one.
         """
         self._enqueue_next()
         trial = self._optuna.ask()
@@ -98,7 +106,11 @@ class Search:
             config = self._study.offer.space.suggest(trial)
             trial.set_user_attr(TrialAttr.CONFIG, config.model_dump_json())
             spec = self._study.spec(config, self._rival(config))
-            result = self._study.runner.measure(spec)
+            self._running.append(config)
+            try:
+                result = yield from asked_again(Call.measure(spec))
+            finally:
+                self._running.remove(config)
         except BaseException:
             trial.set_user_attr(TrialAttr.STATE, "interrupted")
             self._optuna.tell(trial, state=TrialState.FAIL)
@@ -147,8 +159,8 @@ class Search:
         return Ranking(self._goal, Predictor(costs, cores).rate, costs, cores)
 
     def _tried(self) -> list[Tried]:
-        """The finished trials, as the sampler reads them."""
-        return [
+        """The finished trials, and those that are running elsewhere, as the sampler reads them."""
+        finished = [
             Tried(
                 row.config,
                 self._kept.reading(row.measured) if row.measured else None,
@@ -156,6 +168,7 @@ class Search:
             )
             for row in self._kept.rows
         ]
+        return finished + [Tried(config, None, running=True) for config in self._running]
 
     def _rival(self, config: PipelineConfig) -> float | None:
         """The rate that a trial is pruned against: the best so far, or the best plain chain's.
@@ -178,11 +191,9 @@ class Search:
         Otherwise the first trial would read the files from disk and look slower than the later
         trials, which find them in memory.
         """
-        size = max(self._study.offer.space.batch_sizes)
-        config = PipelineConfig(batch_size=size, prefetch_buffer=4, map_parallelism=2)
         deadline_s = min(READ_ONCE_S, self._study.settings.trial_timeout_s)
         short = {"deadline_s": deadline_s, "stop": self._study.settings.stop}
-        self._study.runner.measure(self._study.spec(config).model_copy(update=short))
+        self._study.runner.measure(self._study.reference.model_copy(update=short))
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
         """The rate that the diagnosis predicts for this trial, and the error of that prediction."""

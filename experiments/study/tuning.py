@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import optuna
 
@@ -16,7 +17,7 @@ from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
 from prefetch_tuning.experiments.search.axes import is_bound
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
-from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord
 from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker, sync_command
@@ -30,9 +31,11 @@ from prefetch_tuning.experiments.storage.studies import (
 from prefetch_tuning.experiments.study.candidates import candidates_of, usable
 from prefetch_tuning.experiments.study.diagnose import diagnose_study
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
-from prefetch_tuning.experiments.study.progress import Progress, show_trial
+from prefetch_tuning.experiments.study.progress import Progress
 from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.experiments.study.search import Search
+from prefetch_tuning.experiments.study.trials import Trials
+from prefetch_tuning.experiments.study.work import Hosts
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule
@@ -50,6 +53,17 @@ USUAL_CANDIDATES, START_S = 4, 2.0
 SAID_REACHING_S = 60.0
 
 
+class Cluster(Protocol):
+    """The nodes of a cluster; `experiments/cluster/` has the real one, which needs Ray."""
+
+    @property
+    def described(self) -> str:
+        """The nodes in words."""
+
+    def hosts(self, study: PipelineStudy) -> Hosts:
+        """Carries out a study's trials and rounds."""
+
+
 class Tuning:
     """Runs requests. If one is interrupted, `records` keeps what was measured.
 
@@ -59,8 +73,16 @@ class Tuning:
         selectors: pipeline name to the argument that selects it on the command line.
     """
 
-    def __init__(self, store: Store, runner: TrialRunner, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runner: TrialRunner,
+        progress: Progress,
+        cluster: Cluster | None = None,
+    ) -> None:
+        """With a cluster, trials and rounds are measured on its nodes; `runner` is its own."""
         self._store = store
+        self._cluster = cluster
         self._runner = runner
         runner.say = progress.say
         self._progress = progress
@@ -92,7 +114,7 @@ class Tuning:
         studies = []
         for info in infos:
             settings = StudySettings.of(request, info, stamp, several=len(infos) > 1)
-            found = open_study(settings, info, self._store)
+            found = open_study(settings, info, self._store, self._host)
             studies.append(self._study(found, info, settings, tracker))
         with ExitStack() as alone:
             for study in studies:
@@ -117,7 +139,7 @@ class Tuning:
             )
         settings = kept.settings
         info = self._inspect(kept.info.target, settings)
-        check_identity(found, settings, info)
+        check_identity(found, settings, info, self._host)
         tracker = self._tracker()
         study = self._study(found, info, settings, tracker)
         with run_alone(name, self._store):
@@ -152,7 +174,17 @@ class Tuning:
         tracker: SpoolingTracker,
     ) -> PipelineStudy:
         tags = study_tags(info, settings.name, settings.seed)
-        return PipelineStudy(found, info, settings, self._runner, tracker, tags)
+        if self._cluster is None:
+            return PipelineStudy(found, info, settings, self._runner, tracker, tags)
+        tags["host"] = self._cluster.described
+        study = PipelineStudy(found, info, settings, self._runner, tracker, tags)
+        study.hosts = self._cluster.hosts(study)
+        return study
+
+    @property
+    def _host(self) -> str | None:
+        """What measures, if it isn't this host."""
+        return None if self._cluster is None else self._cluster.described
 
     def _run(
         self, study: PipelineStudy, tracker: SpoolingTracker, began: float, work: Callable[[], None]
@@ -190,34 +222,13 @@ class Tuning:
 
     def _search(self, study: PipelineStudy, search: Search) -> None:
         """Runs trials until their number is reached or the time is spent."""
-        kept, begin = study.kept, time.monotonic()
-        budget_s, trials = study.settings.search_budget_s, self._most_trials(study)
-        # A trial of a large model on a GPU takes 13 s. The default time was enough for two, so the
-        # study knew only two kinds of configuration. So all predicted trials run, even after the
-        # default time. A time budget that the user sets is kept.
-        by_default = study.settings.time_budget_s is None
-        title, done = f"{study.info.name}: searching", len(kept.finished)
-        steps = self._progress.steps(title, "trial", done, trials, budget_s)
+        most, done = self._most_trials(study), len(study.kept.finished)
+        title, budget_s = f"{study.info.name}: searching", study.settings.search_budget_s
+        steps = self._progress.steps(title, "trial", done, most, budget_s)
+        trials = Trials(study, search, steps, most)
         with steps.shown():
-            while len(kept.finished) < trials:
-                # The default time is for measuring, not for a script's way to its fit.
-                reaching_s = study.info.reach_s * (len(kept.finished) - done) if by_default else 0.0
-                passed_s = time.monotonic() - begin - reaching_s
-                spent = budget_s is not None and passed_s >= budget_s
-                if spent and not (by_default and search.has_predicted):
-                    break
-                outcome = search.run_trial()
-                show_trial(steps, study.info.name, outcome, kept.best, kept.shown)
-                reason = all_failed(kept.finished)
-                if reason is not None:
-                    self.problems.append(f"{study.info.name}: every trial failed, {reason}")
-                    break
-                if search.nothing_fits:
-                    self.problems.append(
-                        f"{study.info.name}: no batch size fits into the GPU's memory, not even "
-                        f"{kept.lacking_device_memory}"
-                    )
-                    break
+            study.hosts.carry_out(trials)
+        self.problems.extend(trials.problems)
 
     def _most_trials(self, study: PipelineStudy) -> int:
         """The number of trials that ends the search; says if it or their length is unusual."""

@@ -100,6 +100,7 @@ def conclude(
     limits: Sequence[LimitTerms | None] = (),
     splittable: bool = False,
     flowing_share: float = 1.0,
+    other_cores: float = 0.0,
     other_data: Sequence[str] = (),
     goal: Objective | None = None,
     step_rate: float = math.nan,
@@ -115,6 +116,7 @@ def conclude(
         limits: the limit's terms, one entry per round.
         splittable: whether the generator can run in several processes.
         flowing_share: share of the time in which the generator doesn't pause.
+        other_cores: cores of other hosts, which can run the generator only.
         other_data: candidates whose batches differed from the plain chain's.
         goal: the study's objective; None for throughput.
         step_rate: examples/s of the step, for rounds without the limit's terms; only used if the
@@ -125,6 +127,7 @@ def conclude(
         cores,
         splittable=splittable,
         flowing_share=flowing_share,
+        other_cores=other_cores,
     )
     found = [
         confirmed(name, config, rounds, terms, same_data=name not in other_data)

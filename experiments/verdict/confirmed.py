@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from prefetch_tuning.experiments.verdict.limit import Fraction, LimitRounds
-from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, Reached, Round, shared
+from prefetch_tuning.experiments.verdict.measurements import (
+    AUTOTUNE,
+    Reached,
+    Round,
+    rates_of,
+    shared,
+)
 from prefetch_tuning.experiments.verdict.ratio import Ratio, interval_of, ratio_to, variation
 from prefetch_tuning.pipelines.config import PipelineConfig
 
@@ -57,7 +63,7 @@ def confirmed(
     measured = [r[name] for r in rounds if name in r]
     if not measured:
         return None
-    rates = [m.examples_per_s for m in measured]
+    rates = rates_of(rounds, name)
     device = [m.device_peak_mib for m in measured if m.device_peak_mib is not None]
     alone = [m.ceilings.producer_only for m in measured if m.ceilings is not None]
     above, below = shared(rounds, name, AUTOTUNE)
@@ -67,7 +73,7 @@ def confirmed(
         config=config,
         rounds=len(rates),
         examples_per_s=statistics.median(rates),
-        ci=interval_of((rates,), np.median),
+        ci=interval_of((rates,), np.median, rates.nodes),
         cv=variation(rates) if len(rates) > 1 else None,
         host_peak_mib=statistics.median(m.host_peak_mib for m in measured),
         device_peak_mib=statistics.median(device) if device else None,

@@ -106,6 +106,7 @@ class LimitRounds:
         *,
         splittable: bool,
         flowing_share: float = 1.0,
+        other_cores: float = 0.0,
     ) -> None:
         """Takes one entry of `terms` per round.
 
@@ -115,12 +116,14 @@ class LimitRounds:
             splittable: whether processes can share the generator's work.
             flowing_share: share of the time in which the generator doesn't pause. Its rate is
                 measured in less time than there is between two pauses.
+            other_cores: cores of other hosts, which can run the generator only.
         """
         self._terms = terms
-        self._cores = cores
+        self._cores, self._other_cores = cores, other_cores
         self._flowing_share = flowing_share
         found = [t for t in terms if t is not None]
-        self._processes = processes_for(found, cores, splittable=splittable) if found else 1
+        all_cores = cores + other_cores
+        self._processes = processes_for(found, all_cores, splittable=splittable) if found else 1
         self.limit = self._limit(found) if found else None
 
     def fraction(self, rates: Sequence[float | None]) -> Fraction | None:
@@ -153,12 +156,21 @@ class LimitRounds:
     def _rows(self, terms: LimitTerms) -> Mapping[Binding, float]:
         rows: dict[Binding, float] = {
             "step": terms.step_examples_per_s,
-            "cpu": self._cores / max(terms.cpu_s_per_example, 1e-9),
+            "cpu": self._cpu_rate(terms),
         }
         if terms.generator_examples_per_s is not None:
             rate = terms.generator_examples_per_s * self._flowing_share
             rows["generator"] = rate * self._processes
         return rows
+
+    def _cpu_rate(self, terms: LimitTerms) -> float:
+        """Examples/s that the cores allow; those of other hosts run the generator only."""
+        all_cores = self._cores + self._other_cores
+        rate = all_cores / max(terms.cpu_s_per_example, 1e-9)
+        if not self._other_cores:
+            return rate
+        here_s = terms.cpu_s_per_example - terms.generator_cpu_s
+        return min(rate, self._cores / max(here_s, 1e-9))
 
     def _limit(self, found: Sequence[LimitTerms]) -> Limit:
         rows = [self._rows(terms) for terms in found]
@@ -190,4 +202,5 @@ def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool
     ]
     # If it waits for half of its time, two processes share a core.
     busy = min(statistics.median(shares), 1.0) if shares else 1.0
-    return min(MOST_PROCESSES, max(math.ceil(cores / max(busy, 1e-9)), 1))
+    most = max(MOST_PROCESSES, math.floor(cores))
+    return min(most, max(math.ceil(cores / max(busy, 1e-9)), 1))

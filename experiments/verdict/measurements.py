@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from prefetch_tuning.experiments.verdict.ratio import Rates
 from prefetch_tuning.objectives.measurement import (
     Ceilings,
     Interval,
@@ -71,6 +72,7 @@ class RoundMeasurement(BaseModel):
     Attributes:
         each_batch: short digests of the first batches, to compare with the plain chain's.
         throttled: what slowed the GPU down meanwhile, in NVML's words.
+        node: the cluster's node that measured; None without a cluster.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +89,7 @@ class RoundMeasurement(BaseModel):
     ceilings: Ceilings | None
     each_batch: list[str] = []
     throttled: list[str] = []
+    node: str | None = None
     mlflow_run_id: str
 
     def reading(self, config: PipelineConfig, step_examples_per_s: float) -> Reading:
@@ -112,6 +115,7 @@ class RoundMeasurement(BaseModel):
             ceilings=measured.ceilings,
             each_batch=measured.digest.each_batch,
             throttled=measured.gpu.throttled if measured.gpu else [],
+            node=measured.node,
             mlflow_run_id=run_id,
         )
 
@@ -120,10 +124,17 @@ class RoundMeasurement(BaseModel):
 Round = Mapping[str, RoundMeasurement]
 
 
-def shared(rounds: Sequence[Round], first: str, second: str) -> tuple[list[float], list[float]]:
+def shared(rounds: Sequence[Round], first: str, second: str) -> tuple[Rates, Rates]:
     """The rates of two candidates in the rounds that measured both."""
     both = [r for r in rounds if first in r and second in r]
-    return [r[first].examples_per_s for r in both], [r[second].examples_per_s for r in both]
+    return rates_of(both, first), rates_of(both, second)
+
+
+def rates_of(rounds: Sequence[Round], name: str) -> Rates:
+    """The rates of a candidate in the rounds that measured it, and their nodes on a cluster."""
+    own = [r[name] for r in rounds if name in r]
+    nodes = [measured.node for measured in own if measured.node is not None]
+    return Rates((measured.examples_per_s for measured in own), nodes)
 
 
 def is_baseline(candidate: str) -> bool:

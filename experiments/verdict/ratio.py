@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,20 @@ Verdict = Literal["faster", "slower", "no significant difference", "too few roun
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
+# With fewer nodes, drawing some of them says little about other nodes.
+LEAST_NODES = 6
+
+
+class Rates(list[float]):
+    """The rates of one candidate's rounds, in examples/s.
+
+    Attributes:
+        nodes: the cluster's node that measured each round; empty without a cluster.
+    """
+
+    def __init__(self, rates: Iterable[float] = (), nodes: Sequence[str] = ()) -> None:
+        super().__init__(rates)
+        self.nodes = tuple(nodes)
 
 
 class Ratio(BaseModel):
@@ -51,7 +65,8 @@ def ratio_to(candidate: Sequence[float], baseline: Sequence[float], quantile: fl
         return np.median(above, axis=axis) / np.quantile(below, quantile, axis=axis)
 
     middle = float(ratio(candidate, baseline))
-    ci = interval_of((candidate, baseline), ratio)
+    nodes = candidate.nodes if isinstance(candidate, Rates) else ()
+    ci = interval_of((candidate, baseline), ratio, nodes)
     return Ratio(ratio=middle, ci=ci, verdict=verdict(ci, len(candidate)))
 
 
@@ -69,13 +84,22 @@ def variation(values: Sequence[float]) -> float:
     return statistics.stdev(values) / statistics.fmean(values)
 
 
-def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval:
+def interval_of(
+    series: tuple[Sequence[float], ...], statistic: Any, nodes: Sequence[str] = ()
+) -> Interval:
     """95% percentile bootstrap interval of a statistic of one series or of paired series.
 
     The same rounds give the same interval, because the random generator has a fixed seed.
+
+    Args:
+        series: the rates of rounds.
+        statistic: of one array per series; takes an `axis`.
+        nodes: the node of each round, if they ran on several.
     """
     if len(series[0]) < 2:
         return Interval(low=0.0, high=math.inf)
+    if len(set(nodes)) > 1:
+        return _interval_over_nodes(series, statistic, nodes)
     found = stats.bootstrap(
         series,
         statistic,
@@ -87,3 +111,27 @@ def interval_of(series: tuple[Sequence[float], ...], statistic: Any) -> Interval
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Interval(low=float(found.low), high=float(found.high))
+
+
+def _interval_over_nodes(
+    series: tuple[Sequence[float], ...], statistic: Any, nodes: Sequence[str]
+) -> Interval:
+    """The interval if rounds ran on several nodes, whose differences aren't noise of a round.
+
+    Bootstrap in two stages (Davison and Hinkley, Bootstrap Methods and their Application, section
+    3.8): it draws nodes, then rounds of each. Of fewer than `LEAST_NODES`, it keeps all nodes and
+    draws rounds of each.
+    """
+    rng = np.random.default_rng(0)
+    columns = [np.asarray(rates) for rates in series]
+    rounds_of = [np.flatnonzero(np.asarray(nodes) == node) for node in sorted(set(nodes))]
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = rounds_of
+        if len(rounds_of) >= LEAST_NODES:
+            drawn = [rounds_of[n] for n in rng.integers(len(rounds_of), size=len(rounds_of))]
+        rounds = np.concatenate([rng.choice(own, size=len(own)) for own in drawn])
+        found.append(float(statistic(*(column[rounds] for column in columns), axis=-1)))
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(found, [tail, 1.0 - tail])
+    return Interval(low=float(low), high=float(high))

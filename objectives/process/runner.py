@@ -151,10 +151,19 @@ class TrialRunner:
         return info
 
     def measure_stages(
-        self, pipeline: str, seed: int, device: Device, deadline_s: float = INSPECT_DEADLINE_S
+        self,
+        pipeline: str,
+        seed: int,
+        device: Device,
+        deadline_s: float = INSPECT_DEADLINE_S,
+        cluster: str | None = None,
     ) -> StageCosts | TrialFailure:
-        """Measures the cost of each stage alone, while nothing else is measured on this host."""
+        """Measures the cost of each stage alone, while nothing else is measured on this host.
+
+        With the address of a `cluster`, it also says what its nodes offer for the generator.
+        """
         job = {"job": "stages", "pipeline": pipeline, "seed": seed, "device": device}
+        job["cluster"] = cluster
         answer = self._alone(job, deadline_s, default_cap_mib())
         if isinstance(answer, TrialFailure):
             return answer

@@ -44,7 +44,12 @@ from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch, w
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.chain.transformations import has
-from prefetch_tuning.pipelines.source import BatchesPipeline, Pipeline, PipelineError
+from prefetch_tuning.pipelines.source import (
+    BatchesPipeline,
+    GeneratorPipeline,
+    Pipeline,
+    PipelineError,
+)
 
 # Elements that the digest covers, and that the batch for tracing the step is made of.
 FIRST_ELEMENTS = 4
@@ -202,7 +207,7 @@ class Trial:
         pipeline = catalog.load(spec.pipeline)
         self.stage = "generator"
         if not isinstance(pipeline, BatchesPipeline):
-            self.source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+            self.source = _source(pipeline, spec)
             self.stage = "transform"
         else:
             # A trial also takes a batch before those that it measures, and a generator that keeps
@@ -227,7 +232,7 @@ class Trial:
             batch = first_batch(pipeline, spec.config.batch_size, spec.seed)
             return None, [batch], batch
         # Before TensorFlow runs anything: forked processes would lack its threads.
-        source = SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork")
+        source = _source(pipeline, spec)
         elements = first_elements(pipeline, spec.seed, FIRST_ELEMENTS)
         return source, elements, sample_batch(pipeline, elements, spec.config.batch_size)
 
@@ -298,3 +303,9 @@ def quote(error: Exception) -> str:
             return inner[0]
         first = line or first
     return f"{type(error).__name__}: {first}"
+
+
+def _source(pipeline: GeneratorPipeline, spec: TrialSpec) -> SourceMonitor:
+    """The generator, started before TensorFlow has run anything, so that it may fork."""
+    cluster = spec.generator_cluster
+    return SourceMonitor(pipeline, spec.seed, spec.config, start_method="fork", cluster=cluster)

@@ -37,7 +37,7 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.script.session import remove_scratch_stores, run_to_fit
-from prefetch_tuning.pipelines.source import BatchesPipeline, PipelineError
+from prefetch_tuning.pipelines.source import BatchesPipeline, GeneratorPipeline, PipelineError
 from prefetch_tuning.pipelines.target import Target
 
 STDERR = 2
@@ -151,7 +151,16 @@ def _stages(job: dict[str, Any]) -> tuple[str, StageCosts | TrialFailure]:
         pipeline = catalog.load(job["pipeline"])
         if isinstance(pipeline, BatchesPipeline) and not isinstance(pipeline, ChainPipeline):
             return "stages", PyDatasetStages(pipeline, job["seed"]).measure()
-        return "stages", Stages(pipeline, job["seed"]).measure()
+        costs = Stages(pipeline, job["seed"]).measure()
+        if job.get("cluster") and isinstance(pipeline, GeneratorPipeline):
+            # Ray is an extra, and takes a second to import.
+            from prefetch_tuning.objectives.stages.other_nodes import (  # noqa: PLC0415
+                measure_other_nodes,
+            )
+
+            others = measure_other_nodes(pipeline, job["seed"], job["cluster"])
+            costs = costs.model_copy(update={"elsewhere": others})
+        return "stages", costs
     except Exception as error:
         traceback.print_exc()
         detail = f"{job['pipeline']} cannot be diagnosed: {quote(error)}"

@@ -20,6 +20,7 @@ def build_dataset(
     *,
     seed: int = 0,
     source: SourceMonitor | None = None,
+    cluster: str | None = None,
 ) -> tf.data.Dataset:
     """Builds the dataset of batches that `config` describes.
 
@@ -28,6 +29,8 @@ def build_dataset(
         config: batch size, prefetch buffer, map parallelism and structure.
         seed: passed to `pipeline.generate`.
         source: starts the generator and watches it; made here if not given.
+        cluster: address of a Ray cluster whose nodes run the `generator_workers`, this host's cores
+            first: "auto", "HOST:PORT" or "ray://HOST:PORT".
 
     Returns:
         A dataset of `(features, labels)` with a leading batch dimension of `config.batch_size` on
@@ -41,7 +44,7 @@ def build_dataset(
         pipeline = ChainPipeline.of(pipeline)
     if isinstance(pipeline, BatchesPipeline):
         return with_options(pipeline.make_batches(config, seed), config)
-    source = source or SourceMonitor(pipeline, seed, config)
+    source = source or SourceMonitor(pipeline, seed, config, cluster=cluster)
     dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
     if config.prefetch_buffer != 0:
         # Last, so the buffer holds finished batches. "auto" grows it until waits stop.

@@ -70,6 +70,12 @@ def unstack(block: Block, element_spec: Any) -> Iterator[Any]:
         yield tf.nest.pack_sequence_as(element_spec, leaves)
 
 
+def rows(block: Block, element_spec: Any) -> int:
+    """The number of elements in a block."""
+    first = tf.nest.flatten(element_spec)[0]
+    return len(block[1] if _is_ragged(first) else block[0])
+
+
 def interleave(parts: Sequence[Block], element_spec: Any) -> Block:
     """Merges parts: the first element of every part, then the second of every part, and so on.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefetch_tuning.pipelines.chain.chunking import blocks, unstack
 from prefetch_tuning.pipelines.chain.processes import GeneratorProcesses, StartMethod
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
+
+if TYPE_CHECKING:
+    from prefetch_tuning.pipelines.chain.cluster_shards import ClusterShards
 
 
 class SourceMonitor:
@@ -29,17 +33,22 @@ class SourceMonitor:
         seed: int,
         config: PipelineConfig | None = None,
         start_method: StartMethod = "forkserver",
+        cluster: str | None = None,
     ) -> None:
         """Starts the generator's processes, if configured; they wait for the first run.
 
         With "fork" they are ready at once, but it is safe only before TensorFlow has run anything.
+        With the address of a Ray cluster, those that this host has no cores for run on its nodes.
         """
         self._pipeline = pipeline
         self._seed = seed
         self._chunk = config.generator_chunk if config else 1
-        self._processes: GeneratorProcesses | None = None
+        self._processes: GeneratorProcesses | ClusterShards | None = None
         if config is not None and config.generator_workers:
-            self._processes = GeneratorProcesses(pipeline, seed, config, start_method)
+            if cluster is None or config.generator_workers <= _own_cores():
+                self._processes = GeneratorProcesses(pipeline, seed, config, start_method)
+            else:
+                self._processes = _on_cluster(pipeline, seed, config, cluster)
         self.starts = self.ends = 0
         self.error: Exception | None = None
 
@@ -90,3 +99,20 @@ class SourceMonitor:
         if self._chunk == 1:
             return (element for block in merged for element in unstack(block, spec))
         return (tuple(block) for block in merged)
+
+
+def _own_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _on_cluster(
+    pipeline: GeneratorPipeline, seed: int, config: PipelineConfig, address: str
+) -> ClusterShards:
+    try:
+        # Ray is an extra.
+        from prefetch_tuning.pipelines.chain.cluster_shards import ClusterShards  # noqa: PLC0415
+    except ImportError:
+        raise PipelineError(
+            "generator_workers on a cluster need Ray: pip install 'prefetch-tuning[cluster]'"
+        ) from None
+    return ClusterShards(pipeline, seed, config, address)

@@ -192,7 +192,12 @@ class AuditRunner(FakeRunner):
         return INFO.model_copy(update={"target": pipeline, "batch_sizes": [8]})
 
     def measure_stages(
-        self, pipeline: str, seed: int, device: Device, deadline_s: float = 0.0
+        self,
+        pipeline: str,
+        seed: int,
+        device: Device,
+        deadline_s: float = 0.0,
+        cluster: str | None = None,
     ) -> StageCosts | TrialFailure:
         return COSTS
 

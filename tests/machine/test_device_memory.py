@@ -18,6 +18,7 @@ from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import DEVICE_CONSTRAINT, Search
+from prefetch_tuning.experiments.study.work import carry_out
 from prefetch_tuning.objectives.loop.training import StepError
 from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
@@ -154,9 +155,9 @@ def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> Non
 def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LACKING)
 
-    assert (
-        RoundRuns(bench.study).run_candidate("autotune", PipelineConfig.autotune(8), 0) == LACKING
-    )
+    piece = RoundRuns(bench.study).run_candidate("autotune", PipelineConfig.autotune(8), 0)
+
+    assert carry_out(piece, bench.runner) == LACKING
     assert [state for _, state in bench.tracker.logged] == ["failed"]
 
 

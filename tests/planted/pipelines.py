@@ -426,3 +426,30 @@ class NoBatches(Planted):
 
 
 not_a_pipeline = object()
+
+
+class FiniteShards(Sharded):
+    """Shards of 30 elements in all; fails in the middle if asked to."""
+
+    name = "finite_shards"
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        elements = super().generate(seed, shard_index, shard_count)
+        for number in range(shard_index, 30, shard_count):
+            if self.fails and number >= 15:
+                raise ValueError("planted")
+            yield next(elements)
+
+
+class WaitingShards(Sharded):
+    """Waits 20 ms per element."""
+
+    name = "waiting_shards"
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for element in super().generate(seed, shard_index, shard_count):
+            time.sleep(0.02)
+            yield element

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from prefetch_tuning.experiments.search.axes import offer
+from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.prediction import median_error, predict
 from prefetch_tuning.experiments.search.stage_seconds import UNCOVERED, stage_seconds, step_seconds
-from prefetch_tuning.objectives.stage_costs import LoopCost, StageCost
+from prefetch_tuning.experiments.settings import Options
+from prefetch_tuning.objectives.stage_costs import LoopCost, OtherNodes, StageCost
 from prefetch_tuning.pipelines.config import PipelineConfig
-from tests.support.fakes import COSTS, cost
+from tests.support.fakes import COSTS, INFO, cost
 
 MANY_CORES = 64
 
@@ -250,3 +253,41 @@ def test_the_first_of_few_passes_is_as_slow_as_without_a_cache() -> None:
 
     assert once == without
     assert without < thrice < always
+
+
+def test_other_nodes_run_the_generator_as_far_as_the_network_carries() -> None:
+    slow = COSTS.model_copy(update={"generator": cost(1_000.0), "map": None})
+
+    def seconds(workers: int, **elsewhere: Any) -> float:
+        config = PipelineConfig(
+            batch_size=8, prefetch_buffer=64, map_parallelism=1, generator_workers=workers
+        )
+        others = OtherNodes(**elsewhere) if elsewhere else None
+        costs = slow.model_copy(update={"elsewhere": others, "from_generator": cost(0.0)})
+        return 1e6 * stage_seconds(costs, config, 2.0)
+
+    overlapped = UNCOVERED * 50 / 64
+    assert seconds(8) == pytest.approx((1_000 + 2 + 50) / 2)
+    # A quarter of the generator is left to the two cores here.
+    assert seconds(8, cores=[4, 2], sending_s=0.0) == pytest.approx((250 + 2 + 50) / 2)
+    # Six of eight examples come through the network.
+    carried = seconds(8, cores=[4, 2], sending_s=1e-3)
+    assert carried == pytest.approx(750.0 + overlapped)
+    # As many processes as this host has cores need no network.
+    assert seconds(2, cores=[4, 2], sending_s=1e-3) == seconds(2)
+
+
+def test_on_a_cluster_processes_fill_nodes_or_are_what_the_step_needs() -> None:
+    slow = COSTS.model_copy(
+        update={
+            "generator": cost(300.0),
+            "elsewhere": OtherNodes(cores=[8, 8, 8, 4, 4], sending_s=0.0),
+        }
+    )
+    info = INFO.model_copy(update={"axes": [*INFO.axes, "generator_workers"], "not_offered": {}})
+
+    space = offer(info, Options(), diagnose(slow, 2.0), 2.0).space
+
+    axis = next(axis for axis in space.axes if axis.name == "generator_workers")
+    # 300 us for an example of which a step takes 50.
+    assert axis.choices == (0, 1, 2, 6, 10, 18, 30, 34)

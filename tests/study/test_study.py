@@ -23,12 +23,13 @@ from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
-from prefetch_tuning.experiments.study import tuning
+from prefetch_tuning.experiments.study import trials as trials_room
 from prefetch_tuning.experiments.study.diagnose import Listener, first_s
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.tuning import Tuning
+from prefetch_tuning.experiments.study.work import carry_out
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
 from prefetch_tuning.objectives.machine.cores import usable_cores
@@ -282,8 +283,9 @@ def test_a_candidate_is_never_pruned_and_says_what_it_is(tmp_path: Path) -> None
     Search(bench.study).run_trial()
 
     config = PipelineConfig.autotune(8)
-    measured = RoundRuns(bench.study).run_candidate("autotune", config, 1)
-    failed = RoundRuns(bench.study).run_candidate("autotune", config, 2)
+    runs = RoundRuns(bench.study)
+    measured = carry_out(runs.run_candidate("autotune", config, 1), bench.runner)
+    failed = carry_out(runs.run_candidate("autotune", config, 2), bench.runner)
 
     assert not isinstance(measured, TrialFailure)
     assert (measured.examples_per_s, measured.mlflow_run_id) == (700.0, "run-2")
@@ -325,7 +327,8 @@ def test_a_round_is_kept_whole_and_belongs_to_its_candidates(tmp_path: Path) -> 
     record = bench.study.kept
     tuned = {"tuned-1": PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1)}
     record.nominate(tuned)
-    measured = RoundRuns(bench.study).run_candidate("tuned-1", tuned["tuned-1"], 0)
+    piece = RoundRuns(bench.study).run_candidate("tuned-1", tuned["tuned-1"], 0)
+    measured = carry_out(piece, bench.runner)
     assert not isinstance(measured, TrialFailure)
     record.add_round(MeasuredRound(measured={"tuned-1": measured}, seconds=2.5))
 
@@ -415,7 +418,7 @@ def test_the_default_time_holds_all_predicted_trials(
     for size in (4, 8, 4, 8):
         study.optuna_study.enqueue_trial({"batch_size": size})
     clock = iter(13.0 * count for count in range(100))
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(trials_room, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     Searching(bench.store, bench.runner, ConsoleProgress(Console(file=io.StringIO()))).search(study)
 

@@ -263,7 +263,7 @@ class FakeTracker(Tracker):
         self.more.append(more or {})
         return f"run-{len(self.logged)}"
 
-    def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
+    def mark_uncounted(self, run_id: str, events: Sequence[str] = ()) -> None:
         self.throttled[run_id] = list(events)
 
     def log_limit(

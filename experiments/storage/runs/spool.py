@@ -152,7 +152,7 @@ class SpoolingTracker(Tracker):
     def end(self, summary: Summary) -> str:
         return self._or_keep(lambda: self._end(summary), Kept(summary=summary), summary.run_id)
 
-    def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
+    def mark_uncounted(self, run_id: str, events: Sequence[str] = ()) -> None:
         def mark() -> str:
             self._throttle(self.mlflow_id_of(run_id), events)
             return run_id

@@ -174,6 +174,8 @@ class Tracker(RunReader):
                 digest=outcome.digest.elements,
                 source=json.dumps({"pipeline": spec.pipeline, "seed": spec.seed}),
             )
+            if outcome.node is not None:
+                tags[Tag.NODE] = outcome.node
             if outcome.gpu is not None and outcome.gpu.throttled:
                 tags[Tag.GPU_THROTTLED] = ", ".join(outcome.gpu.throttled)
             tags[Tag.ELEMENTS_DIGEST] = outcome.digest.elements
@@ -322,16 +324,19 @@ class Tracker(RunReader):
         self._client.set_tag(run_id, Tag.STATE, "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
 
-    def mark_throttled(self, run_id: str, events: Sequence[str]) -> None:
-        """Marks a run of a round in which the GPU was held back, so the round is measured again.
+    def mark_uncounted(self, run_id: str, events: Sequence[str] = ()) -> None:
+        """Marks a run of a round that is measured again, so that it doesn't count.
 
-        Like a run of an interrupted round, it doesn't count.
+        Args:
+            run_id: the run.
+            events: what slowed the GPU down; empty if the round's node was lost.
         """
         with self.one_line():
             self._throttle(run_id, events)
 
     def _throttle(self, run_id: str, events: Sequence[str]) -> None:
-        self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
+        if events:
+            self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
         self.mark_interrupted(run_id)
 
     def _replace_study(self, run_id: str) -> str:

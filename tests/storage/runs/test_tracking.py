@@ -159,7 +159,7 @@ def test_a_run_of_a_throttled_round_counts_no_more_than_one_that_was_broken_off(
 ) -> None:
     run_id = tracker.log_trial(parent, "round 00", SPEC, measurement(), "complete", {}, BEGAN)
 
-    tracker.mark_throttled(run_id, ["hw_slowdown", "sync_boost"])
+    tracker.mark_uncounted(run_id, ["hw_slowdown", "sync_boost"])
 
     run = client.get_run(run_id)
     assert run.info.status == "KILLED"

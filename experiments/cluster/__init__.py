@@ -1,0 +1,1 @@
+"""Trials and rounds on the nodes of a Ray cluster."""

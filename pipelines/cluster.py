@@ -1,0 +1,169 @@
+"""The connection to a Ray cluster, and its free cores."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Reports of how it is used can't leave most clusters, and nobody asked for them.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray.cluster_utils import Cluster as LocalCluster
+
+from prefetch_tuning.pipelines.source import PipelineError
+
+LOCAL, MOST_LOCAL = "local:", 16
+# Of each local node. It holds blocks of elements, or the answers of trials.
+OBJECT_STORE_BYTES = 200 * 2**20
+# Ray notices within so many seconds that a process ended, and frees its cores.
+FREED_S = 15.0
+# A host that is there answers within so many seconds.
+ANSWERS_S = 5.0
+
+
+def connect(address: str) -> None:
+    """Connects this process to a cluster, unless it is connected.
+
+    Args:
+        address: "auto", "HOST:PORT" or "ray://HOST:PORT"; or "local:N" for N nodes on this host,
+            which end with this process.
+
+    Raises:
+        PipelineError: there is no such cluster.
+    """
+    if ray.is_initialized():
+        return
+    cores = max(int(os.cpu_count() or 1), 1)
+    local = local_nodes(address, lambda count: max(cores // count, 1))
+    if local is not None:
+        atexit.register(local.shutdown)
+        atexit.register(ray.shutdown)  # before that
+        address = local.address
+    reach(address)
+
+
+def reach(address: str, **options: Any) -> None:
+    """Connects this process to a cluster that runs; `options` go to `ray.init`.
+
+    Raises:
+        PipelineError: there is no such cluster.
+    """
+    check_answers(address)
+    # Ray would end the program at SIGTERM, with results half-written.
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise PipelineError(f"the cluster {address} can't be used: {reason}") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, own)
+
+
+def check_answers(address: str) -> None:
+    """Raises PipelineError if nothing listens there; Ray would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise PipelineError(
+            f"cluster {address!r}: give auto, HOST:PORT, ray://HOST:PORT or local:N"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_S).close()
+    except OSError as error:
+        raise PipelineError(
+            f"the cluster {address} doesn't answer: {error}; start it with ray start --head"
+        ) from None
+
+
+def local_nodes(address: str, cores: Callable[[int], int]) -> LocalCluster | None:
+    """Starts several nodes on this host if the address asks for them, as "local:N".
+
+    Args:
+        address: of any cluster.
+        cores: the cores that each node says it has, given the number of nodes.
+
+    Raises:
+        PipelineError: the number can't be used.
+    """
+    if not address.startswith(LOCAL):
+        return None
+    text = address.removeprefix(LOCAL)
+    count = int(text) if text.isdecimal() else 0
+    if not 1 <= count <= MOST_LOCAL:
+        raise PipelineError(f"cluster {address!r}: give local:N with N from 1 to {MOST_LOCAL}")
+    own = {"num_cpus": cores(count), "object_store_memory": OBJECT_STORE_BYTES}
+    cluster = LocalCluster(initialize_head=True, head_node_args={**own, "include_dashboard": False})
+    for _ in range(count - 1):
+        cluster.add_node(**own)
+    cluster.wait_for_nodes()
+    return cluster
+
+
+def cores_of_nodes() -> dict[str, int]:
+    """The cores of each living node, free or not, by Ray's ids."""
+    return {
+        node["NodeID"]: int(node["Resources"].get("CPU", 0))
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+
+
+class Places:
+    """Gives out free cores: this host's first, then those of as few other nodes as possible."""
+
+    def __init__(self) -> None:
+        self._taken: list[str] = []
+        self._suspect: set[str] = set()
+
+    def take(self, count: int) -> list[str]:
+        """The nodes of `count` cores that nobody uses yet, by Ray's ids.
+
+        Raises:
+            PipelineError: there are fewer.
+        """
+        end = time.monotonic() + FREED_S
+        while len(free := list(self._free())) < count and time.monotonic() < end:
+            if sum(cores_of_nodes().values()) - len(self._taken) < count:
+                break  # waiting wouldn't help
+            time.sleep(0.2)  # the latest trial's are about to be freed
+        if len(free) < count:
+            raise PipelineError(
+                f"the cluster has {len(free)} free cores for {count} more generator_workers; take "
+                "fewer, or add nodes"
+            )
+        self._taken += free[:count]
+        return free[:count]
+
+    def lost(self, node: str) -> None:
+        """Frees a core of a node where something ended; others are given out before it.
+
+        The node itself may be lost, even if Ray doesn't know it yet.
+        """
+        self._taken.remove(node)
+        self._suspect.add(node)
+
+    def _free(self) -> Iterator[str]:
+        """A node's id for each of its free cores."""
+        own = ray.get_runtime_context().get_node_id()
+        cores = cores_of_nodes()
+        seen = available_resources_per_node()
+
+        def rank(node: str) -> tuple[bool, bool, int, str]:
+            return node in self._suspect, node != own, -cores[node], node
+
+        for node in sorted(cores, key=rank):
+            # What was taken here may not be placed yet, so Ray may still count it as free.
+            free = int(seen.get(node, {}).get("CPU", cores[node]))
+            yield from [node] * min(free, cores[node] - self._taken.count(node))
