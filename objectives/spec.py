@@ -19,8 +19,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 # TensorFlow's seeds are signed 32-bit integers.
 MAX_SEED = 2**31 - 1
 STOP_PREFIX = "stop."
-OWN = ("pipeline", "seed", "device", "generator_cluster")
-PARAMS = (*OWN, *PipelineConfig.model_fields)
+PARAMS = ("pipeline", "seed", "device", *PipelineConfig.model_fields)
 
 
 class SpecError(ValueError):
@@ -91,17 +90,15 @@ class TrialSpec(BaseModel):
     def to_params(self) -> dict[str, object]:
         """The parameters that decide the measurement, flat enough to log; see `from_params`.
 
-        They leave out the rate that a trial was pruned against, how its data were checked and the
-        limits that would have killed it: those belong to the study that the trial ran in.
+        They leave out the rate that a trial was pruned against, how its data were checked, the
+        limits that would have killed it and the cluster: those belong to the study that it ran in.
         """
         rule = {f"{STOP_PREFIX}{key}": value for key, value in self.stop.model_dump().items()}
-        cluster = {"generator_cluster": self.generator_cluster} if self.generator_cluster else {}
         return {
             "pipeline": self.pipeline,
             **self.config.to_params(),
             "seed": self.seed,
             "device": self.device,
-            **cluster,
             **rule,
         }
 
@@ -118,7 +115,7 @@ class TrialSpec(BaseModel):
         known = {*PARAMS, *(f"{STOP_PREFIX}{name}" for name in StopRule.model_fields)}
         if unknown := sorted(params.keys() - known):
             raise SpecError(f"unknown parameter: {', '.join(map(repr, unknown))}")
-        document = {name: params[name] for name in OWN if name in params}
+        document = {name: params[name] for name in ("pipeline", "seed", "device") if name in params}
         config = {name: params[name] for name in PipelineConfig.model_fields if name in params}
         rule = {
             name.removeprefix(STOP_PREFIX): value

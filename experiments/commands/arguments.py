@@ -155,6 +155,16 @@ def add_cluster(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_generator_cluster(command: argparse.ArgumentParser) -> None:
+    """Adds the cluster whose nodes run the generator's processes."""
+    command.add_argument(
+        "--generator-cluster",
+        metavar="ADDRESS",
+        help="run those generator_workers that this host has no cores for on the nodes of a Ray "
+        "cluster; addresses: auto, ray://HOST:PORT, HOST:PORT, or local:N",
+    )
+
+
 def add_store(command: argparse.ArgumentParser) -> None:
     """Adds where studies and runs are kept."""
     command.add_argument(

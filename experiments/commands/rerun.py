@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from prefetch_tuning.experiments.cluster.measuring import generator_nodes
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_command,
+    add_generator_cluster,
     add_json,
     add_store,
     check_json_file,
@@ -50,6 +52,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         help="number of measurements; more make the result more certain; default: 1 for a single "
         "run, and for a study as many as tell differences of 15%% apart, up to 15",
     )
+    add_generator_cluster(command)
     add_store(command)
     add_json(command)
 
@@ -57,9 +60,16 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     check_json_file(options.json)
     store = store_of(options)
-    return rerun_and_report(
-        options.run, options.pipeline, options.rounds, store, options.json, trust=options.trust
-    )
+    with generator_nodes(options.generator_cluster) as cluster:
+        return rerun_and_report(
+            options.run,
+            options.pipeline,
+            options.rounds,
+            store,
+            options.json,
+            trust=options.trust,
+            cluster=cluster,
+        )
 
 
 def rerun_and_report(
@@ -70,8 +80,12 @@ def rerun_and_report(
     json_file: Path | None,
     *,
     trust: bool,
+    cluster: str | None = None,
 ) -> int:
     """Measures a logged run again and prints the old and the new result.
+
+    `cluster` is the address of one whose nodes run the generator. The run doesn't say it: its
+    parameters come from a server, which must not decide what this program connects to.
 
     Checks the run before it starts anything. Returns 0 for the same data and a rate inside the
     noise, 3 for a rate outside the noise, 4 for other data.
@@ -94,6 +108,8 @@ def rerun_and_report(
     tracker = Tracker(store)
     found = original(tracker, run_id)
     check_trust(found, named, trust=trust)
+    spec = found.spec.model_copy(update={"generator_cluster": cluster})
+    found = found.model_copy(update={"spec": spec})
     rounds = rounds or rounds_for(found)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     notes.print(

@@ -13,6 +13,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_command,
     add_emulated,
     add_functions,
+    add_generator_cluster,
     add_json,
     add_measuring,
     add_model_options,
@@ -166,11 +167,6 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="kill a trial that takes longer; default: 90",
     )
     add_cluster(command)
-    add(
-        "--generator-cluster",
-        metavar="ADDRESS",
-        help="also try generator_workers on the nodes of a Ray cluster, where this host has no "
-        "cores left for them; addresses as for --cluster",
-    )
+    add_generator_cluster(command)
     add_store(command)
     add_json(command)

@@ -230,6 +230,11 @@ TRIAL_METRICS = {
     "host/speed_index": Metric(
         "ratio", "the host's own speed around the trial, which drifts; 1 is the reference machine"
     ),
+    "host/node_speed": Metric(
+        "ratio",
+        "on a cluster: the node's rate of the reference configuration over that of the study's "
+        "first node; rates and times are those that the first node would have had",
+    ),
     "generator/restarts": Metric("count", "restarts of a finite generator"),
     "generator/skipped_elements": Metric("count", "faulty elements that were skipped"),
     "measurement/startup_s": Metric("s", "time that was skipped before the first counted window"),

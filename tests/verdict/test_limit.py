@@ -59,17 +59,17 @@ def test_the_limit_is_the_least_term(
 
 
 def test_other_hosts_help_the_generator_only() -> None:
-    def limit(other_cores: float, **changes: Any) -> tuple[str, float, int]:
+    def limit(other_cores: float, **changes: Any) -> tuple[str, int, int]:
         rounds = [terms(**changes)] * 3
         found = LimitRounds(rounds, 2.0, splittable=True, other_cores=other_cores).limit
         assert found is not None
-        return found.binding, found.examples_per_s, found.processes
+        return found.binding, round(found.examples_per_s), found.processes
 
-    assert limit(0.0) == ("cpu", pytest.approx(2 / 1.5e-3), 2)
-    # Four cores for 1.5 ms; then the step, for which the two here would allow 2 / 0.5 ms.
-    assert limit(2.0) == ("cpu", pytest.approx(4 / 1.5e-3), 4)
-    assert limit(6.0, step_examples_per_s=9_000.0) == ("cpu", pytest.approx(2 / 5e-4), 8)
-    assert limit(98.0) == ("step", 4_000.0, 100)
+    assert limit(0.0) == ("cpu", 1_333, 2)  # two cores for 1.5 ms
+    # Four cores for 1.5 ms; then the two here for the 0.5 ms that only they can do, or the step.
+    assert limit(2.0) == ("cpu", 2_667, 4)
+    assert limit(6.0, step_examples_per_s=9_000.0) == ("cpu", 4_000, 8)
+    assert limit(98.0, map_cpu_s=0.0) == ("step", 4_000, 100)
 
 
 def test_what_the_host_did_to_a_round_it_did_to_its_limit() -> None:

@@ -33,8 +33,8 @@ PIPELINES = {
 }
 QUICK_PIPELINES = ("blocking_map",)
 AXES = ("all", "basic")
-# Points, step of the ranges, and rounds of the best ten and three, by axes. The best of all axes is
-# the truth that recommendations are held against; the basic axes are only replayed.
+# Points, step of the ranges, and whether rounds follow, by axes. The best of all axes is what
+# recommendations are compared with. The basic axes are only replayed.
 GRIDS: dict[str, dict[str, Any]] = {
     "all": {"points": 200, "step": 2.0, "points_only": False},
     "basic": {"points": 100, "step": 1.4, "points_only": True},
