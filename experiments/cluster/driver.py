@@ -54,7 +54,7 @@ class ClusterHosts:
             cores: cores that a trial may use on every node.
         """
         self._nodes, self._make_speeds, self._warn = nodes, speeds, warn
-        self.cores = cores
+        self.cores, self.count = cores, len(nodes.names)
         self._running: dict[str, Job] = {}
         # Calls of lost nodes, which wait for another one.
         self._orphans: deque[Job] = deque()

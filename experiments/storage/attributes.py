@@ -124,7 +124,7 @@ class StudyAttributes:
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Seconds spent on measuring, and total wall time in seconds, both of the latest run."""
+        """Seconds of measuring per host, and wall time in seconds, both of the latest run."""
         measured_s, wall_s = self._study.user_attrs.get(StudyAttr.SPENT, (0.0, 0.0))
         return measured_s, wall_s
 

@@ -196,7 +196,7 @@ class Tuning:
             work()
             interrupted = False
         finally:
-            spent = (study.measured_s, time.monotonic() - began)
+            spent = (study.measured_s / study.hosts.count, time.monotonic() - began)
             closed = close_study(
                 study.optuna_study, study.run_id, tracker, spent, interrupted=interrupted
             )

@@ -61,9 +61,11 @@ class Hosts(Protocol):
 
     Attributes:
         cores: the cores that a trial may use.
+        count: how many hosts measure at the same time.
     """
 
     cores: float
+    count: int
 
     def carry_out(self, pieces: Pieces[Any]) -> None:
         """Carries out pieces until there is no next one and all have ended."""
@@ -74,7 +76,7 @@ class ThisHost:
 
     def __init__(self, runner: TrialRunner) -> None:
         self._runner = runner
-        self.cores = usable_cores()
+        self.cores, self.count = usable_cores(), 1
 
     def carry_out(self, pieces: Pieces[Any]) -> None:
         """See `Hosts`."""
