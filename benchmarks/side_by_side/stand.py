@@ -21,7 +21,7 @@ from prefetch_tuning.experiments.verdict.recommendation import Recommended
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-STUDIES, SPENT = "studies", "spent"
+STUDIES, SPENT, RECOMMENDED = "studies", "spent", "recommended"
 QUICK_TRIALS = 6
 
 
@@ -78,9 +78,18 @@ class Stand:
     def recommended(self, name: str, target: str, batch_size: int) -> PipelineConfig:
         """The recommendation of a default study; in a quick run, the best of a few trials.
 
+        The journal keeps it, so a run can go on without the study's database.
+
         Raises:
             NoResultError: it recommended nothing.
         """
+        line = self.journal.find(RECOMMENDED, name)
+        if line is None:
+            config = self._tuned(name, target, batch_size)
+            line = self.journal.add(RECOMMENDED, name, config=config)
+        return PipelineConfig.model_validate(line["config"])
+
+    def _tuned(self, name: str, target: str, batch_size: int) -> PipelineConfig:
         if self.quick:
             quick = self.study(name, target, batch_size, trials=QUICK_TRIALS, rounds=0)
             found: Recommended | MeasuredConfig | None = quick.result.best
