@@ -33,12 +33,12 @@ from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import PipelineError
 
 FOLDER = Path("mlruns/grids")

@@ -26,14 +26,16 @@ from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.chain.cluster_shards import ClusterShards
 from prefetch_tuning.pipelines.cluster import connect, local_nodes
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 from tests.planted.pipelines import Sharded, WaitingShards
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 NODES, REPEATS, SECONDS = (1, 2, 3, 4), 3, 5.0
 # Of what a trial leaves behind: the difference between two sizes of a study.
 SIZES = (100, 1_000)
-# The processes of the comparison of batches, on every number of nodes.
-WORKERS, BATCHES = 4, 40
+# The processes of the comparison of batches, on every number of nodes: more than cores, because
+# this host's own processes would make all of them otherwise.
+WORKERS, BATCHES = int(usable_cores()) + 2, 40
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def measure() -> list[Found]:
 
 
 class _Local:
-    """Nodes on this host with four cores in all, or one each if there are more."""
+    """Nodes on this host that together have a core for each of the processes."""
 
     def __init__(self, count: int) -> None:
         self._count = count

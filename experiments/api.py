@@ -13,7 +13,7 @@ from typing import Any, Literal, Unpack
 
 from rich.console import Console
 
-from prefetch_tuning.experiments.cluster.measuring import generator_nodes, measuring
+from prefetch_tuning.experiments.cluster.measuring import measuring
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.report.terminal import print_results, results_table
@@ -22,7 +22,6 @@ from prefetch_tuning.experiments.settings import TuneOptions, TuneRequest
 from prefetch_tuning.experiments.storage.emulated import emulated_step
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult
-from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
@@ -75,6 +74,7 @@ def tune(
     tracking_uri: str | None = None,
     cluster: str | None = None,
     mixed_hosts: bool = False,
+    generator_cluster: str | None = None,
     **options: Unpack[TuneOptions],
 ) -> Tuned:
     """Tunes pipelines like `prefetch-tune tune` and prints the progress to stderr.
@@ -99,6 +99,8 @@ def tune(
         cluster: measure on the nodes of a Ray cluster: "auto", "ray://HOST:PORT", "HOST:PORT" or
             "local:N"; by default on this host.
         mixed_hosts: with a cluster, also use nodes that differ in processor, cores or GPU.
+        generator_cluster: run those generator_workers that this host has no cores for on the nodes
+            of a Ray cluster, of which this host is one: "auto", "HOST:PORT" or "local:N".
         options: other options of the command, like `trials=12, seed=1`; `TuneOptions` lists them.
 
     Raises:
@@ -128,12 +130,8 @@ def tune(
     request = TuneRequest.checked(pipelines=targets, **options)
     store = Store.choose(Path.cwd(), storage, tracking_uri)
     progress = ConsoleProgress(Console(file=sys.stderr, highlight=False))
-    with (
-        measuring(cluster, progress.say, mixed=mixed_hosts) as (runner, nodes),
-        generator_nodes(request.generator_cluster) as address,
-    ):
-        request = request.model_copy(update={"generator_cluster": address})
-        tuning = Tuning(store, runner, progress, nodes)
+    with measuring(cluster, generator_cluster, progress.say, mixed=mixed_hosts) as hosts:
+        tuning = hosts.tuning(store, progress)
         tuning.tune(request, began)
     return Tuned(tuning.records, tuning.problems)
 

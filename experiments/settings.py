@@ -66,8 +66,6 @@ class Options(BaseModel):
         confirm_budget_s: seconds within which rounds beyond the least number may begin.
         allow_reorder: whether the elements may come in another order.
         tolerance: share of the best rate to give up for less memory or an earlier first batch.
-        generator_cluster: address of a Ray cluster whose nodes run those generator processes that
-            this host has no cores for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,7 +85,6 @@ class Options(BaseModel):
     confirm_budget_s: ConfirmBudgetS = DEFAULT_CONFIRM_BUDGET_S
     allow_reorder: bool = False
     tolerance: Tolerance = 0.02
-    generator_cluster: str | None = None
 
     @field_validator("rounds")
     @classmethod
@@ -157,7 +154,6 @@ class TuneOptions(TypedDict, total=False):
     confirm_budget_s: float
     allow_reorder: bool
     tolerance: float
-    generator_cluster: str | None
     study: str | None
 
 

@@ -74,12 +74,14 @@ class OtherNodes(BaseModel):
     """The nodes of a cluster beside this host, which can run shards of the generator.
 
     Attributes:
-        cores: of each node, the largest first.
+        here: cores of this host that the cluster may use.
+        cores: of each other node, the largest first.
         sending_s: seconds per example to send a block of examples from such a node to this host.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    here: int = 0
     cores: list[int]
     sending_s: float
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import signal
@@ -10,18 +11,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Reports of how it is used can't leave most clusters, and nobody asked for them.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import psutil
 import ray
 from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster as LocalCluster
 
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import PipelineError
 
 LOCAL, MOST_LOCAL = "local:", 16
+LOCAL_ADDRESS = "PREFETCH_TUNING_LOCAL_CLUSTER"
+THREADS = "OMP_NUM_THREADS"
+# Never shipped: results, environments and the repository itself.
+NOT_SHIPPED = ["mlruns", ".venv", ".git"]
 # Of each local node. It holds blocks of elements, or the answers of trials.
 OBJECT_STORE_BYTES = 200 * 2**20
 # Ray notices within so many seconds that a process ended, and frees its cores.
@@ -34,21 +42,32 @@ def connect(address: str) -> None:
     """Connects this process to a cluster, unless it is connected.
 
     Args:
-        address: "auto", "HOST:PORT" or "ray://HOST:PORT"; or "local:N" for N nodes on this host,
-            which end with this process.
+        address: "auto" or "HOST:PORT", of a cluster of which this host is a node; or "local:N" for
+            N nodes on this host, which end with this process.
 
     Raises:
         PipelineError: there is no such cluster.
     """
     if ray.is_initialized():
         return
-    cores = max(int(os.cpu_count() or 1), 1)
+    cores = int(usable_cores())
     local = local_nodes(address, lambda count: max(cores // count, 1))
     if local is not None:
         atexit.register(local.shutdown)
         atexit.register(ray.shutdown)  # before that
         address = local.address
-    reach(address)
+    check_answers(address, streams=True)
+    reach(address, **({} if is_local(address) else {"runtime_env": shipped()}))
+
+
+def shipped() -> dict[str, Any]:
+    """Ray's `runtime_env` with which the current directory's code gets to the nodes."""
+    return {"working_dir": str(Path.cwd()), "excludes": NOT_SHIPPED}
+
+
+def is_local(address: str) -> bool:
+    """Whether this program started the cluster's nodes, all of them on this host."""
+    return os.environ.get(LOCAL_ADDRESS) == address
 
 
 def reach(address: str, **options: Any) -> None:
@@ -70,10 +89,18 @@ def reach(address: str, **options: Any) -> None:
             signal.signal(signal.SIGTERM, own)
 
 
-def check_answers(address: str) -> None:
-    """Raises PipelineError if nothing listens there; Ray would try for minutes."""
+def check_answers(address: str, *, streams: bool = False) -> None:
+    """Raises PipelineError if nothing listens there; Ray would try for minutes.
+
+    What `streams` can't come from outside of the cluster.
+    """
     if address == "auto":
         return
+    if streams and address.startswith("ray://"):
+        raise PipelineError(
+            f"cluster {address!r}: a generator needs a host that is a node of the cluster; give "
+            "auto or HOST:PORT there"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise PipelineError(
@@ -108,7 +135,21 @@ def local_nodes(address: str, cores: Callable[[int], int]) -> LocalCluster | Non
     for _ in range(count - 1):
         cluster.add_node(**own)
     cluster.wait_for_nodes()
+    os.environ[LOCAL_ADDRESS] = cluster.address  # trials inherit it
     return cluster
+
+
+def threads_as_the_user_has_them() -> None:
+    """Takes back the number of threads that Ray sets for its workers, so all is as elsewhere.
+
+    The process that started this one has the user's own.
+    """
+    with contextlib.suppress(psutil.Error):
+        own = psutil.Process(os.getppid()).environ().get(THREADS)
+        if own is None:
+            os.environ.pop(THREADS, None)
+        else:
+            os.environ[THREADS] = own
 
 
 def cores_of_nodes() -> dict[str, int]:

@@ -18,10 +18,10 @@ from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Fraction, LimitRounds
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.step_time import StepTime
 from prefetch_tuning.pipelines.target import compose
 

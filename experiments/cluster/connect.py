@@ -14,11 +14,8 @@ from prefetch_tuning.experiments.cluster.nodes import RayNodes
 from prefetch_tuning.experiments.cluster.runner import ClusterRunner
 from prefetch_tuning.experiments.cluster.speeds import Speeds
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
-from prefetch_tuning.objectives.machine.cores import usable_cores
-from prefetch_tuning.pipelines.cluster import local_nodes, reach
-
-# Never shipped: results, environments and the repository itself.
-NOT_SHIPPED = ["mlruns", ".venv", ".git"]
+from prefetch_tuning.pipelines.cluster import NOT_SHIPPED, local_nodes, reach, shipped
+from prefetch_tuning.pipelines.cores import usable_cores
 
 
 class Cluster:
@@ -86,7 +83,7 @@ def _ray(address: str, say: Callable[[str], None]) -> Iterator[None]:
             f"shipping {Path.cwd()} to the nodes, without what .gitignore excludes and without "
             f"{', '.join(NOT_SHIPPED)}"
         )
-        options["runtime_env"] = {"working_dir": str(Path.cwd()), "excludes": NOT_SHIPPED}
+        options["runtime_env"] = shipped()
     try:
         reach(address, **options)
         yield

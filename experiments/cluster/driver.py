@@ -74,13 +74,23 @@ class ClusterHosts:
             job = self._next(pieces)
             if job is not None:
                 self._orphans.append(job)
-                raise StudyError("no node of the cluster is left; start it anew and resume")
+                raise StudyError(self._nobody)
         finally:
             # After an error or Ctrl-C, each piece records that it was interrupted.
             for job in [*self._running.values(), *self._orphans]:
                 job.piece.close()
             self._running.clear()
             self._orphans.clear()
+
+    @property
+    def _nobody(self) -> str:
+        """Why no node is left, and what to do."""
+        if self._nodes.names:
+            return (
+                "the configuration that nodes are compared by fails on all of them, "
+                f"{self._speeds.failure}; check the pipeline, or give a longer --trial-timeout"
+            )
+        return "no node of the cluster is left; start it anew and resume"
 
     @cached_property
     def _speeds(self) -> Speeds:
@@ -121,7 +131,7 @@ class ClusterHosts:
             if self._speeds.is_usable(node):
                 self._begin(node, job)
             else:
-                self._warn(f"{node} is left out: the reference failed there")
+                self._warn(f"{node} is left out: the reference failed, {self._speeds.failure}")
                 self._orphans.append(job)
         else:
             found = self._speeds.relative(node, answer)

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import psutil
 import ray
 from pydantic import BaseModel, ConfigDict
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefetch_tuning.experiments.errors import StudyError, UsageError, first_line
 from prefetch_tuning.experiments.host.environment import package_versions, processor
 from prefetch_tuning.experiments.study.work import Call, NodeLostError
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.pipelines.cluster import threads_as_the_user_has_them
+from prefetch_tuning.pipelines.cores import usable_cores
 
 # A node that is up, but has no room for the actor, belongs to somebody else at the moment.
 START_S = 120.0
 # What has to be the same on all nodes.
 SAME = ("python", "prefetch-tuning", "tensorflow", "keras", "numpy")
-THREADS = "OMP_NUM_THREADS"
 
 
 class NodeInfo(BaseModel):
@@ -56,7 +54,7 @@ class Measurer:
     """The actor of a node: makes the runner's calls there, one at a time."""
 
     def __init__(self) -> None:
-        _threads_as_the_user_has_them()
+        threads_as_the_user_has_them()
         self._runner = TrialRunner()
         self._runner.start()
 
@@ -123,7 +121,7 @@ class RayNodes:
         """Makes a call on any node while no other is running.
 
         Raises:
-            StudyError: no node is left.
+            StudyError: no node is left; it says why the last one isn't.
         """
         return self._on_any(lambda actor: actor.call.remote(method, arguments, options))
 
@@ -132,19 +130,27 @@ class RayNodes:
         return self._on_any(lambda actor: actor.read.remote(name))
 
     def _on_any(self, ask: Callable[[Any], Any]) -> Any:
+        reason = "none is left"
         while self._actors:
             node, actor = next(iter(self._actors.items()))
             answer = self._answer(node, ask(actor))
             if not isinstance(answer, NodeLostError):
                 return answer
-        raise StudyError("no node of the cluster is left")
+            reason = str(answer)
+        raise StudyError(f"no node of the cluster can measure: {reason}")
 
     def _answer(self, node: str, ref: Any) -> Any:
+        """A call's answer, or `NodeLostError`; the node is then out of use.
+
+        Also a node on which the runner itself fails, for example for lack of disk space.
+        """
         try:
             return ray.get(ref)
         except RayTaskError as error:
-            raise error.cause from None
-        except RayActorError:
+            ray.kill(self._actors.pop(node))
+            cause = f"{type(error.cause).__name__}: {first_line(error.cause)}"
+            return NodeLostError(f"{node} is left out: {cause}")
+        except RayError:
             self._actors.pop(node, None)
             return NodeLostError(f"{node} is lost")
 
@@ -211,16 +217,3 @@ def _actors() -> dict[str, Any]:
             .remote()
         )
     return actors
-
-
-def _threads_as_the_user_has_them() -> None:
-    """Takes back the number of threads that Ray sets for its workers, so trials are as elsewhere.
-
-    The process that started this one has the user's own.
-    """
-    with contextlib.suppress(psutil.Error):
-        own = psutil.Process(os.getppid()).environ().get(THREADS)
-        if own is None:
-            os.environ.pop(THREADS, None)
-        else:
-            os.environ[THREADS] = own

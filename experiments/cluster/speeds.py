@@ -26,7 +26,11 @@ PATIENCE = 2
 
 
 class Speeds:
-    """The speeds of the nodes relative to the first one's, which is 1 at its beginning."""
+    """The speeds of the nodes relative to the first one's, which is 1 at its beginning.
+
+    Attributes:
+        failure: why the reference failed the last time.
+    """
 
     def __init__(self, spec: TrialSpec, base: float | None, keep: Callable[[float], None]) -> None:
         """Begins without a reading.
@@ -42,6 +46,7 @@ class Speeds:
         self._since: dict[str, int] = defaultdict(int)
         self._failed: dict[str, int] = defaultdict(int)
         self._measuring: set[str] = set()
+        self.failure = ""
 
     def is_usable(self, node: str) -> bool:
         """Whether the reference works on a node."""
@@ -63,6 +68,7 @@ class Speeds:
         self._measuring.remove(node)
         if not isinstance(found, Measurement):
             self._failed[node] += 1
+            self.failure = f"{found.kind}: {found.detail}"
             return
         self._failed[node] = self._since[node] = 0
         rates = self._rates[node]

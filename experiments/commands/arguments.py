@@ -153,6 +153,7 @@ def add_cluster(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --cluster: also use nodes that differ in processor, cores or GPU",
     )
+    add_generator_cluster(command)
 
 
 def add_generator_cluster(command: argparse.ArgumentParser) -> None:
@@ -161,7 +162,7 @@ def add_generator_cluster(command: argparse.ArgumentParser) -> None:
         "--generator-cluster",
         metavar="ADDRESS",
         help="run those generator_workers that this host has no cores for on the nodes of a Ray "
-        "cluster; addresses: auto, ray://HOST:PORT, HOST:PORT, or local:N",
+        "cluster, of which this host is one: auto, HOST:PORT, or local:N",
     )
 
 

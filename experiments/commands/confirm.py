@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from prefetch_tuning.experiments.cluster.measuring import measuring
+from prefetch_tuning.experiments.cluster.measuring import measuring_as
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_cluster,
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     check_json_file(options.json)
     store = store_of(options)
-    with measuring(options.cluster, say, mixed=options.mixed_hosts) as (runner, cluster):
+    with measuring_as(options, say) as hosts:
         from prefetch_tuning.experiments.commands.tuning_output import confirm_and_report
 
         more = options.rounds or LEAST_ROUNDS
-        return confirm_and_report(options.study, more, store, runner, options.json, began, cluster)
+        return confirm_and_report(options.study, more, store, hosts, options.json, began)

@@ -24,11 +24,11 @@ from prefetch_tuning.experiments.commands.arguments import (
 )
 from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device
 from prefetch_tuning.pipelines import catalog
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import PipelineError
 
 

@@ -19,7 +19,12 @@ from prefetch_tuning.experiments.commands.arguments import (
     store_of,
 )
 from prefetch_tuning.experiments.commands.values import number
-from prefetch_tuning.experiments.errors import EXIT_OK, EXIT_OTHER_DATA, EXIT_OUTSIDE_NOISE
+from prefetch_tuning.experiments.errors import (
+    EXIT_OK,
+    EXIT_OTHER_DATA,
+    EXIT_OUTSIDE_NOISE,
+    UsageError,
+)
 from prefetch_tuning.experiments.settings import Reruns
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
@@ -108,6 +113,10 @@ def rerun_and_report(
     tracker = Tracker(store)
     found = original(tracker, run_id)
     check_trust(found, named, trust=trust)
+    if cluster is None and Tag.GENERATOR_CLUSTER in found.tags:
+        raise UsageError(
+            f"run {run_id}: nodes of a cluster could run its generator; give --generator-cluster"
+        )
     spec = found.spec.model_copy(update={"generator_cluster": cluster})
     found = found.model_copy(update={"spec": spec})
     rounds = rounds or rounds_for(found)

@@ -6,14 +6,13 @@ import argparse
 import time
 from typing import get_args
 
-from prefetch_tuning.experiments.cluster.measuring import generator_nodes, measuring
+from prefetch_tuning.experiments.cluster.measuring import measuring_as
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_cluster,
     add_command,
     add_emulated,
     add_functions,
-    add_generator_cluster,
     add_json,
     add_measuring,
     add_model_options,
@@ -27,7 +26,6 @@ from prefetch_tuning.experiments.commands.arguments import (
     targets_of,
 )
 from prefetch_tuning.experiments.commands.values import memory_mib, number
-from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.settings import (
     BatchSize,
     ConfirmBudgetS,
@@ -60,19 +58,10 @@ def run(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if value is not None}
     asked = {key: given[key] for key in TuneRequest.model_fields if key in given}
     request = TuneRequest.checked(**asked)
-    if options.cluster and options.generator_cluster:
-        raise UsageError(
-            "--cluster and --generator-cluster: a node either runs whole trials or a part of the "
-            "generator; leave one out"
-        )
-    with (
-        measuring(options.cluster, say, mixed=options.mixed_hosts) as (runner, cluster),
-        generator_nodes(options.generator_cluster) as address,
-    ):
+    with measuring_as(options, say) as hosts:
         from prefetch_tuning.experiments.commands.tuning_output import tune_and_report
 
-        request = request.model_copy(update={"generator_cluster": address})
-        return tune_and_report(request, store, runner, options.json, began, cluster)
+        return tune_and_report(request, store, hosts, options.json, began)
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
@@ -167,6 +156,5 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="kill a trial that takes longer; default: 90",
     )
     add_cluster(command)
-    add_generator_cluster(command)
     add_store(command)
     add_json(command)

@@ -10,6 +10,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from prefetch_tuning.experiments.cluster.measuring import Measuring
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.errors import (
     ENDED_BY_SIGNAL,
@@ -27,8 +28,7 @@ from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord, write_json
 from prefetch_tuning.experiments.storage.runs.reader import RunReader
-from prefetch_tuning.experiments.study.tuning import Cluster, Tuning
-from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.experiments.study.tuning import Tuning
 
 # In the checkout itself, `make ui` is the shorter command.
 PROJECT = Path(__file__).resolve().parents[2]
@@ -37,17 +37,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 def tune_and_report(
     request: TuneRequest,
     store: Store,
-    runner: TrialRunner,
+    hosts: Measuring,
     json_file: Path | None,
     began: float,
-    cluster: Cluster | None = None,
 ) -> int:
     """Runs a request and prints the results; returns the exit code.
 
     0: every pipeline has a result; 1: one has none; 130: interrupted, but measurements are kept.
     """
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    tuning = Tuning(store, runner, ConsoleProgress(notes), cluster)
+    tuning = hosts.tuning(store, ConsoleProgress(notes))
     code = _run(tuning, store, json_file, notes, lambda: tuning.tune(request, began))
     if code > ENDED_BY_SIGNAL and tuning.records:
         result = tuning.records[-1].result
@@ -64,14 +63,13 @@ def confirm_and_report(
     study: str,
     more: int,
     store: Store,
-    runner: TrialRunner,
+    hosts: Measuring,
     json_file: Path | None,
     began: float,
-    cluster: Cluster | None = None,
 ) -> int:
     """Adds rounds to a study and prints the new results; the exit codes are the same."""
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    tuning = Tuning(store, runner, ConsoleProgress(notes), cluster)
+    tuning = hosts.tuning(store, ConsoleProgress(notes))
     return _run(tuning, store, json_file, notes, lambda: tuning.confirm(study, more, began))
 
 

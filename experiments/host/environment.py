@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.pipelines.cores import usable_cores
 
 PACKAGES = ("tensorflow", "keras", "numpy", "optuna", "mlflow", "prefetch-tuning")
 ENVIRONMENT_TAGS = {

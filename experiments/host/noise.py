@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.pipelines.cores import usable_cores
 
 # Above these, a measurement is disturbed: the load average, and the stolen share of CPU time.
 LOAD_SHARE = 0.25

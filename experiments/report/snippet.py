@@ -40,7 +40,9 @@ def snippet(record: StudyRecord) -> str:
         changed = config.model_dump(exclude_defaults=True)
         arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         template = environment().get_template("snippet_project.py.j2")
-        return template.render(given, config=config, why=why, arguments=arguments)
+        # Anywhere in the training's own cluster; this host is one of its nodes.
+        cluster = ', cluster="auto"' if _uses_cluster(config, record) else ""
+        return template.render(given, config=config, why=why, arguments=arguments, cluster=cluster)
     template = environment().get_template("snippet.py.j2")
     return template.render(
         given,
@@ -50,6 +52,13 @@ def snippet(record: StudyRecord) -> str:
         batching=_batching(config, record.info),
         options=config.needs_options,
     )
+
+
+def _uses_cluster(config: PipelineConfig, record: StudyRecord) -> bool:
+    """Whether the generator's processes are more than the study's host had cores for."""
+    diagnosis = record.result.diagnosis
+    found = diagnosis.costs.elsewhere if diagnosis else None
+    return found is not None and config.generator_workers > found.here
 
 
 def _why_not_plain(config: PipelineConfig, info: PipelineInfo) -> str | None:

@@ -252,14 +252,15 @@ def _on_nodes(costs: StageCosts, cores: int) -> tuple[int, ...]:
 
     The step needs as many as make an example in the time that it takes for one.
     """
-    assert costs.elsewhere is not None
-    filled = [cores + sum(costs.elsewhere.cores[:count]) for count in _doubled(costs.elsewhere)]
-    filled = [min(count, MAX_PROCESSES) for count in filled]
+    found = costs.elsewhere
+    assert found is not None
+    filled = [found.here + sum(found.cores[:count]) for count in _doubled(found)]
+    filled = [min(count, MAX_PROCESSES) for count in filled if count > cores]
     needed = math.ceil(costs.generator.wall_s / max(costs.step.wall_s, 1e-9))
-    found = {0, 1, max(cores // 2, 1), cores, *filled}
-    if cores < needed < filled[-1]:
-        found.add(needed)
-    return tuple(sorted(found))
+    choices = {0, 1, max(cores // 2, 1), cores, *filled}
+    if cores < needed < max(choices):
+        choices.add(needed)
+    return tuple(sorted(choices))
 
 
 def _doubled(elsewhere: OtherNodes) -> list[int]:

@@ -95,7 +95,7 @@ def _in_shards(costs: StageCosts, config: PipelineConfig, cores: float) -> Stage
     here = 1.0
     if costs.elsewhere is not None and shards > cores:
         # This host's cores are filled first. Blocks from elsewhere come through the network.
-        here = cores / shards
+        here = min(costs.elsewhere.here, shards) / shards
         wall_s = max(wall_s, (1.0 - here) * costs.elsewhere.sending_s)
     message, size = costs.from_generator, block_size(config)
     return StageCost(

@@ -37,11 +37,11 @@ from prefetch_tuning.experiments.verdict.measurements import (
     PlainData,
     Round,
 )
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.objective import Reading
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.printable import printable_json
 from prefetch_tuning.pipelines.target import Target
 

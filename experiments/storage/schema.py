@@ -70,6 +70,7 @@ class Tag(StrEnum):
     OWN_ID = "own_id"
     THROTTLED = "throttled"
     NODE = "node"
+    GENERATOR_CLUSTER = "generator_cluster"
     # Of a study's parent run.
     VERDICT = "verdict"
     BEST_CONFIG = "best.config"
@@ -111,6 +112,7 @@ CHILD_TAGS = {
     Tag.GPU_THROTTLED: "NVML's reasons why the GPU was held back during the run",
     Tag.THROTTLED: "the same reasons for a whole round, which was then measured again",
     Tag.NODE: "name of the cluster's node that measured",
+    Tag.GENERATOR_CLUSTER: "`true` if nodes of a cluster could run the generator's processes",
 }
 # Tags of a study's parent run.
 STUDY_TAGS = {

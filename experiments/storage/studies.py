@@ -26,15 +26,24 @@ from prefetch_tuning.objectives.measurement import PipelineInfo
 # error. It tries again after these seconds.
 CREATION_WAITS_S = (0.5, 1.0, 2.0)
 # How messages name what a user knows by other words.
-SAID = {"source_digest": "source (SHA-256)", "host.fingerprint": "host"}
+SAID = {
+    "source_digest": "source (SHA-256)",
+    "host.fingerprint": "host",
+    "generator_cluster": "--generator-cluster",
+}
 
 
 def open_study(
-    settings: StudySettings, info: PipelineInfo, store: Store, host: str | None = None
+    settings: StudySettings,
+    info: PipelineInfo,
+    store: Store,
+    host: str | None = None,
+    *,
+    generator_cluster: bool = False,
 ) -> optuna.Study:
     """Creates the Optuna study, or loads it and checks that it can be continued.
 
-    `host` is as in `check_identity`.
+    `host` and `generator_cluster` are as in `check_identity`.
 
     Raises:
         StoreError: the storage cannot be opened.
@@ -49,7 +58,7 @@ def open_study(
         )
     except Exception as error:
         raise _unusable(store, error) from None  # a cause would show the address in full
-    check_identity(study, settings, info, host)
+    check_identity(study, settings, info, host, generator_cluster=generator_cluster)
     return study
 
 
@@ -116,11 +125,17 @@ def load_study(name: str, store: Store) -> optuna.Study:
 
 
 def check_identity(
-    study: optuna.Study, settings: StudySettings, info: PipelineInfo, host: str | None = None
+    study: optuna.Study,
+    settings: StudySettings,
+    info: PipelineInfo,
+    host: str | None = None,
+    *,
+    generator_cluster: bool = False,
 ) -> None:
     """Stores what a study's trials have in common, or checks that it hasn't changed.
 
-    `host` says what measures if it isn't this host.
+    `host` says what measures if it isn't this host, and `generator_cluster` whether other hosts run
+    the generator.
 
     Raises:
         StudyError: something changed, so earlier and later trials would not be comparable.
@@ -136,7 +151,7 @@ def check_identity(
         "batch_sizes": info.batch_sizes if settings.batch_size is None else [settings.batch_size],
         "seed": settings.seed,
         "memory_limit_mib": settings.memory_limit_mib,
-        "generator_cluster": settings.generator_cluster is not None,
+        "generator_cluster": generator_cluster,
     }
     for key, value in identity.items():
         if key not in study.user_attrs:

@@ -45,7 +45,7 @@ def diagnose_study(study: PipelineStudy, progress: Progress) -> str | None:
             settings.seed,
             settings.device,
             settings.trial_timeout_s,
-            settings.generator_cluster,
+            study.generator_cluster,
         )
         if isinstance(costs, TrialFailure):
             return f"{info.name}: no diagnosis, {costs.kind}: {costs.detail}"
@@ -54,7 +54,7 @@ def diagnose_study(study: PipelineStudy, progress: Progress) -> str | None:
         pauses = listener.pauses_of(info.target, settings.seed, first_s(settings), costs, sizes)
         diagnosis = study.kept.diagnosis = diagnose(costs, study.kept.cores, pauses)
         study.measured_s += costs.measured_s + listener.measured_s
-        if settings.generator_cluster is not None:
+        if study.generator_cluster is not None:
             progress.say(f"{info.name}: {other_nodes_in_words(costs)}")
     progress.show_diagnosis(info.name, diagnosis)
     return None

@@ -31,6 +31,8 @@ class PipelineStudy:
         kept: the study's attributes in Optuna's storage.
         run_id: run id of the parent run in MLflow.
         measured_s: seconds of measuring in this process, without those of an earlier run.
+        generator_cluster: address of a Ray cluster that runs the generator's processes. It isn't
+            stored: a store must not decide what a later command connects to.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PipelineStudy:
         self.run_id = ""
         self.measured_s = 0.0
         self.runner = runner
+        self.generator_cluster: str | None = None
         self._hosts: Hosts | None = None
         self.tracker = tracker
 
@@ -94,7 +97,7 @@ class PipelineStudy:
             device=self.settings.device,
             stop=stop,
             best_examples_per_s=rival,
-            generator_cluster=self.settings.generator_cluster,
+            generator_cluster=self.generator_cluster,
             deadline_s=self.settings.trial_timeout_s + longer_s,
         )
 

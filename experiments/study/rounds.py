@@ -35,6 +35,8 @@ from prefetch_tuning.objectives.measurement import TrialFailure
 
 # A GPU that is held back in more rounds than this is always held back, so waiting would not help.
 THROTTLED_ROUNDS = 3
+# On a cluster, one round in so many may run beside others once the least number is measured.
+AT_ONCE = 4
 
 
 class Confirmer:
@@ -111,8 +113,8 @@ class Confirmer:
         needed = {AUTOTUNE, leader(self._fitting(running), rounds)} & set(running)
         if sum(needed <= set(measured) for measured in rounds) + begun < settings.rounds:
             return True
-        if not rounds:
-            return False
+        if len(rounds) < settings.rounds or begun > len(rounds) // AT_ONCE:
+            return False  # what is running may be enough
         next_s = kept.rounds_s * (1.0 + 1.0 / len(rounds))
         return next_s <= settings.confirm_budget_s and not self._enough(running)
 

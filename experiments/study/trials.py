@@ -21,7 +21,8 @@ class Trials:
     def __init__(self, study: PipelineStudy, search: Search, steps: Steps, most: int) -> None:
         """`most` is the number of trials at which the search ends, with those of earlier runs."""
         self._study, self._search, self._steps, self._most = study, search, steps, most
-        self._begin = time.monotonic()
+        # On a cluster, the nodes measure their references first.
+        self._begin = time.monotonic() if study.hosts.count == 1 else None
         self._done = self._begun = len(study.kept.finished)
         self.problems: list[str] = []
 
@@ -34,6 +35,7 @@ class Trials:
 
     def ended(self, found: Outcome) -> None:
         """Shows a finished trial; ends the search if nothing works."""
+        self._begin = self._begin or time.monotonic()
         kept, name = self._study.kept, self._study.info.name
         show_trial(self._steps, name, found, kept.best, kept.shown)
         reason = all_failed(kept.finished)
@@ -49,7 +51,7 @@ class Trials:
         """Whether the time is used up, and no trial is left that runs even then."""
         settings = self._study.settings
         budget_s, by_default = settings.search_budget_s, settings.time_budget_s is None
-        if budget_s is None:
+        if budget_s is None or self._begin is None:
             return False
         # The default time is for measuring, not for a script's way to its fit.
         reaching_s = self._study.info.reach_s * (self._begun - self._done) if by_default else 0.0

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import optuna
 
-from prefetch_tuning.experiments.errors import StudyError
+from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
 from prefetch_tuning.experiments.search.axes import is_bound
@@ -79,10 +79,20 @@ class Tuning:
         runner: TrialRunner,
         progress: Progress,
         cluster: Cluster | None = None,
+        generator_cluster: str | None = None,
     ) -> None:
-        """With a cluster, trials and rounds are measured on its nodes; `runner` is its own."""
+        """Makes a run that measures on this host, unless there is a cluster.
+
+        Args:
+            store: where studies and runs are kept.
+            runner: measures; with a cluster, its own.
+            progress: shows the run.
+            cluster: measures trials and rounds on its nodes.
+            generator_cluster: address of a cluster that runs the generator's processes.
+        """
         self._store = store
         self._cluster = cluster
+        self._generator_cluster = generator_cluster
         self._runner = runner
         runner.say = progress.say
         self._progress = progress
@@ -114,7 +124,14 @@ class Tuning:
         studies = []
         for info in infos:
             settings = StudySettings.of(request, info, stamp, several=len(infos) > 1)
-            found = open_study(settings, info, self._store, self._host)
+            check_splittable(info, self._generator_cluster)
+            found = open_study(
+                settings,
+                info,
+                self._store,
+                self._host,
+                generator_cluster=self._generator_cluster is not None,
+            )
             studies.append(self._study(found, info, settings, tracker))
         with ExitStack() as alone:
             for study in studies:
@@ -139,7 +156,13 @@ class Tuning:
             )
         settings = kept.settings
         info = self._inspect(kept.info.target, settings)
-        check_identity(found, settings, info, self._host)
+        check_identity(
+            found,
+            settings,
+            info,
+            self._host,
+            generator_cluster=self._generator_cluster is not None,
+        )
         tracker = self._tracker()
         study = self._study(found, info, settings, tracker)
         with run_alone(name, self._store):
@@ -174,11 +197,12 @@ class Tuning:
         tracker: SpoolingTracker,
     ) -> PipelineStudy:
         tags = study_tags(info, settings.name, settings.seed)
-        if self._cluster is None:
-            return PipelineStudy(found, info, settings, self._runner, tracker, tags)
-        tags["host"] = self._cluster.described
+        if self._cluster is not None:
+            tags["host"] = self._cluster.described
         study = PipelineStudy(found, info, settings, self._runner, tracker, tags)
-        study.hosts = self._cluster.hosts(study)
+        study.generator_cluster = self._generator_cluster
+        if self._cluster is not None:
+            study.hosts = self._cluster.hosts(study)
         return study
 
     @property
@@ -284,6 +308,19 @@ class Tuning:
         finally:
             self.problems.extend(confirmer.problems)
         return confirmer.gave_up
+
+
+def check_splittable(info: PipelineInfo, cluster: str | None) -> None:
+    """Raises UsageError if a cluster is to run a generator that can't be split."""
+    if cluster is None:
+        return
+    if info.kind != "generator":
+        raise UsageError(
+            f"--generator-cluster is for a generator, and {info.name} builds its own chain"
+        )
+    if "generator_workers" not in info.axes:
+        reason = info.not_offered.get("generator_workers", "it can't be split")
+        raise UsageError(f"--generator-cluster: {info.name} can't use it: {reason}")
 
 
 def check_step_known(study: PipelineStudy) -> None:

@@ -122,8 +122,12 @@ class LimitRounds:
         self._cores, self._other_cores = cores, other_cores
         self._flowing_share = flowing_share
         found = [t for t in terms if t is not None]
-        all_cores = cores + other_cores
-        self._processes = processes_for(found, all_cores, splittable=splittable) if found else 1
+        most = max(MOST_PROCESSES, int(cores + other_cores)) if other_cores else MOST_PROCESSES
+        self._processes = 1
+        if found:
+            self._processes = processes_for(
+                found, cores + other_cores, splittable=splittable, most=most
+            )
         self.limit = self._limit(found) if found else None
 
     def fraction(self, rates: Sequence[float | None]) -> Fraction | None:
@@ -193,7 +197,9 @@ class LimitRounds:
         )
 
 
-def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool) -> int:
+def processes_for(
+    terms: Sequence[LimitTerms], cores: float, *, splittable: bool, most: int = MOST_PROCESSES
+) -> int:
     """The number of processes to split a generator into: enough to keep all cores busy."""
     if not splittable:
         return 1
@@ -202,5 +208,4 @@ def processes_for(terms: Sequence[LimitTerms], cores: float, *, splittable: bool
     ]
     # If it waits for half of its time, two processes share a core.
     busy = min(statistics.median(shares), 1.0) if shares else 1.0
-    most = max(MOST_PROCESSES, math.floor(cores))
     return min(most, max(math.ceil(cores / max(busy, 1e-9)), 1))

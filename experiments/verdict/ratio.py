@@ -20,6 +20,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2_000
 # With fewer nodes, drawing some of them says little about other nodes.
 LEAST_NODES = 6
+# With fewer rounds on a node, drawing some of them says too little about its other rounds.
+LEAST_OF_NODE = 5
 
 
 class Rates(list[float]):
@@ -120,11 +122,13 @@ def _interval_over_nodes(
 
     Bootstrap in two stages (Davison and Hinkley, Bootstrap Methods and their Application, section
     3.8): it draws nodes, then rounds of each. Of fewer than `LEAST_NODES`, it keeps all nodes and
-    draws rounds of each.
+    draws rounds of each; if one of them has too few for that, it draws from all rounds.
     """
     rng = np.random.default_rng(0)
     columns = [np.asarray(rates) for rates in series]
     rounds_of = [np.flatnonzero(np.asarray(nodes) == node) for node in sorted(set(nodes))]
+    if len(rounds_of) < LEAST_NODES and min(map(len, rounds_of)) < LEAST_OF_NODE:
+        rounds_of = [np.arange(len(nodes))]
     found = []
     for _ in range(RESAMPLES):
         drawn = rounds_of

@@ -55,6 +55,7 @@ class ProcessTree:
 
     Attributes:
         resets: False if the peak could not be reset, so it includes what was used before.
+        others: ids of processes that work for this one and aren't its descendants.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class ProcessTree:
         self._children: list[psutil.Process] = []
         self._children_peak_mib = 0.0
         self._children_cpu_s: dict[int, float] = {}
+        self.others: list[int] = []
 
     def begin_memory(self) -> None:
         """Counts memory from now on: what the model and its tracing took is no longer included."""
@@ -75,6 +77,9 @@ class ProcessTree:
         """Records the current children and their memory; what happens between looks is missed."""
         self._looked = time.monotonic()
         self._children = psutil.Process().children(recursive=True)
+        for pid in self.others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._children.append(psutil.Process(pid))
         held_mib = added_mib(psutil.Process(), self._children)
         self._children_peak_mib = max(self._children_peak_mib, held_mib)
 

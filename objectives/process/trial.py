@@ -21,7 +21,6 @@ from prefetch_tuning.objectives.loop.emulated import feed_of
 from prefetch_tuning.objectives.loop.passes import NO_PASS, FirstPass
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.device import (
     DeviceError,
     device_peak_mib,
@@ -44,6 +43,7 @@ from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch, w
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline, epochs
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.chain.transformations import has
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
@@ -96,6 +96,8 @@ class Trial:
         feed.trace(traced)
         reset_device_peak(device)
         tree.begin_memory()
+        tree.others = source.other_pids if source else []
+        tree.look()  # what others used before isn't this trial's
 
         # A user's own chain has no source to watch. It is mostly a generator, so it fails as one.
         self.stage, self.source = "transform" if source else "generator", source

@@ -16,7 +16,6 @@ from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
 from prefetch_tuning.objectives.loop.steady_state import Feed
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.machine.scheduling import awake_cores, one_core
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.objectives.spec import StopRule
@@ -34,6 +33,7 @@ from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.structure import calls_python, chain_calls_python
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,

@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.stage_costs import OtherNodes
-from prefetch_tuning.pipelines.chain.chunking import stack
+from prefetch_tuning.pipelines.chain.chunking import rows, stack
 from prefetch_tuning.pipelines.cluster import connect, cores_of_nodes
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
@@ -26,7 +26,8 @@ def measure_other_nodes(pipeline: GeneratorPipeline, seed: int, address: str) ->
     """
     connect(address)
     own = ray.get_runtime_context().get_node_id()
-    others = {node: cores for node, cores in cores_of_nodes().items() if node != own and cores}
+    nodes = cores_of_nodes()
+    others = {node: cores for node, cores in nodes.items() if node != own and cores}
     if not others:
         return None
     block = stack(first_elements(pipeline, seed, BLOCK), pipeline.element_spec)
@@ -41,7 +42,8 @@ def measure_other_nodes(pipeline: GeneratorPipeline, seed: int, address: str) ->
         seconds.append(time.perf_counter() - begin)
     ray.kill(sender)
     cores = sorted((int(count) for count in others.values()), reverse=True)
-    return OtherNodes(cores=cores, sending_s=min(seconds) / len(block[0]))
+    each_s = min(seconds) / rows(block, pipeline.element_spec)
+    return OtherNodes(here=nodes.get(own, 0), cores=cores, sending_s=each_s)
 
 
 class _Sender:

@@ -7,25 +7,28 @@ number of nodes.
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+from ray import cloudpickle
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefetch_tuning.pipelines.chain.blocks import block_size
 from prefetch_tuning.pipelines.chain.chunking import Block, blocks, interleave, rows
-from prefetch_tuning.pipelines.cluster import Places, connect
+from prefetch_tuning.pipelines.cluster import Places, connect, threads_as_the_user_has_them
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
 # Blocks that each shard may have ready beyond the one that is read. Ray stops the generator then.
 READY_BLOCKS = 2
-# One call reads the shard; another one, beside it, ends a run that nobody reads any more.
-CALLS = 2
+# One call reads the shard, one ends a run that nobody reads any more, one begins the next run.
+CALLS = 3
 # Seconds for all shards to start; each imports TensorFlow.
 START_S = 120.0
 # After so many lost nodes without a single new block, the cause isn't the nodes.
@@ -36,13 +39,16 @@ class Shard:
     """The actor of one shard."""
 
     def __init__(self, pipeline: bytes, seed: int, index: int, count: int, size: int) -> None:
+        threads_as_the_user_has_them()
         self._pipeline: GeneratorPipeline = pickle.loads(pipeline)  # noqa: S301 - from this program
         self._seed, self._index, self._count, self._size = seed, index, count, size
         self._run = 0
+        self._running = threading.Lock()
         self._pipeline.prepare()
 
-    def ready(self) -> None:
-        """Returns when the actor has started."""
+    def ready(self) -> int:
+        """The process's id, when the actor has started."""
+        return os.getpid()
 
     def end(self) -> None:
         """Ends the current run, which nobody reads any more."""
@@ -55,12 +61,13 @@ class Shard:
         """
         self._run = run
         shard: Any = self._pipeline.generate  # checked before: it takes shard_index and shard_count
-        elements = shard(self._seed, shard_index=self._index, shard_count=self._count)
-        left = itertools.islice(elements, done, None)
-        for block in blocks(left, self._pipeline.element_spec, self._size):
-            if self._run != run:
-                return
-            yield block, self._pipeline.skipped_elements
+        with self._running:  # an earlier run may still be making its latest block
+            elements = shard(self._seed, shard_index=self._index, shard_count=self._count)
+            left = itertools.islice(elements, done, None)
+            for block in blocks(left, self._pipeline.element_spec, self._size):
+                if self._run != run:
+                    return
+                yield block, self._pipeline.skipped_elements
 
 
 @dataclass
@@ -90,6 +97,7 @@ class ClusterShards:
 
     Attributes:
         skipped_elements: faulty elements that the shards skipped, as of their latest blocks.
+        pids: the processes of the shards that began on this host.
     """
 
     def __init__(
@@ -106,19 +114,18 @@ class ClusterShards:
         connect(address)
         self._spec, self._size = pipeline.element_spec, block_size(config)
         count = config.generator_workers
-        self._given = (pickle.dumps(pipeline), seed)
+        # By value if a script defines the class itself, which other processes can't import.
+        self._given = (cloudpickle.dumps(pipeline), seed)
         self._count, self._run = count, 0
         self._places = Places()
         nodes = self._places.take(count)
         self._skipped = [0] * count
         self._readers = [Reader(i, node, self._start(i, node)) for i, node in enumerate(nodes)]
-        starting = [reader.actor.ready.remote() for reader in self._readers]
-        _, late = ray.wait(starting, num_returns=count, timeout=START_S)
-        if late:
-            raise PipelineError(
-                f"{len(late)} of {count} generator_workers didn't start within {START_S:.0f} s; "
-                "the cluster is in use: wait, or take fewer"
-            )
+        started = [self._started(reader) for reader in self._readers]
+        own = ray.get_runtime_context().get_node_id()
+        self.pids = [
+            pid for reader, pid in zip(self._readers, started, strict=True) if reader.node == own
+        ]
 
     @property
     def skipped_elements(self) -> int:
@@ -168,6 +175,28 @@ class ClusterShards:
             .remote(pipeline, seed, index, self._count, self._size)
         )
 
+    def _started(self, reader: Reader) -> int:
+        """Waits until a shard's actor has started; returns its process.
+
+        Raises:
+            PipelineError: it didn't.
+        """
+        ref = reader.actor.ready.remote()
+        ready, _ = ray.wait([ref], timeout=START_S)
+        if not ready:
+            raise PipelineError(
+                f"generator shard {reader.index} didn't start within {START_S:.0f} s; the cluster "
+                "is in use: wait, or take fewer generator_workers"
+            )
+        try:
+            pid: int = ray.get(ref)
+        except RayError as error:
+            reason = str(error).strip().split("\n")[-1]
+            raise PipelineError(
+                f"generator shard {reader.index} can't start on its node: {reason}"
+            ) from None
+        return pid
+
     def _read(self, reader: Reader) -> None:
         reader.stream = reader.actor.blocks.options(
             num_returns="streaming", _generator_backpressure_num_objects=READY_BLOCKS
@@ -183,7 +212,7 @@ class ClusterShards:
                 return None
             except RayTaskError as error:
                 raise error.cause from None
-            except (RayActorError, ActorUnschedulableError):
+            except RayError:  # the actor is lost, or a block with its node
                 self._move(reader)
                 continue
             reader.losses = 0
@@ -201,4 +230,5 @@ class ClusterShards:
         self._places.lost(reader.node)
         (reader.node,) = self._places.take(1)
         reader.actor = self._start(reader.index, reader.node)
+        self._started(reader)
         self._read(reader)

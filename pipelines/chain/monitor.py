@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefetch_tuning.pipelines.chain.chunking import blocks, unstack
 from prefetch_tuning.pipelines.chain.processes import GeneratorProcesses, StartMethod
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SourceMonitor:
         self._chunk = config.generator_chunk if config else 1
         self._processes: GeneratorProcesses | ClusterShards | None = None
         if config is not None and config.generator_workers:
-            if cluster is None or config.generator_workers <= _own_cores():
+            if cluster is None or config.generator_workers <= usable_cores():
                 self._processes = GeneratorProcesses(pipeline, seed, config, start_method)
             else:
                 self._processes = _on_cluster(pipeline, seed, config, cluster)
@@ -77,6 +77,11 @@ class SourceMonitor:
             return self._processes.skipped_elements
         return self._pipeline.skipped_elements
 
+    @property
+    def other_pids(self) -> list[int]:
+        """Processes of this host that run the generator and aren't this one's descendants."""
+        return getattr(self._processes, "pids", [])
+
     def _runs(self) -> Iterator[Iterator[Any]]:
         while True:
             run = self()
@@ -99,10 +104,6 @@ class SourceMonitor:
         if self._chunk == 1:
             return (element for block in merged for element in unstack(block, spec))
         return (tuple(block) for block in merged)
-
-
-def _own_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _on_cluster(

@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.trials import Trials
 from prefetch_tuning.experiments.study.work import Call, NodeLostError
-from prefetch_tuning.experiments.verdict.ratio import ratio_to
+from prefetch_tuning.experiments.verdict.ratio import Rates, ratio_to
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
@@ -199,8 +199,17 @@ def test_a_node_on_which_the_reference_fails_is_left_out(tmp_path: Path) -> None
 
     warned = searched(bench, nodes)
 
-    assert warned == ["broken is left out: the reference failed there"]
+    assert warned == ["broken is left out: the reference failed, crash: no such file"]
     assert bench.study.kept.counts.complete == TRIALS
+
+
+def test_a_reference_that_fails_everywhere_is_said_with_what_to_do(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    nodes = FakeNodes({"a": 1.0, "b": 1.0})
+    nodes.answer = lambda spec: TrialFailure(kind="timeout", detail="after 90 s")
+
+    with pytest.raises(StudyError, match="timeout: after 90 s; check the pipeline, or give"):
+        searched(bench, nodes)
 
 
 def test_an_error_ends_the_running_trials_as_interrupted(tmp_path: Path) -> None:
@@ -266,18 +275,19 @@ def test_a_round_is_measured_whole_on_one_node_even_if_another_is_lost(
     assert 0 <= lost <= len(CANDIDATES)
 
 
-def test_equal_candidates_on_slow_nodes_are_rarely_called_different() -> None:
-    """A fifth of 30 nodes is slow, each in its own way; two equal candidates, 40 times."""
-    from prefetch_tuning.experiments.verdict.ratio import Rates
-
+@pytest.mark.parametrize(("count", "rounds"), [(4, 9), (5, 9), (4, 24), (10, 20)])
+def test_equal_candidates_on_slow_nodes_are_rarely_called_different(
+    count: int, rounds: int
+) -> None:
+    """A fifth of the nodes is slow, each in its own way; two equal candidates, 40 times."""
     wrong = 0
     for seed in range(40):
         rng = random.Random(seed)
-        nodes = [f"node-{number}" for number in range(10)]
+        nodes = [f"node-{number}" for number in range(count)]
         # Against the reference, a slow node treats two configurations differently.
         bias = {node: rng.gauss(0.0, 0.02) for node in nodes}
         slow = {node: 0.5 if rng.random() < 0.2 else 1.0 for node in nodes}
-        ran_on = [rng.choice(nodes) for _ in range(20)]
+        ran_on = [nodes[number % count] for number in range(rounds)]
         own = Rates(
             (1_000.0 * slow[n] * (1 + bias[n]) * rng.gauss(1.0, 0.05) for n in ran_on), ran_on
         )

@@ -57,7 +57,7 @@ def elements(shards: Any, count: int) -> np.ndarray:
 def test_the_batches_are_those_of_local_processes(
     local: Any, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(monitor, "_own_cores", lambda: 1)
+    monkeypatch.setattr(monitor, "usable_cores", lambda: 1.0)
     expected = build_dataset(Sharded(), FOUR, seed=3)
     local(count, cores=4 // count)
     found = build_dataset(Sharded(), FOUR, seed=3, cluster="auto")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from prefetch_tuning.experiments.host import noise
-from prefetch_tuning.objectives.machine import cores
-from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.pipelines import cores
+from prefetch_tuning.pipelines.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)

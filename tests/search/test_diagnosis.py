@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from prefetch_tuning.experiments.search.diagnosis import ADVICE, IN_WORDS, diagnose, stages
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.pipelines.cores import usable_cores
 from tests.support.fakes import COSTS, cost
 
 

@@ -269,19 +269,19 @@ def test_other_nodes_run_the_generator_as_far_as_the_network_carries() -> None:
     overlapped = UNCOVERED * 50 / 64
     assert seconds(8) == pytest.approx((1_000 + 2 + 50) / 2)
     # A quarter of the generator is left to the two cores here.
-    assert seconds(8, cores=[4, 2], sending_s=0.0) == pytest.approx((250 + 2 + 50) / 2)
+    assert seconds(8, here=2, cores=[4, 2], sending_s=0.0) == pytest.approx((250 + 2 + 50) / 2)
     # Six of eight examples come through the network.
-    carried = seconds(8, cores=[4, 2], sending_s=1e-3)
+    carried = seconds(8, here=2, cores=[4, 2], sending_s=1e-3)
     assert carried == pytest.approx(750.0 + overlapped)
     # As many processes as this host has cores need no network.
-    assert seconds(2, cores=[4, 2], sending_s=1e-3) == seconds(2)
+    assert seconds(2, here=2, cores=[4, 2], sending_s=1e-3) == seconds(2)
 
 
 def test_on_a_cluster_processes_fill_nodes_or_are_what_the_step_needs() -> None:
     slow = COSTS.model_copy(
         update={
             "generator": cost(300.0),
-            "elsewhere": OtherNodes(cores=[8, 8, 8, 4, 4], sending_s=0.0),
+            "elsewhere": OtherNodes(here=2, cores=[8, 8, 8, 4, 4], sending_s=0.0),
         }
     )
     info = INFO.model_copy(update={"axes": [*INFO.axes, "generator_workers"], "not_offered": {}})

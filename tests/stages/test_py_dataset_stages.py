@@ -14,10 +14,10 @@ from prefetch_tuning.experiments.search.diagnosis import (
     stages,
 )
 from prefetch_tuning.experiments.verdict.limit import LimitRounds
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import LimitTerms, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
+from prefetch_tuning.pipelines.cores import usable_cores
 from tests.adapters.test_own_chains import CHAIN, WAITING, WAITING_LONG, load
 from tests.planted.chains import Waiting
 from tests.search.test_workers import CORES, SIZE, WAITS

@@ -32,11 +32,11 @@ from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.experiments.study.work import carry_out
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 from tests.support.fakes import COSTS, INFO, FakeRunner, FakeTracker, cost, measurement
 
 STEP_BOUND = COSTS.model_copy(update={"step": cost(400.0, cpu_us=10.0)})

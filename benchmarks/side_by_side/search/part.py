@@ -19,11 +19,11 @@ from benchmarks.side_by_side.search.searches import OTHERS, Measure, Tried, Way,
 from benchmarks.side_by_side.search.surface import Surface, read_surface
 from benchmarks.side_by_side.stand import NoResultError, Stand
 from prefetch_tuning.experiments.storage.results import StudyRecord
-from prefetch_tuning.objectives.machine.cores import usable_cores
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.cores import usable_cores
 
 # A map that waits, a map that computes, and a generator that computes.
 PIPELINES = {

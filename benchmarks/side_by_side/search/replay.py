@@ -18,7 +18,7 @@ import optuna
 
 from benchmarks.side_by_side.search.searches import Way, replayed
 from benchmarks.side_by_side.search.surface import Surface, read_surface
-from prefetch_tuning.objectives.machine.cores import usable_cores
+from prefetch_tuning.pipelines.cores import usable_cores
 
 SEEDS = 10
 TRIALS, SECONDS = (5, 10, 20, 40), (10.0, 20.0, 40.0)

@@ -161,6 +161,8 @@ class Tracker(RunReader):
         """
         note = trial_note(spec, outcome, state, tags, more or {})
         tags = {**tags, Tag.STATE: state, Tag.PARENT: parent_id, Tag.NOTE: note}
+        if spec.generator_cluster is not None:
+            tags[Tag.GENERATOR_CLUSTER] = "true"
         found, read = points(more or {}), None
         texts = {"spec.json": spec.to_json(), CONFIG_FILE: spec.config.model_dump_json(indent=2)}
         if isinstance(outcome, TrialFailure):

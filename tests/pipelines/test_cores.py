@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefetch_tuning.objectives.machine import cores
+from prefetch_tuning.pipelines import cores
 
 
 @pytest.fixture
