@@ -125,17 +125,33 @@ def _interval_over_nodes(
     draws rounds of each; if one of them has too few for that, it draws from all rounds.
     """
     rng = np.random.default_rng(0)
-    columns = [np.asarray(rates) for rates in series]
     rounds_of = [np.flatnonzero(np.asarray(nodes) == node) for node in sorted(set(nodes))]
-    if len(rounds_of) < LEAST_NODES and min(map(len, rounds_of)) < LEAST_OF_NODE:
-        rounds_of = [np.arange(len(nodes))]
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = rounds_of
-        if len(rounds_of) >= LEAST_NODES:
-            drawn = [rounds_of[n] for n in rng.integers(len(rounds_of), size=len(rounds_of))]
-        rounds = np.concatenate([rng.choice(own, size=len(own)) for own in drawn])
-        found.append(float(statistic(*(column[rounds] for column in columns), axis=-1)))
+    if len(rounds_of) >= LEAST_NODES:
+        drawn = _of_drawn_nodes(rounds_of, len(nodes), rng)
+    elif min(map(len, rounds_of)) >= LEAST_OF_NODE:
+        drawn = np.concatenate(
+            [own[rng.integers(len(own), size=(RESAMPLES, len(own)))] for own in rounds_of], axis=1
+        )
+    else:
+        drawn = rng.integers(len(nodes), size=(RESAMPLES, len(nodes)))
+    found = statistic(*(np.asarray(rates)[drawn] for rates in series), axis=-1)
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(found, [tail, 1.0 - tail])
     return Interval(low=float(low), high=float(high))
+
+
+def _of_drawn_nodes(
+    rounds_of: Sequence[Any], count: int, rng: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """For each resample, the numbers of `count` rounds of nodes that are drawn first."""
+    rounds, sizes = np.concatenate(rounds_of), np.array([len(own) for own in rounds_of])
+    begins = np.cumsum(sizes) - sizes
+    nodes = rng.integers(len(sizes), size=(RESAMPLES, len(sizes)))
+    ends = np.cumsum(sizes[nodes], axis=1)
+    # A number from 0 to the rounds of all drawn nodes says which node, and which of its rounds.
+    places = rng.integers(ends[:, -1:], size=(RESAMPLES, count))
+    which = (places[:, :, None] >= ends[:, None, :]).sum(axis=2)
+    node = np.take_along_axis(nodes, which, axis=1)
+    within = places - np.take_along_axis(ends, which, axis=1) + sizes[node]
+    found: np.ndarray[Any, Any] = rounds[begins[node] + within]
+    return found

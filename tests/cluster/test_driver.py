@@ -250,7 +250,7 @@ def confirmed(bench: Bench, nodes: FakeNodes) -> Confirmer:
     return confirmer
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_round_is_measured_whole_on_one_node_even_if_another_is_lost(
     tmp_path: Path, seed: int
 ) -> None:
