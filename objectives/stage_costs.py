@@ -74,6 +74,7 @@ class OtherNodes(BaseModel):
     """The nodes of a cluster beside this host, which can run shards of the generator.
 
     Attributes:
+        own_cores: cores of this host; as many processes run here without the cluster.
         here: cores of this host that the cluster may use.
         cores: of each other node, the largest first.
         sending_s: seconds per example to send a block of examples from such a node to this host.
@@ -81,7 +82,8 @@ class OtherNodes(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    here: int = 0
+    own_cores: float
+    here: int
     cores: list[int]
     sending_s: float
 

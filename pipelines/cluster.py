@@ -77,13 +77,20 @@ def reach(address: str, **options: Any) -> None:
         PipelineError: there is no such cluster.
     """
     check_answers(address)
-    # Ray would end the program at SIGTERM, with results half-written.
-    own = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _own_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise PipelineError(f"the cluster {address} can't be used: {reason}") from None
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the program's handler of SIGTERM: Ray's would end it with results half-written."""
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, own)
@@ -131,10 +138,13 @@ def local_nodes(address: str, cores: Callable[[int], int]) -> LocalCluster | Non
     if not 1 <= count <= MOST_LOCAL:
         raise PipelineError(f"cluster {address!r}: give local:N with N from 1 to {MOST_LOCAL}")
     own = {"num_cpus": cores(count), "object_store_memory": OBJECT_STORE_BYTES}
-    cluster = LocalCluster(initialize_head=True, head_node_args={**own, "include_dashboard": False})
-    for _ in range(count - 1):
-        cluster.add_node(**own)
-    cluster.wait_for_nodes()
+    with _own_sigterm():
+        cluster = LocalCluster(
+            initialize_head=True, head_node_args={**own, "include_dashboard": False}
+        )
+        for _ in range(count - 1):
+            cluster.add_node(**own)
+        cluster.wait_for_nodes()
     os.environ[LOCAL_ADDRESS] = cluster.address  # trials inherit it
     return cluster
 

@@ -58,7 +58,7 @@ def _uses_cluster(config: PipelineConfig, record: StudyRecord) -> bool:
     """Whether the generator's processes are more than the study's host had cores for."""
     diagnosis = record.result.diagnosis
     found = diagnosis.costs.elsewhere if diagnosis else None
-    return found is not None and config.generator_workers > found.here
+    return found is not None and config.generator_workers > found.own_cores
 
 
 def _why_not_plain(config: PipelineConfig, info: PipelineInfo) -> str | None:

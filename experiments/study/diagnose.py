@@ -117,6 +117,11 @@ def other_nodes_in_words(costs: StageCosts) -> str:
     found = costs.elsewhere
     if found is None:
         return "the cluster has no other node, so the generator runs on this host"
+    if costs.generator.waits:
+        return (
+            "the generator mostly waits, which takes no cores; many processes on this host help "
+            "more: try it without --generator-cluster"
+        )
     needed = costs.generator.wall_s / max(costs.step.wall_s, 1e-9)
     return (
         f"{len(found.cores)} other nodes with {sum(found.cores)} cores can run the generator; the "

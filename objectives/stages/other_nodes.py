@@ -12,6 +12,7 @@ from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.stage_costs import OtherNodes
 from prefetch_tuning.pipelines.chain.chunking import rows, stack
 from prefetch_tuning.pipelines.cluster import connect, cores_of_nodes
+from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 # Blocks of so many elements are sent, so often; the fastest one counts, as nothing disturbed it.
@@ -43,7 +44,9 @@ def measure_other_nodes(pipeline: GeneratorPipeline, seed: int, address: str) ->
     ray.kill(sender)
     cores = sorted((int(count) for count in others.values()), reverse=True)
     each_s = min(seconds) / rows(block, pipeline.element_spec)
-    return OtherNodes(here=nodes.get(own, 0), cores=cores, sending_s=each_s)
+    return OtherNodes(
+        own_cores=usable_cores(), here=nodes.get(own, 0), cores=cores, sending_s=each_s
+    )
 
 
 class _Sender:

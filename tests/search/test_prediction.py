@@ -262,7 +262,7 @@ def test_other_nodes_run_the_generator_as_far_as_the_network_carries() -> None:
         config = PipelineConfig(
             batch_size=8, prefetch_buffer=64, map_parallelism=1, generator_workers=workers
         )
-        others = OtherNodes(**elsewhere) if elsewhere else None
+        others = OtherNodes(own_cores=2, **elsewhere) if elsewhere else None
         costs = slow.model_copy(update={"elsewhere": others, "from_generator": cost(0.0)})
         return 1e6 * stage_seconds(costs, config, 2.0)
 
@@ -281,7 +281,7 @@ def test_on_a_cluster_processes_fill_nodes_or_are_what_the_step_needs() -> None:
     slow = COSTS.model_copy(
         update={
             "generator": cost(300.0),
-            "elsewhere": OtherNodes(here=2, cores=[8, 8, 8, 4, 4], sending_s=0.0),
+            "elsewhere": OtherNodes(own_cores=2, here=2, cores=[8, 8, 8, 4, 4], sending_s=0.0),
         }
     )
     info = INFO.model_copy(update={"axes": [*INFO.axes, "generator_workers"], "not_offered": {}})
