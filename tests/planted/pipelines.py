@@ -453,3 +453,14 @@ class WaitingShards(Sharded):
         for element in super().generate(seed, shard_index, shard_count):
             time.sleep(0.02)
             yield element
+
+
+class WideShards(WaitingShards):
+    """The same with 256 KiB per element."""
+
+    name = "wide_shards"
+    element_spec = (tf.TensorSpec((2**16,), tf.float32), tf.TensorSpec((), tf.float32))
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for features, label in super().generate(seed, shard_index, shard_count):
+            yield np.resize(features, 2**16), label
