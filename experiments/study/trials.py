@@ -35,7 +35,8 @@ class Trials:
 
     def ended(self, found: Outcome) -> None:
         """Shows a finished trial; ends the search if nothing works."""
-        self._begin = self._begin or time.monotonic()
+        if self._begin is None:
+            self._begin = time.monotonic()
         kept, name = self._study.kept, self._study.info.name
         show_trial(self._steps, name, found, kept.best, kept.shown)
         reason = all_failed(kept.finished)

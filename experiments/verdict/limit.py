@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from prefetch_tuning.experiments.verdict.rates import Rates
 from prefetch_tuning.experiments.verdict.ratio import interval_of, ratio_to
 from prefetch_tuning.objectives.measurement import Interval, LimitTerms
 
@@ -146,14 +147,15 @@ class LimitRounds:
         return self._share(rates, "step")
 
     def _share(self, rates: Sequence[float | None], term: Binding) -> Fraction | None:
-        pairs = [
-            (rate, self._rows(terms)[term])
+        both = [
+            (rate, terms)
             for rate, terms in zip(rates, self._terms, strict=True)
             if rate is not None and terms is not None
         ]
-        if not pairs:
+        if not both:
             return None
-        found, limits = zip(*pairs, strict=True)
+        found = Rates((rate for rate, _ in both), _nodes([terms for _, terms in both]))
+        limits = [self._rows(terms)[term] for _, terms in both]
         reached = ratio_to(found, limits, quantile=QUANTILES[term])
         return Fraction(share=reached.ratio, ci=reached.ci)
 
@@ -186,7 +188,7 @@ class LimitRounds:
         quantile = functools.partial(np.quantile, q=QUANTILES[binding])
         return Limit(
             examples_per_s=values[binding],
-            ci=interval_of(([row[binding] for row in rows],), quantile),
+            ci=interval_of(([row[binding] for row in rows],), quantile, _nodes(found)),
             binding=binding,
             terms=LimitBreakdown(
                 step=values["step"], generator=values.get("generator"), cpu=values["cpu"]
@@ -195,6 +197,12 @@ class LimitRounds:
             step_cores=statistics.median(terms.step_cores for terms in found),
             cores=self._cores,
         )
+
+
+def _nodes(found: Sequence[LimitTerms]) -> list[str]:
+    """The cluster's node that measured each of them; empty without a cluster."""
+    nodes = [terms.node for terms in found]
+    return [] if None in nodes else [str(node) for node in nodes]
 
 
 def processes_for(

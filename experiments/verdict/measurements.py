@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from prefetch_tuning.experiments.verdict.ratio import Rates
+from prefetch_tuning.experiments.verdict.rates import Rates
 from prefetch_tuning.objectives.measurement import (
     Ceilings,
     Interval,
@@ -132,9 +132,13 @@ def shared(rounds: Sequence[Round], first: str, second: str) -> tuple[Rates, Rat
 
 def rates_of(rounds: Sequence[Round], name: str) -> Rates:
     """The rates of a candidate in the rounds that measured it, and their nodes on a cluster."""
-    own = [r[name] for r in rounds if name in r]
-    nodes = [measured.node for measured in own if measured.node is not None]
-    return Rates((measured.examples_per_s for measured in own), nodes)
+    return Rates((r[name].examples_per_s for r in rounds if name in r), nodes_of(rounds, name))
+
+
+def nodes_of(rounds: Sequence[Round], name: str) -> list[str]:
+    """The cluster's node of each round that measured a candidate; empty without a cluster."""
+    nodes = [r[name].node for r in rounds if name in r]
+    return [] if None in nodes else [str(node) for node in nodes]
 
 
 def is_baseline(candidate: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
+from prefetch_tuning.experiments.verdict.rates import Rates
 from prefetch_tuning.objectives.measurement import Interval
 
 Verdict = Literal["faster", "slower", "no significant difference", "too few rounds"]
@@ -22,18 +23,6 @@ RESAMPLES = 2_000
 LEAST_NODES = 6
 # With fewer rounds on a node, drawing some of them says too little about its other rounds.
 LEAST_OF_NODE = 5
-
-
-class Rates(list[float]):
-    """The rates of one candidate's rounds, in examples/s.
-
-    Attributes:
-        nodes: the cluster's node that measured each round; empty without a cluster.
-    """
-
-    def __init__(self, rates: Iterable[float] = (), nodes: Sequence[str] = ()) -> None:
-        super().__init__(rates)
-        self.nodes = tuple(nodes)
 
 
 class Ratio(BaseModel):

@@ -14,7 +14,9 @@ from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     Round,
     baseline_failures,
+    nodes_of,
 )
+from prefetch_tuning.experiments.verdict.rates import Rates
 from prefetch_tuning.experiments.verdict.ratio import interval_of, ratio_to
 from prefetch_tuning.experiments.verdict.recommendation import (
     LEAST_SAVED_MIB,
@@ -50,13 +52,15 @@ class Shortfalls:
         self._configs = configs
         self._rounds = [*zip(rounds, steps, strict=True)]
 
-    def of(self, name: str) -> list[float]:
+    def of(self, name: str) -> Rates:
         """A candidate's shortfall in each round that measured it."""
-        return [self._goal.shortfall(reading) for reading in self._readings(name, self._rounds)]
+        readings = self._readings(name, self._rounds)
+        return Rates(map(self._goal.shortfall, readings), self._nodes(name, self._rounds))
 
     def interval(self, name: str) -> Interval:
         """The 95% interval of its median."""
-        return interval_of((self.of(name),), np.median)
+        found = self.of(name)
+        return interval_of((found,), np.median, found.nodes)
 
     def reaches(self, name: str) -> bool:
         """Whether the whole interval is at or above the target."""
@@ -66,11 +70,11 @@ class Shortfalls:
         """Whether the whole interval is below the target."""
         return bool(self.of(name)) and self.interval(name).low > 0.0
 
-    def values(self, first: str, second: str) -> tuple[list[float], list[float]]:
+    def values(self, first: str, second: str) -> tuple[Rates, Rates]:
         """The values of two candidates in the rounds that measured both."""
         both = [(r, step) for r, step in self._rounds if first in r and second in r]
         own, its = (
-            [self._goal.value(reading) for reading in self._readings(name, both)]
+            Rates(map(self._goal.value, self._readings(name, both)), self._nodes(name, both))
             for name in (first, second)
         )
         return own, its
@@ -97,6 +101,9 @@ class Shortfalls:
     def _readings(self, name: str, rounds: Sequence[tuple[Round, float]]) -> list[Reading]:
         config = self._configs[name]
         return [r[name].reading(config, step) for r, step in rounds if name in r]
+
+    def _nodes(self, name: str, rounds: Sequence[tuple[Round, float]]) -> list[str]:
+        return nodes_of([r for r, _ in rounds], name)
 
 
 def step_rates(

@@ -50,9 +50,10 @@ class Shard:
         """The process's id, when the actor has started."""
         return os.getpid()
 
-    def end(self) -> None:
-        """Ends the current run, which nobody reads any more."""
-        self._run = 0
+    def end(self, run: int) -> None:
+        """Ends a run, which nobody reads any more; the next one may have begun already."""
+        if self._run == run:
+            self._run = 0
 
     def blocks(self, run: int, done: int) -> Iterator[tuple[Block, int]]:
         """One run through the shard, from its element number `done` on.
@@ -146,7 +147,7 @@ class ClusterShards:
         self._run += 1
         for reader in self._readers:
             if reader.stream is not None:
-                reader.actor.end.remote()
+                reader.actor.end.remote(self._run - 1)
             reader.done = 0
             self._read(reader)
         running = list(self._readers)

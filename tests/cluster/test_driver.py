@@ -20,7 +20,8 @@ from prefetch_tuning.experiments.study.rounds import Confirmer
 from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.trials import Trials
 from prefetch_tuning.experiments.study.work import Call, NodeLostError
-from prefetch_tuning.experiments.verdict.ratio import Rates, ratio_to
+from prefetch_tuning.experiments.verdict.rates import Rates
+from prefetch_tuning.experiments.verdict.ratio import ratio_to
 from prefetch_tuning.objectives.measurement import TrialFailure
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -75,6 +75,7 @@ def kill_later(after_s: float) -> threading.Timer:
     return timer
 
 
+@pytest.mark.timing  # its trials would take turns with those of other tests
 def test_a_study_uses_all_nodes_and_leaves_nothing_behind(tmp_path: Path) -> None:
     said: list[str] = []
     with connected("local:2", said.append, mixed=False) as cluster:
@@ -90,6 +91,7 @@ def test_a_study_uses_all_nodes_and_leaves_nothing_behind(tmp_path: Path) -> Non
     assert not [name for name in names if "ray" in name or "gcs" in name]
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(KILLS))
 def test_every_trial_is_there_once_if_a_node_is_killed(tmp_path: Path, moment: int) -> None:
