@@ -27,6 +27,8 @@ from tests.planted.pipelines import (  # noqa: E402
     WideShards,
 )
 
+# Up to seven processes import TensorFlow at once, which would hold other tests up.
+pytestmark = pytest.mark.timing
 FOUR = PipelineConfig(batch_size=8, prefetch_buffer=2, map_parallelism=1, generator_workers=4)
 
 
@@ -143,7 +145,6 @@ def test_nodes_beyond_the_allowed_number_are_refused() -> None:
             connection.connect(address)
 
 
-@pytest.mark.timing
 def test_four_nodes_feed_a_waiting_generator_nearly_four_times_as_fast(local: Any) -> None:
     local(4)
 
