@@ -146,8 +146,8 @@ def stores_table(smaller: Size, larger: Size, nodes: int, trials: int) -> Iterat
     yield ""
     share = per_s * own_ms / 1e3
     yield (
-        f"{nodes} nodes end {per_s:.0f} trials per second. The study's process has "
-        f"{1e3 / own_ms:.0f} trials per second's worth of time, so it is "
+        f"{nodes} nodes could end {per_s:.0f} trials per second. The study's process can serve "
+        f"{1e3 / own_ms:.0f} per second, so it is "
         + (
             f"the bottleneck from {1e3 / own_ms * TRIAL_S:.0f} nodes on."
             if share > 1.0

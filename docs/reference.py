@@ -24,13 +24,7 @@ from prefetch_tuning.pipelines.config import BOUNDS, PipelineConfig
 FOLDER = Path(__file__).resolve().parent / "reference"
 CAPITALS = "A word in capitals in a name stands for several names."
 FORMS: dict[int | str | None, str] = {None: "{}", 0: "", 1: "{}", "?": "[{}]", "*": "[{} ...]"}
-TYPES = {
-    int: "whole number",
-    float: "number",
-    str: "text",
-    bool: "`True`, `False`",
-    type(None): "none",
-}
+TYPES = {int: "whole number", float: "number", str: "text", bool: "`True`, `False`"}
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 Tables = Mapping[str, Iterable[Sequence[str]]]  # rows by heading
 

@@ -50,8 +50,7 @@ def connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
-    cores = int(usable_cores())
-    local = local_nodes(address, lambda count: max(cores // count, 1))
+    local = local_nodes(address)
     if local is not None:
         atexit.register(local.shutdown)
         atexit.register(ray.shutdown)  # before that
@@ -121,7 +120,12 @@ def check_answers(address: str, *, streams: bool = False) -> None:
         ) from None
 
 
-def local_nodes(address: str, cores: Callable[[int], int]) -> LocalCluster | None:
+def shared_cores(count: int) -> int:
+    """The cores of each of so many nodes that share this host's."""
+    return max(int(usable_cores()) // count, 1)
+
+
+def local_nodes(address: str, cores: Callable[[int], int] = shared_cores) -> LocalCluster | None:
     """Starts several nodes on this host if the address asks for them, as "local:N".
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -14,8 +13,13 @@ from prefetch_tuning.experiments.cluster.nodes import RayNodes
 from prefetch_tuning.experiments.cluster.runner import ClusterRunner
 from prefetch_tuning.experiments.cluster.speeds import Speeds
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
-from prefetch_tuning.pipelines.cluster import NOT_SHIPPED, local_nodes, reach, shipped
-from prefetch_tuning.pipelines.cores import usable_cores
+from prefetch_tuning.pipelines.cluster import (
+    NOT_SHIPPED,
+    local_nodes,
+    reach,
+    shared_cores,
+    shipped,
+)
 
 
 class Cluster:
@@ -73,19 +77,18 @@ def connected(address: str, say: Callable[[str], None], *, mixed: bool) -> Itera
 
 @contextlib.contextmanager
 def _ray(address: str, say: Callable[[str], None]) -> Iterator[None]:
-    options: dict[str, Any] = {}
     # Each local node has all cores, because the host's lock lets trials take turns.
-    local = local_nodes(address, lambda _: max(int(usable_cores()), 1))
-    if local is not None:
-        address = local.address
-    else:
+    local = local_nodes(address, lambda _: shared_cores(1))
+    if local is None:
         say(
             f"shipping {Path.cwd()} to the nodes, without what .gitignore excludes and without "
             f"{', '.join(NOT_SHIPPED)}"
         )
-        options["runtime_env"] = shipped()
     try:
-        reach(address, **options)
+        if local is None:
+            reach(address, runtime_env=shipped())
+        else:
+            reach(local.address)
         yield
     finally:
         ray.shutdown()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.pipelines.cores import usable_cores
 
 if TYPE_CHECKING:
     from prefetch_tuning.experiments.cluster.connect import Cluster
@@ -112,8 +111,7 @@ def generator_nodes(address: str | None) -> Iterator[str | None]:
         )
     except ImportError:
         raise UsageError(f"--generator-cluster {NEEDS_RAY}") from None
-    cores = int(usable_cores())
-    nodes = local_nodes(address, lambda count: max(cores // count, 1))
+    nodes = local_nodes(address)
     if nodes is None:
         check_answers(address, streams=True)
     try:

@@ -40,7 +40,7 @@ def snippet(record: StudyRecord) -> str:
         changed = config.model_dump(exclude_defaults=True)
         arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         template = environment().get_template("snippet_project.py.j2")
-        # Anywhere in the training's own cluster; this host is one of its nodes.
+        # The training, like the study, runs on a node of the cluster.
         cluster = ', cluster="auto"' if _uses_cluster(config, record) else ""
         return template.render(given, config=config, why=why, arguments=arguments, cluster=cluster)
     template = environment().get_template("snippet.py.j2")
