@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import psutil
 import ray
+from ray._private.services import get_ray_address_from_environment
 from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster as LocalCluster
 
@@ -55,7 +56,7 @@ def connect(address: str) -> None:
         atexit.register(local.shutdown)
         atexit.register(ray.shutdown)  # before that
         address = local.address
-    check_answers(address, streams=True)
+    address = answering(address, streams=True)
     reach(address, **({} if is_local(address) else {"runtime_env": shipped()}))
 
 
@@ -75,7 +76,7 @@ def reach(address: str, **options: Any) -> None:
     Raises:
         PipelineError: there is no such cluster.
     """
-    check_answers(address)
+    address = answering(address)
     try:
         with _own_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -95,13 +96,22 @@ def _own_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, own)
 
 
-def check_answers(address: str, *, streams: bool = False) -> None:
-    """Raises PipelineError if nothing listens there; Ray would try for minutes.
+def answering(address: str, *, streams: bool = False) -> str:
+    """The address of a cluster that answers; "auto" becomes the one that Ray finds.
 
-    What `streams` can't come from outside of the cluster.
+    Ray itself would try for ten minutes. What `streams` can't come from outside of the cluster.
+
+    Raises:
+        PipelineError: nothing listens there.
     """
     if address == "auto":
-        return
+        try:
+            address = get_ray_address_from_environment(address, None)
+        except ConnectionError:
+            raise PipelineError(
+                "cluster 'auto': Ray doesn't run on this host; start it with ray start, or give "
+                "HOST:PORT"
+            ) from None
     if streams and address.startswith("ray://"):
         raise PipelineError(
             f"cluster {address!r}: a generator needs a host that is a node of the cluster; give "
@@ -118,6 +128,7 @@ def check_answers(address: str, *, streams: bool = False) -> None:
         raise PipelineError(
             f"the cluster {address} doesn't answer: {error}; start it with ray start --head"
         ) from None
+    return address
 
 
 def shared_cores(count: int) -> int:
