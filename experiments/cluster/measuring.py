@@ -106,16 +106,16 @@ def generator_nodes(address: str | None) -> Iterator[str | None]:
         return
     try:
         from prefetch_tuning.pipelines.cluster import (  # noqa: PLC0415
-            check_answers,
+            answering,
             local_nodes,
         )
     except ImportError:
         raise UsageError(f"--generator-cluster {NEEDS_RAY}") from None
     nodes = local_nodes(address)
     if nodes is None:
-        check_answers(address, streams=True)
+        yield answering(address, streams=True)
+        return
     try:
-        yield address if nodes is None else nodes.address
+        yield nodes.address
     finally:
-        if nodes is not None:
-            nodes.shutdown()
+        nodes.shutdown()
