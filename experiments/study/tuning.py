@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -15,11 +15,10 @@ import optuna
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.publish import close_study
-from prefetch_tuning.experiments.search.axes import is_bound
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord
+from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.runs.spool import SpoolingTracker, sync_command
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.experiments.storage.studies import (
@@ -28,27 +27,15 @@ from prefetch_tuning.experiments.storage.studies import (
     open_study,
     run_alone,
 )
-from prefetch_tuning.experiments.study.candidates import candidates_of, usable
-from prefetch_tuning.experiments.study.diagnose import diagnose_study
+from prefetch_tuning.experiments.study.one_study import USUAL_CANDIDATES, OneStudy
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Progress
-from prefetch_tuning.experiments.study.rounds import Confirmer
-from prefetch_tuning.experiments.study.search import Search
-from prefetch_tuning.experiments.study.trials import Trials
 from prefetch_tuning.experiments.study.work import Hosts
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError
 
-# Most confirmations in a row, if the best candidate keeps reading other data.
-MOST_NOMINATIONS = 4
-# If no change of structure helps, the configurations hardly differ in rate.
-SHORT_TRIALS = 6
-# To estimate how long a study takes: candidates in a round beside AUTOTUNE, and seconds to start a
-# trial.
-USUAL_CANDIDATES, START_S = 4, 2.0
 # It is said how long scripts take to their fit if that is longer.
 SAID_REACHING_S = 60.0
 
@@ -137,7 +124,7 @@ class Tuning:
             for study in studies:
                 alone.enter_context(run_alone(study.settings.name, self._store))
             for study in studies:
-                self._run(study, tracker, began, partial(self._tune, study))
+                self._run(study, tracker, began, OneStudy.tune)
                 began = time.monotonic()
 
     def confirm(self, name: str, more: int, began: float) -> None:
@@ -166,7 +153,7 @@ class Tuning:
         tracker = self._tracker()
         study = self._study(found, info, settings, tracker)
         with run_alone(name, self._store):
-            self._run(study, tracker, began, partial(self._confirm, study, more))
+            self._run(study, tracker, began, partial(OneStudy.confirm, more=more))
 
     def _tracker(self) -> SpoolingTracker:
         """Opens MLflow; what it doesn't take later is kept beside the local results."""
@@ -211,15 +198,20 @@ class Tuning:
         return None if self._cluster is None else self._cluster.described
 
     def _run(
-        self, study: PipelineStudy, tracker: SpoolingTracker, began: float, work: Callable[[], None]
+        self,
+        study: PipelineStudy,
+        tracker: SpoolingTracker,
+        began: float,
+        work: Callable[[OneStudy], None],
     ) -> None:
         """Does the work between opening and closing the parent run; an interrupt closes it too."""
         study.begin()
-        interrupted = True
+        interrupted, one = True, OneStudy(study, self._progress)
         try:
-            work()
+            work(one)
             interrupted = False
         finally:
+            self.problems.extend(one.problems)
             spent = (study.measured_s / study.hosts.count, time.monotonic() - began)
             closed = close_study(
                 study.optuna_study, study.run_id, tracker, spent, interrupted=interrupted
@@ -230,84 +222,6 @@ class Tuning:
                     f"{study.info.name}: runs for MLflow wait in {tracker.spool.folder}. To "
                     f"deliver them, run in {Path.cwd()}: {sync_command(self._store.tracking_uri)}"
                 )
-
-    def _tune(self, study: PipelineStudy) -> None:
-        problem = diagnose_study(study, self._progress)
-        if problem is not None:
-            self.problems.append(problem)
-        check_step_known(study)
-        search = Search(study)
-        search.begin()
-        if not study.kept.finished:
-            search.read_once()
-        self._search(study, search)
-        if study.settings.rounds and study.kept.complete:
-            self._confirm(study)
-
-    def _search(self, study: PipelineStudy, search: Search) -> None:
-        """Runs trials until their number is reached or the time is spent."""
-        most, done = self._most_trials(study), len(study.kept.finished)
-        title, budget_s = f"{study.info.name}: searching", study.settings.search_budget_s
-        steps = self._progress.steps(title, "trial", done, most, budget_s)
-        trials = Trials(study, search, steps, most)
-        with steps.shown():
-            study.hosts.carry_out(trials)
-        self.problems.extend(trials.problems)
-
-    def _most_trials(self, study: PipelineStudy) -> int:
-        """The number of trials that ends the search; says if it or their length is unusual."""
-        name, diagnosis = study.info.name, study.kept.diagnosis
-        trials = study.settings.most_trials
-        bound = diagnosis is not None and is_bound(diagnosis, study.settings)
-        if bound and study.settings.trials is None:
-            trials = SHORT_TRIALS
-            self._progress.say(f"{name}: a short search of {trials} trials is enough")
-        rules = [study.stop_rule(size) for size in study.offer.space.batch_sizes]
-        longest = max(rules, key=lambda rule: rule.max_s)
-        if longest != study.settings.stop and not study.kept.rounds:
-            self._progress.say(
-                f"{name}: trials last from one pause to the next, up to {longest.max_s:.0f} s, so "
-                f"this study takes about {_minutes(longest, trials, study.settings.rounds):.0f} "
-                "minutes"
-            )
-        return trials
-
-    def _confirm(self, study: PipelineStudy, more: int | None = None) -> None:
-        """Runs rounds over the best configurations, AUTOTUNE and the chain without prefetch."""
-        kept = study.kept
-        for left in reversed(range(MOST_NOMINATIONS)):
-            # The study may have been made with --allow-reorder, and resumed without it.
-            allowed = study.settings.allow_reorder
-            complete = [m for m in kept.complete if allowed or not m.config.reorder]
-            if not complete:
-                return
-            others = usable(complete, kept.excluded_with_best)
-            gives_up = bool(others) and left > 0
-            if not self._run_rounds(study, others or complete, more, gives_up=gives_up):
-                return
-
-    def _run_rounds(
-        self,
-        study: PipelineStudy,
-        complete: Sequence[MeasuredConfig],
-        more: int | None,
-        *,
-        gives_up: bool,
-    ) -> bool:
-        """Runs rounds over the best of these trials; whether others should be nominated."""
-        kept, goal, info = study.kept, study.settings.goal, study.info
-        found = candidates_of(complete, goal, kept.step_rate, info.own, written=info.written)
-        kept.nominate(found)
-        done = len(kept.rounds)
-        total = max(study.settings.rounds, done) if more is None else done + more
-        confirmer = Confirmer(study, gives_up=gives_up)
-        steps = self._progress.steps(f"{study.info.name}: confirming", "round", done, total)
-        try:
-            with steps.shown():
-                confirmer.run(steps, more)
-        finally:
-            self.problems.extend(confirmer.problems)
-        return confirmer.gave_up
 
 
 def check_splittable(info: PipelineInfo, cluster: str | None) -> None:
@@ -321,24 +235,6 @@ def check_splittable(info: PipelineInfo, cluster: str | None) -> None:
     if "generator_workers" not in info.axes:
         reason = info.not_offered.get("generator_workers", "it can't be split")
         raise UsageError(f"--generator-cluster: {info.name} can't use it: {reason}")
-
-
-def check_step_known(study: PipelineStudy) -> None:
-    """Raises StudyError if the objective has a target, but the step's time isn't known."""
-    settings = study.settings
-    if settings.goal.target is None or study.kept.diagnosis is not None or study.info.stand_in:
-        return
-    raise StudyError(
-        f"{study.info.name}: --objective {settings.objective} needs the time of the training step, "
-        "which was not measured; give --step-time or --accelerator, or leave out --objective"
-    )
-
-
-def _minutes(rule: StopRule, trials: int, rounds: int) -> float:
-    """Rough length of a study whose trials have this rule, in minutes."""
-    trial_s = START_S + rule.startup_s + rule.max_s
-    round_s = USUAL_CANDIDATES * trial_s + START_S + rule.warmup_max_s + rule.max_s
-    return (trials * trial_s + rounds * round_s) / 60.0
 
 
 def _planned_runs(options: Options) -> int:

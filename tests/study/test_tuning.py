@@ -17,7 +17,8 @@ from prefetch_tuning.experiments.commands.progress import ConsoleProgress
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
-from prefetch_tuning.experiments.study.tuning import SHORT_TRIALS, Tuning
+from prefetch_tuning.experiments.study.one_study import SHORT_TRIALS
+from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule
 from tests.test_cli import prefetch_tune
