@@ -118,6 +118,7 @@ def metrics() -> str:
         "Parent run of a study": schema.STUDY_METRICS,
         "Self-test": schema.SELFTEST_METRICS,
         "Step time": schema.STEP_TIME_METRICS,
+        "A training with InputMonitor": schema.MONITOR_METRICS,
     }
     rows = {heading: [(name, *m) for name, m in found.items()] for heading, found in tables.items()}
     return page("Metrics", about, ("metric", "unit", "meaning"), rows)

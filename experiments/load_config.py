@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefetch_tuning.experiments.errors import StudyError
-from prefetch_tuning.experiments.storage.config_file import config_from_file, config_from_text
+from prefetch_tuning.experiments.storage.config_file import (
+    CONFIG_FILE,
+    config_from_file,
+    config_from_text,
+)
 from prefetch_tuning.experiments.storage.locations import RUNS, Store
-from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.runs.reader import RunReader
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.pipelines.config import PipelineConfig
 

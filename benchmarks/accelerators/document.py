@@ -50,18 +50,18 @@ def heading(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     )
     yield (
         "The accelerators are emulated: a step takes its known time and no core. Each study looks "
-        f"for the fewest cores that keep the step busy for at least {target} of the time. "
-        "*Busy* is the rate as a share of the step's, with its 95% interval, in interleaved rounds "
-        "that came after the choice. *Cores* (how many CPU cores the pipeline would keep "
-        "busy if the step never had to wait for data) and *MiB* are from the rounds that chose. "
-        "*Limit* is the rate that no settings can exceed "
-        "before the step, over the step's own.\n"
+        f"for the settings that keep the step busy for at least {target} of the time with the "
+        "least CPU time. *Busy* is the rate as a share of the step's, with its 95% interval, in "
+        "interleaved rounds that came after the choice. *Cores* (CPU seconds per second of "
+        "training if the step never has to wait for data, so 0.5 is half a core) and *MiB* are "
+        "from the rounds that chose. *Allowed* is the rate that cores and generator allow, over "
+        "the step's rate.\n"
     )
     yield (
-        f"The known step is the fastest of MLPerf Storage's whose rate is at most 1/{EASY:g} of "
-        f"the pipeline's limit, and that takes at most {LONGEST_S:g} s at one of its batch "
-        "sizes. "
-        f"The rate of the hard step is {HARD:g} of that limit.\n"
+        "Each pipeline is tuned for two steps. The *known step* is from MLPerf Storage: the "
+        f"fastest one that needs at most 1/{EASY:g} of the rate that cores and generator allow, "
+        f"and takes at most {LONGEST_S:g} s at one of the pipeline's batch sizes. The *hard step* "
+        f"is made up: it needs {HARD:.0%} of that rate.\n"
     )
 
 
@@ -69,7 +69,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Utilisation and cost of AUTOTUNE and of the recommendation."""
     yield (
         "| pipeline | step | batch | AUTOTUNE busy | cores | MiB | recommended busy | cores | MiB "
-        "| limit | recommended settings |"
+        "| allowed | recommended settings |"
     )
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|"
     yield from map(_row, outcomes)
@@ -110,18 +110,13 @@ def _row(outcome: Outcome) -> str:
         "AUTOTUNE" if is_kept else _share(outcome.busy(RECOMMENDED)),
         f"{cores_to_feed(chosen, result):.2f}",
         mib(chosen.host_peak_mib),
-        _times(_limit_share(limit.terms.model_dump(), limit.terms.step)) if limit else NONE,
+        _times(limit.before_step / limit.terms.step) if limit else NONE,
         settings(chosen.config, record.info),
     )
 
 
-def _limit_share(terms: dict[str, float | None], step: float) -> float:
-    """The least of the other terms over the step's rate."""
-    return min(rate for name, rate in terms.items() if rate is not None and name != "step") / step
-
-
-def _times(limit: float) -> str:
-    return f"{limit:,.0f}x" if limit >= MANY else f"{limit:.2f}x"
+def _times(allowed: float) -> str:
+    return f"{allowed:,.0f}x" if allowed >= MANY else f"{allowed:.2f}x"
 
 
 def _share(found: Fraction | None) -> str:

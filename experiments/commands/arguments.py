@@ -21,8 +21,8 @@ from prefetch_tuning.pipelines.target import PRECISIONS, Target, compose
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 Handler = Callable[[argparse.Namespace], int]
 PIPELINES_HELP = (
-    "names of built-in pipelines, your own as file.py:name, or a training script as train.py; "
-    "default: all built-in ones that don't need a GPU"
+    "names of built-in pipelines, your own as file.py:name, or a training script as train.py, with "
+    "its own arguments after --; default: all built-in ones that don't need a GPU"
 )
 
 
@@ -98,15 +98,20 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_script(command: argparse.ArgumentParser) -> None:
-    """Adds what only a training script has; its own arguments follow `--`."""
+def add_fit(command: argparse.ArgumentParser) -> None:
+    """Adds which `fit` of a training script is meant."""
     command.add_argument(
         "--fit",
         type=number(FitNumber),
         metavar="N",
         help="for a training script with several calls of fit on data from Python: which one is "
-        "meant; default: 1. The script's own arguments follow after --",
+        "meant; default: 1",
     )
+
+
+def add_script(command: argparse.ArgumentParser) -> None:
+    """Adds what only a training script has; its own arguments follow `--`."""
+    add_fit(command)
     command.add_argument(
         "--batch-sizes",
         type=batch_sizes,

@@ -1,4 +1,4 @@
-"""`prefetch-tune report`: write a study's report as HTML and Markdown, and the code to paste."""
+"""`prefetch-tune report`: write a study's report, and the code and settings to use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefetch_tuning.experiments.errors import EXIT_OK
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "write a study's report as HTML and Markdown, and the code to paste"
+    text = "write a study's report as HTML and Markdown, the code to paste and config.json"
     command = add_command(commands, "report", run, text)
     command.add_argument("study", metavar="STUDY", help="name of the study, as tune printed it")
     command.add_argument(

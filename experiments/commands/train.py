@@ -13,10 +13,10 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.arguments import (
     Commands,
     add_command,
+    add_fit,
     add_json,
     add_rounds,
-    add_script,
-    add_tracking,
+    add_store,
     check_json_file,
     store_of,
 )
@@ -38,8 +38,12 @@ ALL_STEPS = 1_000_000
 def add(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "run a training script with the chain that was recommended for it"
     command = add_command(commands, "run", run, text)
-    command.add_argument("script", metavar="SCRIPT", help="the training script, like train.py")
-    add_script(command)
+    command.add_argument(
+        "script",
+        metavar="SCRIPT",
+        help="the training script, like train.py; its own arguments follow after --",
+    )
+    add_fit(command)
     command.add_argument(
         "--config",
         metavar="SOURCE",
@@ -50,7 +54,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         "--compare",
         action="store_true",
         help="instead of training, time the first steps of fit as the script has it and with that "
-        "chain, in turn, each in a fresh process",
+        "chain, alternately, each in a fresh process",
     )
     command.add_argument(
         "--steps",
@@ -60,8 +64,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         "if the recommendation keeps the elements in memory, since its first epoch gains nothing",
     )
     add_rounds(command, "with --compare: pairs of runs")
-    command.add_argument("--storage", metavar="URL", help=argparse.SUPPRESS)
-    add_tracking(command)
+    add_store(command)
     add_json(command)
 
 
@@ -86,7 +89,7 @@ def _target(options: argparse.Namespace) -> Target:
     resolved = catalog.resolve(options.script)
     if not Target.parse(resolved).is_script:
         raise UsageError(f"{options.script} isn't a training script; give a file, like train.py")
-    line = compose(resolved, sizes=options.batch_sizes, fit=options.fit, args=options.script_args)
+    line = compose(resolved, fit=options.fit, args=options.script_args)
     return Target.parse(line)
 
 

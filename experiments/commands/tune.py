@@ -85,7 +85,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add(
         "--objective",
         choices=get_args(ObjectiveName),
-        help="throughput: the most examples/s; utilisation: the fewest cores that keep the "
+        help="throughput: the most examples/s; utilisation: the least CPU time that keeps the "
         "training step busy for --target of the time, at one batch size; default: utilisation if "
         "the step is emulated, otherwise throughput",
     )

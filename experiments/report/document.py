@@ -17,6 +17,7 @@ from prefetch_tuning.experiments.report.style import CONFIG
 from prefetch_tuning.experiments.report.tables import environment_table
 from prefetch_tuning.experiments.report.text import findings
 from prefetch_tuning.experiments.report.verdict_words import choice, tone, verdict
+from prefetch_tuning.experiments.storage.config_file import CONFIG_FILE
 from prefetch_tuning.experiments.storage.results import StudyRecord
 
 # The file with the code to paste.
@@ -60,9 +61,14 @@ class Report:
         return self._render("note.md.j2")
 
     def files(self) -> dict[str, str]:
-        """File names and their texts: the page, the Markdown and, if there is any, the code."""
+        """File names and their texts: the page, the Markdown, and the code and settings to use."""
         texts = {"report.html": self.html(), "report.md": self.markdown()}
-        return texts | ({SNIPPET: self.snippet} if self.snippet else {})
+        if self.snippet:
+            texts[SNIPPET] = self.snippet
+        recommended = self.record.result.recommended
+        if recommended is not None:
+            texts[CONFIG_FILE] = recommended.config.model_dump_json(indent=2)
+        return texts
 
     def write(self, folder: Path) -> list[Path]:
         """Writes the files into `folder`. Each is replaced at once, so no reader sees half of one.

@@ -9,7 +9,6 @@ from prefetch_tuning.experiments.report.document import Report
 from prefetch_tuning.experiments.report.metrics import result_metrics
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.results import StudyRecord, StudyResult, Summary
-from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.schema import Tag
 
@@ -43,9 +42,6 @@ def close_study(
     tags = {Tag.STATE: "interrupted" if interrupted else "complete"}
     report = Report(record)
     tags[Tag.NOTE] = report.note()[:NOTE_CHARACTERS]
-    texts = report.files()
-    if config is not None:
-        texts[CONFIG_FILE] = config.model_dump_json(indent=2)
     kept.run_id = tracker.finish_study(
         run_id,
         interrupted=interrupted,
@@ -60,7 +56,7 @@ def close_study(
         },
         metrics=result_metrics(record),
         tags=tags | result_tags(result),
-        texts=texts,
+        texts=report.files(),
     )
     if kept.run_id == result.mlflow_run_id:
         return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefetch_tuning.experiments.report.text import (
+    factor,
     memory,
     mib,
     rate,
@@ -79,8 +80,8 @@ def what_it_takes(result: StudyResult) -> str:
         target = share(result.target)
         return f"Keeping it {target} busy takes {' and '.join(lacks)}"
     return (
-        f"The limit of {rate(limit.examples_per_s)} examples/s allows it, so a longer search "
-        "(--trials) may find settings that reach it"
+        f"Cores and generator allow {factor(limit.before_step / limit.terms.step)} the step's "
+        "rate, so a longer search (--trials) may find settings that reach it"
     )
 
 

@@ -10,6 +10,9 @@ from pydantic import TypeAdapter
 from prefetch_tuning.experiments.errors import StudyError
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 
+# A run's artifact with its configuration.
+CONFIG_FILE = "config.json"
+
 
 def config_from_file(path: Path) -> PipelineConfig:
     """The configuration in a file.

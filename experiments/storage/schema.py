@@ -118,7 +118,7 @@ CHILD_TAGS = {
 STUDY_TAGS = {
     Tag.VERDICT: (
         "the recommended configuration against AUTOTUNE: faster, slower, no significant "
-        "difference, or too few rounds; if AUTOTUNE is recommended, the best other candidate takes "
+        "difference, or too few rounds (AUTOTUNE failed in some); if AUTOTUNE is recommended, the best other candidate takes "
         "its place"
     ),
     Tag.BEST_CONFIG: "the configuration of the search's best trial",
@@ -359,6 +359,13 @@ STUDY_METRICS = {
 # Metrics of a measured step.
 STEP_TIME_METRICS = {
     "step_ms/BATCH": Metric("ms", "time of a training step on ready batches of this size"),
+}
+# Metrics that `InputMonitor` adds to the run of a training, which isn't a run of this project.
+MONITOR_METRICS = {
+    "input/wait_fraction": Metric(
+        "0 to 1", "share of the time that the training waited for data; on a GPU, of timed steps"
+    ),
+    "throughput/examples_per_s": Metric("examples/s", "rate of the training"),
 }
 # Metrics of a self-test.
 SELFTEST_METRICS = {

@@ -75,6 +75,11 @@ class Limit(BaseModel):
     cores: float
 
     @property
+    def before_step(self) -> float:
+        """Examples/s that the cores and the generator allow."""
+        return min(rate for rate in (self.terms.cpu, self.terms.generator) if rate is not None)
+
+    @property
     def in_words(self) -> str:
         """What sets the limit in words, as the end of a sentence that begins with "set by"."""
         return IN_WORDS[self.binding].format(processes=self.processes_in_words)

@@ -30,6 +30,12 @@ from tests.support.fakes import COSTS, INFO
 CORES = 2.0
 
 
+class Recorded(list[tuple[PipelineConfig, float, float]]):
+    """A search whose trials are known."""
+
+    begins_s = 0.0
+
+
 @pytest.fixture(scope="module")
 def surface() -> Surface:
     """Rates that are exactly those of the prediction, without noise."""
@@ -57,8 +63,8 @@ def test_our_search_is_replayed_as_it_is_and_finds_the_best_by_its_prediction(
     run = regrets(Ours(surface, 0), surface, 10)
 
     assert len(run) == 10
-    assert run[-1][1] < 0.05
-    assert run[0][0] > DIAGNOSIS_S  # its seconds count
+    assert run[-1].regret < 0.05
+    assert run[0].seconds > DIAGNOSIS_S  # its seconds count
     assert after_seconds(run, DIAGNOSIS_S) == 1.0
 
 
@@ -67,17 +73,25 @@ def test_regret_is_by_the_true_rate_of_the_luckiest_trial(surface: Surface) -> N
     best = max(surface.space.grid(), key=surface.rate)
     lucky = [(worst, 1e9, 1.0), (best, 1.0, 1.0)]
 
-    class Way(list[tuple[PipelineConfig, float, float]]):
-        begins_s = 0.0
+    run = regrets(Recorded(lucky), surface, 2)
+    far = pytest.approx(1.0 - surface.rate(worst) / surface.best)
+    assert run[0].regret == run[1].regret == far
 
-    run = regrets(Way(lucky), surface, 2)
-    assert run[0][1] == run[1][1] == pytest.approx(1.0 - surface.rate(worst) / surface.best)
+
+def test_a_confirmation_of_the_best_two_corrects_luck(surface: Surface) -> None:
+    worst = PipelineConfig(batch_size=8, prefetch_buffer=1, map_parallelism=1)
+    best = max(surface.space.grid(), key=surface.rate)
+    lucky = [(worst, 1e9, 1.0), (worst, 9e8, 1.0), (best, 1.0, 1.0), (best, 0.0, 1.0)]
+
+    run = regrets(Recorded(lucky), surface, 4)
+    assert run[1].confirmed == run[1].regret  # two trials of one configuration are one
+    assert run[2].confirmed == run[3].confirmed == pytest.approx(0.0, abs=1e-6)
 
 
 def test_who_arrives_stays_near_the_best() -> None:
-    assert arrived([(1.0, 0.5), (2.0, 0.01), (3.0, 0.01)]) == 2
-    assert arrived([(1.0, 0.01), (2.0, 0.2)]) is None
-    assert arrived([(1.0, 0.0)]) == 1
+    assert arrived([0.5, 0.01, 0.01]) == 2
+    assert arrived([0.01, 0.2]) is None
+    assert arrived([0.0]) == 1
 
 
 def test_the_rule_of_thumb_takes_what_the_space_offers(surface: Surface) -> None:
@@ -87,7 +101,7 @@ def test_the_rule_of_thumb_takes_what_the_space_offers(surface: Surface) -> None
     thumb = Listed(
         [rule_of_thumb(surface.space, CORES)], lambda config: (surface.rate(config), 1.0)
     )
-    assert len({regret for _, regret in regrets(thumb, surface, 3)}) == 1
+    assert len({after.regret for after in regrets(thumb, surface, 3)}) == 1
 
 
 def test_keras_tuner_searches_the_same_space(surface: Surface) -> None:

@@ -26,6 +26,7 @@ from prefetch_tuning.experiments.report.text import (
 )
 from prefetch_tuning.experiments.report.verdict_words import choice, tone, verdict
 from prefetch_tuning.experiments.search.pauses import Pauses
+from prefetch_tuning.experiments.storage.config_file import config_from_file
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.verdict.confirmation import Gain, Speedup
 from prefetch_tuning.experiments.verdict.limit import Fraction
@@ -176,7 +177,11 @@ def test_files_are_written_and_no_others(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "image"
     written = Report(report_records.full()).write(folder)
 
-    assert [path.name for path in written] == ["report.html", "report.md", "snippet.py"]
+    names = ["report.html", "report.md", "snippet.py", "config.json"]
+    assert [path.name for path in written] == names
+    recommended = report_records.full().result.recommended
+    assert recommended is not None
+    assert config_from_file(folder / "config.json") == recommended.config
     assert sorted(folder.iterdir()) == sorted(written)
     assert Report(report_records.nothing()).write(tmp_path) == [
         tmp_path / "report.html",

@@ -26,8 +26,6 @@ from prefetch_tuning.pipelines.step_time import StepTime
 
 # A run that waits to be delivered is known by this and its own id.
 KEPT = "kept-"
-# The artifact that contains a run's configuration.
-CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)

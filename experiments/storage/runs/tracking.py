@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from prefetch_tuning.experiments.errors import StoreError
+from prefetch_tuning.experiments.storage.config_file import CONFIG_FILE
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs.drafts import (
     Read,
@@ -28,7 +29,7 @@ from prefetch_tuning.experiments.storage.runs.drafts import (
     series,
 )
 from prefetch_tuning.experiments.storage.runs.notes import trial_note
-from prefetch_tuning.experiments.storage.runs.reader import CONFIG_FILE, RunReader
+from prefetch_tuning.experiments.storage.runs.reader import RunReader
 from prefetch_tuning.experiments.storage.runs.views import (
     VIEW_TAG,
     View,
