@@ -30,6 +30,8 @@ TimeBudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
 MemoryMib = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+# Seconds after which a trial is killed, unless the user says otherwise.
+TRIAL_TIMEOUT_S = 90.0
 TrialTimeoutS = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Rounds = Annotated[int, Field(ge=LEAST_ROUNDS, le=MOST_ROUNDS)]
 ConfirmBudgetS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -79,7 +81,7 @@ class Options(BaseModel):
     memory_limit_mib: MemoryMib | None = None
     device: Device = "auto"
     seed: Seed = 0
-    trial_timeout_s: TrialTimeoutS = 90.0
+    trial_timeout_s: TrialTimeoutS = TRIAL_TIMEOUT_S
     stop: StopRule = StopRule()
     rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = LEAST_ROUNDS
     confirm_budget_s: ConfirmBudgetS = DEFAULT_CONFIRM_BUDGET_S

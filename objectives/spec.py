@@ -50,6 +50,15 @@ class StopRule(BaseModel):
     target_half_width: float = Field(default=0.015, gt=0, lt=1)
     prune_share: float = Field(default=0.85, gt=0, lt=1)
 
+    @property
+    def longest_s(self) -> float:
+        """Seconds of the longest measurement, whose rate may drift."""
+        return self.warmup_max_s + 2 * self.max_s
+
+    def deadline_s(self, timeout_s: float) -> float:
+        """Seconds after which a measurement is killed; the default rule's gets `timeout_s`."""
+        return timeout_s + max(self.longest_s - StopRule().longest_s, 0.0)
+
 
 class TrialSpec(BaseModel):
     """One configuration of one pipeline, and how to measure it.

@@ -11,7 +11,14 @@ from typing import NoReturn
 
 from prefetch_tuning.experiments.commands.values import batch_sizes, number, precision, step_time
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.experiments.settings import LEAST_ROUNDS, FitNumber, Rounds, Seed
+from prefetch_tuning.experiments.settings import (
+    LEAST_ROUNDS,
+    TRIAL_TIMEOUT_S,
+    FitNumber,
+    Rounds,
+    Seed,
+    TrialTimeoutS,
+)
 from prefetch_tuning.experiments.storage.emulated import emulated_step
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.pipelines import catalog
@@ -106,6 +113,17 @@ def add_fit(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="for a training script with several calls of fit on data from Python: which one is "
         "meant; default: 1",
+    )
+
+
+def add_trial_timeout(command: argparse.ArgumentParser) -> None:
+    """Adds after how long a measurement is killed."""
+    command.add_argument(
+        "--trial-timeout",
+        dest="trial_timeout_s",
+        type=number(TrialTimeoutS),
+        metavar="SECONDS",
+        help=f"kill a trial that takes longer; default: {TRIAL_TIMEOUT_S:g}",
     )
 
 

@@ -13,6 +13,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_measuring,
     add_model_options,
     add_store,
+    add_trial_timeout,
     check_json_file,
     store_of,
     targets_of,
@@ -20,8 +21,10 @@ from prefetch_tuning.experiments.commands.arguments import (
 from prefetch_tuning.experiments.commands.values import duration_s, margin
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.repeat.check_sources import Source, from_file, from_store, is_file
+from prefetch_tuning.experiments.settings import TRIAL_TIMEOUT_S
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.spec import StopRule
 
 SOURCES = "a config.json, runs:/RUN_ID, or a study's name for what it recommends"
 
@@ -70,6 +73,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
     add_emulated(command)
     add_model_options(command)
     add_measuring(command)
+    add_trial_timeout(command)
     add_store(command)
     add_json(command)
 
@@ -92,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
             time_s=options.time,
             seed=source.seed if options.seed is None else options.seed,
             device=options.device or source.device,
+            stop=source.stop or (other and other.stop) or StopRule(),
+            trial_timeout_s=options.trial_timeout_s or source.trial_timeout_s or TRIAL_TIMEOUT_S,
         )
         return check_and_report(source, other, how, runner, options.json)
 

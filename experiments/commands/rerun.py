@@ -15,6 +15,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_generator_cluster,
     add_json,
     add_store,
+    add_trial_timeout,
     check_json_file,
     store_of,
 )
@@ -25,7 +26,7 @@ from prefetch_tuning.experiments.errors import (
     EXIT_OUTSIDE_NOISE,
     UsageError,
 )
-from prefetch_tuning.experiments.settings import Reruns
+from prefetch_tuning.experiments.settings import TRIAL_TIMEOUT_S, Reruns
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -57,6 +58,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
         help="number of measurements; more make the result more certain; default: 1 for a single "
         "run, and for a study as many as tell differences of 15%% apart, up to 15",
     )
+    add_trial_timeout(command)
     add_generator_cluster(command)
     add_store(command)
     add_json(command)
@@ -74,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
             options.json,
             trust=options.trust,
             cluster=cluster,
+            trial_timeout_s=options.trial_timeout_s or TRIAL_TIMEOUT_S,
         )
 
 
@@ -86,11 +89,13 @@ def rerun_and_report(
     *,
     trust: bool,
     cluster: str | None = None,
+    trial_timeout_s: float = TRIAL_TIMEOUT_S,
 ) -> int:
     """Measures a logged run again and prints the old and the new result.
 
     `cluster` is the address of one whose nodes run the generator. The run doesn't say it: its
-    parameters come from a server, which must not decide what this program connects to.
+    parameters come from a server, which must not decide what this program connects to. If the run
+    was as long as usual, a measurement is killed after `trial_timeout_s`.
 
     Checks the run before it starts anything. Returns 0 for the same data and a rate inside the
     noise, 3 for a rate outside the noise, 4 for other data.
@@ -117,7 +122,8 @@ def rerun_and_report(
         raise UsageError(
             f"run {run_id}: nodes of a cluster could run its generator; give --generator-cluster"
         )
-    spec = found.spec.model_copy(update={"generator_cluster": cluster})
+    deadline_s = found.spec.stop.deadline_s(trial_timeout_s)
+    spec = found.spec.model_copy(update={"generator_cluster": cluster, "deadline_s": deadline_s})
     found = found.model_copy(update={"spec": spec})
     rounds = rounds or rounds_for(found)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_rounds,
     add_script,
     add_store,
+    add_trial_timeout,
     check_json_file,
     say,
     store_of,
@@ -33,7 +34,6 @@ from prefetch_tuning.experiments.settings import (
     TimeBudgetS,
     Tolerance,
     Trials,
-    TrialTimeoutS,
     TuneRequest,
 )
 from prefetch_tuning.objectives.named import ObjectiveName
@@ -148,13 +148,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     )
     add_measuring(command)
     add("--study", metavar="NAME", help="name of the study; give the same name again to resume it")
-    add(
-        "--trial-timeout",
-        dest="trial_timeout_s",
-        type=number(TrialTimeoutS),
-        metavar="SECONDS",
-        help="kill a trial that takes longer; default: 90",
-    )
+    add_trial_timeout(command)
     add_cluster(command)
     add_store(command)
     add_json(command)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from prefetch_tuning.experiments.errors import StudyError, UsageError
 from prefetch_tuning.experiments.storage.config_file import config_from_file
 from prefetch_tuning.experiments.storage.locations import RUNS, Store
-from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.objectives.spec import Device, StopRule
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
 
 SUFFIX = ".json"
@@ -22,6 +22,9 @@ class Source(BaseModel):
         said: how messages name it.
         target: the pipeline that a record names; None for a file, which names none.
         seed, device: of the record.
+        stop: how long the record's measurements lasted, which is longer for a generator that
+            pauses; None for a file.
+        trial_timeout_s: after how long the study killed a trial; None for a file or a run.
         chain: a script's chain, as it was tuned; empty for any other pipeline.
     """
 
@@ -32,6 +35,8 @@ class Source(BaseModel):
     target: str | None = None
     seed: int = 0
     device: Device = "auto"
+    stop: StopRule | None = None
+    trial_timeout_s: float | None = None
     chain: str = ""
 
 
@@ -87,6 +92,8 @@ def from_store(named: str, store: Store) -> Source:
         target=kept.info.target,
         seed=kept.settings.seed,
         device=kept.settings.device,
+        stop=kept.stop_rule(recommended.config.batch_size),
+        trial_timeout_s=kept.settings.trial_timeout_s,
         chain=kept.info.chain,
     )
 
@@ -104,4 +111,5 @@ def _from_run(named: str, store: Store) -> Source:
         target=found.spec.pipeline,
         seed=found.spec.seed,
         device=found.spec.device,
+        stop=found.spec.stop,
     )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from prefetch_tuning.experiments.settings import TRIAL_TIMEOUT_S
 from prefetch_tuning.experiments.verdict.equivalence import Equivalence
 from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.chain.blocks import LEAST_TO_CHECK, batches_to_check
@@ -25,6 +26,7 @@ class CheckOptions(BaseModel):
     Attributes:
         margin: share by which the checked rate may be lower.
         time_s: seconds for the rounds; no further round begins if it would take longer.
+        trial_timeout_s: seconds after which a measurement of usual length is killed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +37,7 @@ class CheckOptions(BaseModel):
     seed: int = 0
     device: Device = "auto"
     stop: StopRule = StopRule()
+    trial_timeout_s: float = TRIAL_TIMEOUT_S
 
 
 class CheckRequest(CheckOptions):
@@ -57,6 +60,7 @@ class CheckRequest(CheckOptions):
             seed=self.seed,
             device=self.device,
             stop=self.stop,
+            deadline_s=self.stop.deadline_s(self.trial_timeout_s),
             digest_batches=to_check if number < DATA_ROUNDS else LEAST_TO_CHECK,
         )
 

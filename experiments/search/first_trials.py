@@ -54,7 +54,8 @@ def first_trials(
     """Chooses the best predicted configuration and the best predicted one of every kind.
 
     Each switch that the space offers is on in one of them, as far as `MOST_FIRST` allows; switches
-    that the bottleneck calls for come first. The best plain chain is among them. Any trials left
+    that the bottleneck calls for come first. The best plain chain is the second at the latest, so
+    trials that all fail for the same structure don't end the search before it. Any trials left
     go to the best predicted ones that differ in batch size, calls in flight or structure, so a
     wrong cost doesn't spoil all trials. For a generator that pauses, half and twice the buffer that
     bridges its pauses are tried as well.
@@ -66,9 +67,9 @@ def first_trials(
     for switch in _in_order(diagnosis.bottleneck):
         if not any(SWITCHES[switch](config) for config in chosen):
             chosen += _first(ranked, SWITCHES[switch])
-    chosen = chosen[: MOST_FIRST - 1]
-    if all(config.structure for config in chosen):
-        chosen += _first(ranked, lambda config: not config.structure)
+    plain = [config for config in chosen if not config.structure][:1]
+    plain = plain or _first(ranked, lambda config: not config.structure)
+    chosen = list(dict.fromkeys([chosen[0], *plain, *chosen]))[:MOST_FIRST]
     kinds = {kind(config, cores) for config in chosen}
     for config in ranked:
         if len(chosen) >= LEAST_FIRST:

@@ -120,6 +120,14 @@ class SearchSpace:
         values = dict(params)
         return self._config(values.pop("batch_size", self.batch_sizes[0]), values)
 
+    def resized(self, config: PipelineConfig, batch_size: int) -> PipelineConfig:
+        """The same settings at another batch size, as far as they are offered there."""
+        if config.batch_size == batch_size:
+            return config
+        return self._config(
+            batch_size, {axis.name: getattr(config, axis.name) for axis in self.axes}
+        )
+
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """The parameters as Optuna describes them."""

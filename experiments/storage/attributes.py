@@ -39,6 +39,7 @@ from prefetch_tuning.experiments.verdict.measurements import (
 )
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.objective import Reading
+from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig, one_line
 from prefetch_tuning.pipelines.cores import usable_cores
@@ -164,6 +165,13 @@ class StudyAttributes:
             StudyAttr.DIAGNOSIS, diagnosis.model_dump(mode="json", by_alias=True)
         )
 
+    def stop_rule(self, batch_size: int) -> StopRule:
+        """How long a trial lasts: longer than set if the generator's pauses are far apart."""
+        diagnosis, rule = self.diagnosis, self.settings.stop
+        if diagnosis is None or diagnosis.pauses is None or diagnosis.bottleneck != "pauses":
+            return rule
+        return diagnosis.pauses.stop_rule(rule, batch_size)
+
     @property
     def offered(self) -> Offered | None:
         """The axes as they were when the search began; None if the study stored none."""
@@ -212,9 +220,13 @@ class StudyAttributes:
 
     @property
     def lacking_device_memory(self) -> int | None:
-        """The smallest batch size that ran out of GPU memory; None if no trial did."""
-        failures = [(row.config.batch_size, row.failure) for row in self.rows if row.failure]
-        return min((size for size, f in failures if f.kind == "device_oom"), default=None)
+        """The smallest batch size that ran out of GPU memory; None if no trial did.
+
+        A batch size that was measured fits.
+        """
+        fits = max((row.config.batch_size for row in self.rows if row.measured), default=0)
+        lacked = [row.config.batch_size for row in self.rows if row.batch_size_lacked_memory]
+        return min((size for size in lacked if size > fits), default=None)
 
     @property
     def complete(self) -> list[MeasuredConfig]:

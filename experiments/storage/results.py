@@ -91,6 +91,15 @@ class TrialRow(BaseModel):
     predicted_examples_per_s: float | None = None
     warm_start: bool = False
 
+    @property
+    def batch_size_lacked_memory(self) -> bool:
+        """Whether its batch size needs more memory than the GPU has.
+
+        With batches copied ahead, it may have been those.
+        """
+        lacked = self.failure is not None and self.failure.kind == "device_oom"
+        return lacked and not self.config.device_prefetch
+
 
 class StudyResult(BaseModel):
     """One pipeline's entry in `--json`.

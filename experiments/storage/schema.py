@@ -118,8 +118,8 @@ CHILD_TAGS = {
 STUDY_TAGS = {
     Tag.VERDICT: (
         "the recommended configuration against AUTOTUNE: faster, slower, no significant "
-        "difference, or too few rounds (AUTOTUNE failed in some); if AUTOTUNE is recommended, the best other candidate takes "
-        "its place"
+        "difference, or too few rounds (AUTOTUNE failed in some); if AUTOTUNE is recommended, the "
+        "best other candidate takes its place"
     ),
     Tag.BEST_CONFIG: "the configuration of the search's best trial",
     Tag.BEST_RUN: "run id of that trial",
@@ -130,6 +130,8 @@ STUDY_TAGS = {
     Tag.BINDING: "the term that sets the limit: step, generator or cpu",
     Tag.REPLACED_BY: "run id of the study's new parent run, if MLflow could not change a parameter",
 }
+# Those that a study may lose again, for example if more trials make new rounds necessary.
+RESULT_TAGS = {Tag.VERDICT, Tag.RECOMMENDED, Tag.RECOMMENDED_CONFIG, Tag.BINDING}
 
 
 class StudyAttr(StrEnum):

@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from prefetch_tuning.experiments.search.prediction import RESERVE
 from prefetch_tuning.experiments.storage.attributes import Candidates
@@ -25,12 +26,17 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 NOMINEES = 3
 
 
+def _resized(config: PipelineConfig, size: int) -> PipelineConfig:
+    return config.model_copy(update={"batch_size": size})
+
+
 def candidates_of(
     complete: Sequence[MeasuredConfig],
     goal: Objective,
     step_rate: Callable[[int], float],
     own: Mapping[str, bool | int] | None = None,
     *,
+    resized: Callable[[PipelineConfig, int], PipelineConfig] = _resized,
     written: bool = False,
 ) -> Candidates:
     """The best distinct configurations at the best batch size, and the baselines at this size.
@@ -38,9 +44,10 @@ def candidates_of(
     With a target, one of them exceeds it by a reserve: the cheapest trials are those that barely
     reach the target, and may miss it in the rounds.
 
-    Rates are comparable only at equal batch size. The best batch size is the one with the highest
-    mean over its best three configurations, because a single trial is often lucky. If it has fewer
-    than three, settings that did well at another batch size are taken over.
+    Rates are comparable only at equal batch size. Of two batch sizes, the better one has the higher
+    mean over its best three configurations, or as many as both have, because a single trial is
+    often lucky. If the best one has fewer than three, settings that did well at another batch size
+    are taken over.
 
     If any of these configurations changes the structure of the chain, the best plain chain takes
     the place of the third. If the best one changes it, AUTOTUNE on its structure is added. If its
@@ -51,6 +58,7 @@ def candidates_of(
         goal: the study's objective.
         step_rate: gives the rate of the training step alone at a batch size.
         own: settings that AUTOTUNE keeps, see `BatchesPipeline`.
+        resized: a configuration at another batch size.
         written: whether a script wrote the chain, so that this is a candidate as well.
     """
     readings = _readings(complete, step_rate)
@@ -60,16 +68,16 @@ def candidates_of(
     by_size: dict[int, list[float]] = defaultdict(list)
     for config in ranked:
         by_size[config.batch_size].append(readings[config].examples_per_s)
-    size = max(by_size, key=lambda s: statistics.fmean(by_size[s][:NOMINEES]))
+    size = reduce(lambda a, b: b if _is_better(by_size[b], by_size[a]) else a, by_size)
     own_first = sorted(ranked, key=lambda config: config.batch_size != size)
-    distinct = list(dict.fromkeys(_at(config, size) for config in own_first))
+    distinct = list(dict.fromkeys(resized(config, size) for config in own_first))
     if goal.target is not None:
         distinct = _with_reserve(distinct, readings, goal)
     nominees = distinct[:NOMINEES]
     found: Candidates = {}
     if any(config.structure for config in distinct):
         # The best plain chain may have been measured at another batch size only.
-        plain = next((_at(config, size) for config in ranked if not config.structure), None)
+        plain = next((resized(config, size) for config in ranked if not config.structure), None)
         if plain is not None:
             nominees = [config for config in nominees if config != plain][: NOMINEES - 1]
             found[BASIC] = plain
@@ -141,5 +149,7 @@ def _with_reserve(
     return [*others[:1], safe, *others[1:]]
 
 
-def _at(config: PipelineConfig, size: int) -> PipelineConfig:
-    return config.model_copy(update={"batch_size": size})
+def _is_better(rates: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the best of these rates are higher on average; both have them best first."""
+    count = min(NOMINEES, len(rates), len(others))
+    return statistics.fmean(rates[:count]) > statistics.fmean(others[:count])

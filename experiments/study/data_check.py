@@ -32,6 +32,7 @@ class DataCheck:
 
     Attributes:
         problems: a line for each candidate with other data, and one if the check is off.
+        readmits: whether candidates that an earlier confirmation excluded count again.
     """
 
     def __init__(self, study: PipelineStudy, problems: list[str]) -> None:
@@ -39,6 +40,7 @@ class DataCheck:
         self._kept = study.kept
         self._name = study.info.name
         self.problems = problems
+        self.readmits = False
 
     def begin(self) -> None:
         """Reads the plain chain, once per confirmation, and compares what no round can compare."""
@@ -170,6 +172,7 @@ class DataCheck:
             # other candidate.
             why_not = f"the data is not checked: {OWN[name]} own data differs from run to run"
             self._kept.data = PlainData(why_not=why_not)
+            self.readmits = bool(self._kept.excluded_with_best)
             self._kept.take_back_other_data()
             self.problems.append(f"{self._name}: {why_not}")
             return

@@ -104,7 +104,14 @@ class OneStudy:
         """Runs rounds over the best of these trials; whether others should be nominated."""
         study, kept = self._study, self._study.kept
         goal, info = study.settings.goal, study.info
-        found = candidates_of(complete, goal, kept.step_rate, info.own, written=info.written)
+        found = candidates_of(
+            complete,
+            goal,
+            kept.step_rate,
+            info.own,
+            resized=study.offer.space.resized,
+            written=info.written,
+        )
         kept.nominate(found)
         done = len(kept.rounds)
         total = max(study.settings.rounds, done) if more is None else done + more

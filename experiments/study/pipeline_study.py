@@ -89,7 +89,7 @@ class PipelineStudy:
     def spec(self, config: PipelineConfig, rival: float | None = None) -> TrialSpec:
         """The spec that measures a configuration; pruned against `rival`, a rate, if given."""
         stop = self.stop_rule(config.batch_size)
-        longer_s = longest_s(stop) - longest_s(self.settings.stop)
+        longer_s = stop.longest_s - self.settings.stop.longest_s
         return TrialSpec(
             pipeline=self.info.target,
             config=config,
@@ -112,10 +112,7 @@ class PipelineStudy:
 
     def stop_rule(self, batch_size: int) -> StopRule:
         """How long a trial lasts: longer than set if the generator's pauses are far apart."""
-        diagnosis, rule = self.kept.diagnosis, self.settings.stop
-        if diagnosis is None or diagnosis.pauses is None or diagnosis.bottleneck != "pauses":
-            return rule
-        return diagnosis.pauses.stop_rule(rule, batch_size)
+        return self.kept.stop_rule(batch_size)
 
     def utilisation(
         self, config: PipelineConfig, result: Measurement | TrialFailure
@@ -148,8 +145,3 @@ class PipelineStudy:
             is_known = {run.run_id, KEPT + run.tags.get(Tag.OWN_ID, "")} & known
             if not is_known and not ended:
                 self.tracker.mark_interrupted(run.run_id)
-
-
-def longest_s(rule: StopRule) -> float:
-    """Seconds of the longest measurement under a rule, which may drift."""
-    return rule.warmup_max_s + 2 * rule.max_s

@@ -98,8 +98,8 @@ class Confirmer:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the best candidate is excluded, so that others should be nominated."""
-        return self._gives_up and BEST in self._kept.other_data
+        """Whether others should be nominated: the best is excluded, or a better one is back."""
+        return self._gives_up and (BEST in self._kept.other_data or self._data.readmits)
 
     def _wanted(self) -> bool:
         kept, settings = self._kept, self._study.settings
@@ -127,6 +127,8 @@ class Confirmer:
 
     def _enough(self, running: list[str]) -> bool:
         rounds, least = self._kept.rounds, self._study.settings.rounds
+        fitting = {*self._fitting(running), AUTOTUNE}  # what doesn't fit decides nothing
+        running = [name for name in running if name in fitting]
         if self._study.settings.goal.target is None:
             return enough(running, rounds, least)
         return len(rounds) >= least and settled(running, self._shortfalls())

@@ -164,7 +164,7 @@ class Search:
             Tried(
                 row.config,
                 self._kept.reading(row.measured) if row.measured else None,
-                row.failure is not None and row.failure.kind == "device_oom",
+                row.batch_size_lacked_memory,
             )
             for row in self._kept.rows
         ]

@@ -23,7 +23,11 @@ class Trials:
         self._study, self._search, self._steps, self._most = study, search, steps, most
         # On a cluster, the nodes measure their references first.
         self._begin = time.monotonic() if study.hosts.count == 1 else None
-        self._done = self._begun = len(study.kept.finished)
+        finished = study.kept.finished
+        self._begun = len(finished)
+        # A resumed search has spent a part of its time before.
+        earlier_s = sum(trial.duration.total_seconds() for trial in finished if trial.duration)
+        self._earlier_s = earlier_s / study.hosts.count
         self.problems: list[str] = []
 
     def next(self) -> Piece[Outcome] | None:
@@ -55,8 +59,9 @@ class Trials:
         if budget_s is None or self._begin is None:
             return False
         # The default time is for measuring, not for a script's way to its fit.
-        reaching_s = self._study.info.reach_s * (self._begun - self._done) if by_default else 0.0
-        if time.monotonic() - self._begin - reaching_s < budget_s:
+        reaching_s = self._study.info.reach_s * self._begun if by_default else 0.0
+        spent_s = self._earlier_s + time.monotonic() - self._begin
+        if spent_s - reaching_s < budget_s:
             return False
         # A trial of a large model on a GPU takes 13 s. The default time was enough for two, so the
         # study knew only two kinds of configuration. So all predicted trials run, even after the

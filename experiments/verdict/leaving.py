@@ -128,9 +128,9 @@ def _is_redundant(name: str, best: str, rounds: Sequence[Round]) -> bool:
     both = [(r[name], r[best]) for r in rounds if name in r and best in r]
     if len(both) < ALIKE_AFTER:
         return False
-    its_mib = statistics.median(its.host_peak_mib for _, its in both)
+    its_mib = statistics.median(its.memory_mib for _, its in both)
     most_mib = min((1.0 - WORTH_SAVING) * its_mib, its_mib - LEAST_SAVED_MIB)
-    is_lean = statistics.median(own.host_peak_mib for own, _ in both) < most_mib
+    is_lean = statistics.median(own.memory_mib for own, _ in both) < most_mib
     earlier_s = statistics.median(its.first_batch_s - own.first_batch_s for own, its in both)
     is_slower = statistics.median(_ratios(name, best, rounds)) < 1.0
     return is_slower and not is_lean and earlier_s < LEAST_FIRST_BATCH_S

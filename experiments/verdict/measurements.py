@@ -92,6 +92,11 @@ class RoundMeasurement(BaseModel):
     node: str | None = None
     mlflow_run_id: str
 
+    @property
+    def memory_mib(self) -> float:
+        """Peak memory of host and device together."""
+        return self.host_peak_mib + (self.device_peak_mib or 0.0)
+
     def reading(self, config: PipelineConfig, step_examples_per_s: float) -> Reading:
         """What an objective judges, given the rate of the step on ready batches."""
         return Reading(

@@ -65,25 +65,29 @@ class Chooser:
         self._autotune = next((c for c in candidates if c.candidate == AUTOTUNE), None)
         self._autotune_fits = self._autotune in fits
         self._failures = baseline_failures(rounds)
+        self._unusable = self._why_not_autotune()
 
     @property
     def contender(self) -> Confirmed | None:
-        """The tuned candidate to compare with AUTOTUNE: its interval has the highest lower end."""
-        return max(self._tuned, key=lambda c: c.ci.low, default=None)
+        """The tuned candidate to compare with AUTOTUNE, one that is proven faster if any is.
+
+        Of these, it is the one whose rate's interval has the highest lower end.
+        """
+        faster = [] if self._unusable else [c for c in self._tuned if _is_faster(c)]
+        return max(faster or self._tuned, key=lambda c: c.ci.low, default=None)
 
     def choose(self) -> Recommended | None:
         """Makes the recommendation; None if neither AUTOTUNE nor any tuned candidate is usable."""
         best = self.contender
-        unusable = self._why_not_autotune()
         if best is None:
-            if unusable or self._autotune is None:
+            if self._unusable or self._autotune is None:
                 return None
             return Recommended.of(self._autotune, "no tuned configuration was confirmed")
         near = self._near(best)
-        if unusable:
+        if self._unusable:
             chosen, reason = self._leanest(near, best)
-            return Recommended.of(chosen, f"{unusable}; {reason}")
-        faster = [c for c in near if c.ratio and c.ratio.verdict == "faster"]
+            return Recommended.of(chosen, f"{self._unusable}; {reason}")
+        faster = [c for c in near if _is_faster(c)]
         preferred = self._preferred(faster)
         if preferred is not None:
             return preferred
@@ -112,7 +116,7 @@ class Chooser:
     def _why_not_autotune(self) -> str | None:
         if self._autotune is None:
             return "AUTOTUNE failed"
-        if self._failures >= PATIENCE:
+        if self._failures >= PATIENCE and self._autotune.rounds < LEAST_ROUNDS:
             return f"AUTOTUNE gave no rate in {self._failures} of {len(self._rounds)} rounds"
         return None if self._autotune_fits else "AUTOTUNE needs more than the memory limit"
 
@@ -153,7 +157,7 @@ class Chooser:
         In few or noisy rounds, a candidate that is 9% faster may not be proven so.
         """
         found = next((c for c in self._tuned if c.candidate == STRUCTURE_AUTOTUNE), None)
-        if found is None or not found.ratio or found.ratio.verdict != "faster":
+        if found is None or not _is_faster(found):
             return None
         ratios = [ratio_to(*self._rates(c, found)) for c in faster if c != found]
         beaten = any(r.verdict == "faster" or r.ratio > 1.0 + ADAPTING_COSTS for r in ratios)
@@ -180,7 +184,7 @@ class Chooser:
         def values(name: str) -> list[float]:
             found = [r[name] for r in both]
             if what == "memory":
-                return [max(m.host_peak_mib + (m.device_peak_mib or 0.0), 1e-3) for m in found]
+                return [max(m.memory_mib, 1e-3) for m in found]
             return [max(m.first_batch_s, 1e-3) for m in found]
 
         own, its = values(other.candidate), values(leader.candidate)
@@ -191,3 +195,8 @@ class Chooser:
 
     def _rates(self, first: Confirmed, second: Confirmed) -> tuple[list[float], list[float]]:
         return shared(self._rounds, first.candidate, second.candidate)
+
+
+def _is_faster(candidate: Confirmed) -> bool:
+    """Whether it is proven faster than AUTOTUNE."""
+    return candidate.ratio is not None and candidate.ratio.verdict == "faster"

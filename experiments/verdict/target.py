@@ -13,11 +13,10 @@ from prefetch_tuning.experiments.verdict.leaving import beaten
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
     Round,
-    baseline_failures,
     nodes_of,
 )
 from prefetch_tuning.experiments.verdict.rates import Rates
-from prefetch_tuning.experiments.verdict.ratio import interval_of, ratio_to
+from prefetch_tuning.experiments.verdict.ratio import interval_of
 from prefetch_tuning.experiments.verdict.recommendation import (
     LEAST_SAVED_MIB,
     WORTH_SAVING,
@@ -80,13 +79,9 @@ class Shortfalls:
         return own, its
 
     def is_cheaper(self, first: str, second: str) -> bool:
-        """Whether the first one's value is proven to be better by more than counts as equal."""
+        """Whether the first one's median value is better by more than counts as equal."""
         own, its = self.values(first, second)
-        if not own:
-            return False
-        ratio, other = ratio_to(own, its), statistics.median(its)
-        least = ratio.ci.high if self._goal.direction == "minimize" else ratio.ci.low
-        return self._goal.is_better(least * other, other)
+        return bool(own) and self._goal.is_better(statistics.median(own), statistics.median(its))
 
     def is_always_cheaper(self, first: str, second: str, rounds: int) -> bool:
         """Whether the first one's value is better in each of at least so many rounds."""
@@ -169,7 +164,6 @@ class TargetChooser:
             if c.rounds >= LEAST_ROUNDS
             and c.same_data
             and (memory_limit_mib is None or c.host_peak_mib <= memory_limit_mib)
-            and not (c.candidate == AUTOTUNE and baseline_failures(rounds))
         ]
 
     @property

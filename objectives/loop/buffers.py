@@ -12,8 +12,9 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 
 
 def batches_held(config: PipelineConfig, nodes: list[AutotuneNode]) -> float:
-    """Batches in the chain's full buffers: finished ones, plus the map's elements as fractions.
+    """Batches in the chain's full buffers: finished ones, plus what calls of the map hold.
 
+    That is an element each, a fraction of a batch, or a whole batch if the map runs on batches.
     A pinned chain's buffers have the configured sizes. For AUTOTUNE, its chosen sizes are used.
     """
     if config.is_autotune:
@@ -21,8 +22,9 @@ def batches_held(config: PipelineConfig, nodes: list[AutotuneNode]) -> float:
         prefetch, parallel = chosen.get("buffer_size", 0.0), chosen.get("parallelism", 1.0)
     else:
         prefetch, parallel = float(config.prefetch_buffer), float(config.map_parallelism)
-    in_flight = parallel / config.batch_size if parallel > 1 else 0.0
-    return prefetch + in_flight
+    if parallel <= 1:
+        return prefetch
+    return prefetch + (parallel if config.vectorized_map else parallel / config.batch_size)
 
 
 def ready_batches(config: PipelineConfig, nodes: list[AutotuneNode]) -> int:

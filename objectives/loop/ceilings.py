@@ -52,17 +52,26 @@ class Alone:
         return None
 
 
-def measure_ceilings(feed: TrainingFeed, batch_size: int, rule: StopRule) -> Ceilings:
+class Taking(Alone):
+    """The batches alone, with the number of examples in each: an epoch's last one may be short."""
+
+    def __init__(self, take: Callable[[], int]) -> None:
+        super().__init__(0, take)
+
+    def advance(self) -> Taken:
+        return Taken(0.0, self._next_batch())
+
+
+def measure_ceilings(feed: TrainingFeed, rule: StopRule) -> Ceilings:
     """Continues with the iterator of a finished measurement, without the step.
 
     Args:
         feed: a started feed, from which the batches that were ready have been taken.
-        batch_size: examples per batch.
         rule: the measurement's rule; a few windows, somewhat shorter than its own, are measured.
     """
     begin = time.perf_counter()
     producer = steady_state.measure(
-        Alone(batch_size, feed.take_only),
+        Taking(feed.take_only),
         few_windows(rule, PRODUCER_WINDOWS),
         time.perf_counter,
         time.process_time,

@@ -41,8 +41,9 @@ class EmulatedFeed(TrainingFeed):
         self._accelerator.dispatch(int(examples))
         return Taken(float(waited_s) + began_s, int(examples))
 
-    def take_only(self) -> None:
-        self.epochs.take(self._take_timed)
+    def take_only(self) -> int:
+        (_, examples), _ = self.epochs.take(self._take_timed)
+        return int(examples)
 
     def step(self, batch: Any) -> None:
         self._accelerator.dispatch(int(count_examples(batch, self._distribution)))

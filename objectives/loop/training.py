@@ -102,6 +102,8 @@ class TrainingFeed:
             # XLA compiles once more for the graph around the step. The iterator has enough batches
             # for every step of an execution.
             self._take(Epochs(lambda: iter(self._as_delivered(batch))))
+            # What is ready at the end is looked at with it, and buffers would fill meanwhile.
+            self._take_only(iter(self._as_delivered(batch)))
 
     @property
     def distributed(self) -> bool:
@@ -187,12 +189,11 @@ class TrainingFeed:
     def next_batch(self) -> Any:
         return self.epochs.take(next)[0]
 
-    def take_only(self) -> None:
-        """Takes the next batch like a step, without running the step."""
+    def take_only(self) -> int:
+        """Takes the next batch like a step, without running the step; returns its examples."""
         if self._takes is None:
-            self.next_batch()
-        else:
-            self.epochs.take(self._take_only)
+            return int(count_examples(self.next_batch(), self._distribution))
+        return int(self.epochs.take(self._take_only)[0])
 
     def ignore_loss(self) -> None:
         """Stops checking the loss: it may well diverge on the same batch over and over."""

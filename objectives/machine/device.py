@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.machine.gpu import first_visible
 from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.objectives.spec import Device
+from prefetch_tuning.pipelines.script.session import is_inside_fit
 from prefetch_tuning.pipelines.target import Target
 
 
@@ -23,7 +26,13 @@ def device_for(target: str, wanted: Device) -> Device:
 
 
 def select_device_for(target: str, wanted: Device) -> str:
-    """`select_device` for a target, whose step may be emulated."""
+    """`select_device` for a target, whose step may be emulated.
+
+    A script that has reached its `fit` may have chosen among the devices that it was left, and
+    TensorFlow lets nobody change that any more.
+    """
+    if is_inside_fit():
+        return _described(tf.config.get_visible_devices("GPU"))
     return select_device(device_for(target, wanted))
 
 
@@ -44,6 +53,12 @@ def select_device(wanted: Device) -> str:
     tf.config.set_visible_devices(gpus[:1], "GPU")
     # Without this, TensorFlow takes nearly all of the memory, no matter what the trial needs.
     tf.config.experimental.set_memory_growth(gpus[0], True)
+    return _described(gpus)
+
+
+def _described(gpus: Sequence[Any]) -> str:
+    if not gpus:
+        return "cpu"
     details = tf.config.experimental.get_device_details(gpus[0])
     return f"gpu: {details.get('device_name', gpus[0].name)}"
 

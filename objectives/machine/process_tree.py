@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ class ProcessTree:
         self._looked = -LOOK_EVERY_S
         self._children: list[psutil.Process] = []
         self._children_peak_mib = 0.0
-        self._children_cpu_s: dict[int, float] = {}
+        self._others_cpu_s: dict[int, float] = {}
         self.others: list[int] = []
 
     def begin_memory(self) -> None:
@@ -89,14 +90,22 @@ class ProcessTree:
         return max(resident_peak_mib() - self._start_mib, 0.0) + self._children_peak_mib
 
     def cpu_s(self) -> float:
-        """CPU seconds of all threads so far, plus those of the children when last seen."""
+        """CPU seconds so far of all threads and of the children, also of those that have ended.
+
+        A process that ended counts for its parent once that has waited for it.
+        """
         if time.monotonic() - self._looked >= LOOK_EVERY_S:
             self.look()
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        total_s = time.process_time() + ended.ru_utime + ended.ru_stime
         for child in self._children:
             with contextlib.suppress(psutil.NoSuchProcess):
-                used = child.cpu_times()
-                self._children_cpu_s[child.pid] = used.user + used.system
-        return time.process_time() + sum(self._children_cpu_s.values())
+                used_s = sum(child.cpu_times()[:4])  # its own, and its children's that ended
+                if child.pid in self.others:
+                    self._others_cpu_s[child.pid] = used_s
+                else:
+                    total_s += used_s
+        return total_s + sum(self._others_cpu_s.values())
 
 
 def added_mib(parent: psutil.Process, children: Sequence[psutil.Process]) -> float:

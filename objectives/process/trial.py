@@ -66,8 +66,8 @@ MOST_PASS_S = 30.0
 
 # What tf.data says of an element that doesn't fit its spec, which the generator itself never sees.
 YIELDED = "`generator` yielded"
-# An exception of Python code in TensorFlow's message, as Python prints it.
-PYTHON_ERROR = re.compile(r"^[A-Z]\w*(?:Error|Exception): .+$", re.MULTILINE)
+# An exception of Python code in TensorFlow's message, as Python prints it; its module is left out.
+PYTHON_ERROR = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception): .+)$", re.MULTILINE)
 
 
 class Trial:
@@ -107,6 +107,7 @@ class Trial:
         begin = time.perf_counter()
         each_batch = feed.take_first(spec.digest_batches)
         first_s = time.perf_counter() - begin
+        tree.look()  # processes that began with the first batch
         state = steady_state.measure(
             feed, spec.stop, time.perf_counter, tree.cpu_s, spec.best_examples_per_s
         )
@@ -132,7 +133,7 @@ class Trial:
         share = first.mean_rate(rate, passes) / rate
         ceilings = None
         if spec.ceilings:  # last, so that it counts towards neither memory peak
-            ceilings = measure_ceilings(feed, spec.config.batch_size, spec.stop)
+            ceilings = measure_ceilings(feed, spec.stop)
         return Measurement(
             examples_per_s=share * rate,
             ci=Interval(low=share * ci.low, high=share * ci.high),
@@ -302,7 +303,7 @@ def quote(error: Exception) -> str:
         line = device_memory_line(str(error))
         inner = None if line else PYTHON_ERROR.search(str(error))
         if inner is not None:
-            return inner[0]
+            return inner[1]
         first = line or first
     return f"{type(error).__name__}: {first}"
 

@@ -36,7 +36,9 @@ from prefetch_tuning.objectives.stages.py_dataset_stages import PyDatasetStages
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
-from prefetch_tuning.pipelines.script.session import remove_scratch_stores, run_to_fit
+from prefetch_tuning.pipelines.chain.processes import remove_names
+from prefetch_tuning.pipelines.script.scratch import remove_scratch
+from prefetch_tuning.pipelines.script.session import run_to_fit
 from prefetch_tuning.pipelines.source import BatchesPipeline, GeneratorPipeline, PipelineError
 from prefetch_tuning.pipelines.target import Target
 
@@ -77,7 +79,9 @@ def serve(request: str, result_fd: int) -> None:
 
     def answer(line: str) -> None:
         nonlocal status
-        remove_scratch_stores()  # the runner may kill this process once it has the answer
+        # Now, because the runner may kill this process once it has the answer.
+        remove_scratch(os.getpid())
+        remove_names()
         with open(result_fd, "w", encoding="utf-8") as pipe:
             pipe.write(line + "\n")
         status = 0

@@ -96,7 +96,7 @@ class DeclaredChains(StageChains):
             each_s: seconds that an element takes up to the buffer, without what runs at once.
         """
         found = []
-        dataset = tf.data.Dataset.from_tensors(self._elements[0])
+        dataset = self._once().take(1)
         config = self._config()
         for transformation in self._declared.chain:
             if transformation.name in BATCHES:

@@ -11,7 +11,12 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.chain.chunking import batch_of, block_spec, is_flat
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
-from prefetch_tuning.pipelines.source import BatchesPipeline, GeneratorPipeline, has_transform
+from prefetch_tuning.pipelines.source import (
+    BatchesPipeline,
+    GeneratorPipeline,
+    PipelineError,
+    has_transform,
+)
 
 
 def build_dataset(
@@ -43,6 +48,11 @@ def build_dataset(
 
         pipeline = ChainPipeline.of(pipeline)
     if isinstance(pipeline, BatchesPipeline):
+        if cluster is not None:
+            raise PipelineError(
+                f"cluster={cluster!r}: {pipeline.name} makes its own chain, so its generator can't "
+                "run on other hosts; leave it out"
+            )
         return with_options(pipeline.make_batches(config, seed), config)
     source = source or SourceMonitor(pipeline, seed, config, cluster=cluster)
     dataset = (_chunked if config.generator_chunk > 1 else _plain)(pipeline, config, source)
@@ -180,7 +190,11 @@ def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_siz
     components of different sizes are padded with zeros, as `padded_batch` does.
     """
     with tf.device("/CPU:0"):  # where tf.data runs the map
-        mapped = [pipeline.transform(*e) if has_transform(pipeline) else e for e in elements]
+        mapped = list(elements)
+        if has_transform(pipeline):
+            # An element that isn't a tuple is a map's only argument.
+            in_tuples = isinstance(pipeline.element_spec, tuple)
+            mapped = [pipeline.transform(*(e if in_tuples else (e,))) for e in elements]
         chosen = [mapped[i % len(mapped)] for i in range(batch_size)]
         return tf.nest.map_structure(lambda *leaves: _stack(leaves), *chosen)
 

@@ -6,6 +6,7 @@ prefetch starts each worker as a new interpreter, which imports TensorFlow again
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -13,8 +14,12 @@ import queue
 import threading
 import traceback
 from collections.abc import Iterator
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal
+from multiprocessing.synchronize import SemLock
+from typing import Any, Literal, cast
+
+import tensorflow as tf
 
 from prefetch_tuning.pipelines.chain.blocks import block_size
 from prefetch_tuning.pipelines.chain.chunking import Block, blocks, interleave
@@ -47,8 +52,9 @@ class GeneratorProcesses:
         pipeline.prepare()  # once here instead of once per process
         context: Any = multiprocessing.get_context(method)  # the type stubs lack Process
         if method == "forkserver":
-            # One import of TensorFlow for all processes.
-            context.set_forkserver_preload([type(pipeline).__module__])
+            # One import of TensorFlow for all processes, even if the server, which searches other
+            # folders, doesn't find the pipeline's own module.
+            context.set_forkserver_preload(["tensorflow", "keras", type(pipeline).__module__])
         self._spec = pipeline.element_spec
         self._orders = [context.SimpleQueue() for _ in range(count)]
         self._blocks = [context.Queue(READY_BLOCKS) for _ in range(count)]
@@ -105,6 +111,18 @@ class GeneratorProcesses:
             return block  # type: ignore[no-any-return]  # queues are untyped
 
 
+def remove_names() -> None:
+    """Removes the names of semaphores and sockets, which processes that have started don't need.
+
+    The standard library does that when the interpreter shuts down, which a trial doesn't.
+    """
+    library: Any = util  # private names, which the type stubs lack
+    removes = (cast("Any", SemLock)._cleanup, library._remove_temp_dir)
+    for finalizer in list(library._finalizer_registry.values()):
+        if finalizer._callback in removes:
+            finalizer()
+
+
 def _work(
     pipeline: GeneratorPipeline,
     seed: int,
@@ -116,6 +134,9 @@ def _work(
 ) -> None:
     """The loop of one process: runs through its shard once per order."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # TensorFlow runs already, so it stays as it is
+        # The GPU and its memory belong to the training.
+        tf.config.set_visible_devices([], "GPU")
     shard: Any = pipeline.generate  # checked before: it takes shard_index and shard_count
     while True:
         run = orders.get()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import chain as chained
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from prefetch_tuning.pipelines.chain.transformations import (
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.script.fit import FitCall
 from prefetch_tuning.pipelines.script.recorder import Record
+from prefetch_tuning.pipelines.script.scratch import scratch
 from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
@@ -33,6 +34,8 @@ from prefetch_tuning.pipelines.source import (
 )
 from prefetch_tuning.pipelines.step_time import StepTime
 
+# Transformations that may keep elements in files, and the argument that says where.
+IN_FILES = {"cache": "filename", "snapshot": "path"}
 CLOSURE = "a script's generator can't be moved to other processes"
 
 
@@ -69,7 +72,7 @@ class ScriptPipeline(ChainPipeline):
         assert call.record is not None
         name = path.stem
         build_model, stand_in = step_model(name, lambda: call.model, step)
-        self.written = call.record.calls
+        self.written = [_in_own_file(each) for each in call.record.calls]
         place = call.record.place
         self.calls = [("from_generator", place), *((c.name, c.place) for c in self.written)]
         self._class_weight = call.arguments.get("class_weight")
@@ -80,7 +83,7 @@ class ScriptPipeline(ChainPipeline):
         elif not has(call.record.calls, "repeat"):
             self.epochs = epochs
         source = ScriptSource(name, path, call.record, stand_in)
-        calls = list(call.record.calls)
+        calls = list(self.written)
         while calls and calls[-1].name == "prefetch":
             calls.pop()
         size = _batch_size(calls, source)
@@ -112,6 +115,22 @@ class ScriptPipeline(ChainPipeline):
         return against
 
 
+class InOwnFile(Transformation):
+    """A cache in a file. A trial has a file of its own, because an earlier run's would be read."""
+
+    def on(self, dataset: Any, **changed: Any) -> Any:
+        folder = scratch()
+        if folder is not None:
+            changed[IN_FILES[self.name]] = f"{tempfile.mkdtemp(dir=folder)}/cache"
+        return super().on(dataset, **changed)
+
+
+def _in_own_file(call: Transformation) -> Transformation:
+    if not call.arguments.get(IN_FILES.get(call.name, "")):
+        return call
+    return InOwnFile(call.name, call.arguments, call.place)
+
+
 class GivenBatches(BatchesPipeline):
     """A Python generator of batches that a script gave to `fit`, which can be read only once.
 
@@ -128,6 +147,7 @@ class GivenBatches(BatchesPipeline):
         self.build_model_of, self.stand_in = step_model(self.name, lambda: call.model, step)
         self._rest = iter(call.data)
         self._looked_at = list(islice(self._rest, 2))
+        self._ended = False
         spec = infer_spec(self.name, iter(self._looked_at))
         rows = tf.nest.flatten(self._looked_at[0])[0].shape[0]
         self.batch_sizes = (int(rows),)
@@ -151,7 +171,14 @@ class GivenBatches(BatchesPipeline):
         return self.build_model_of()
 
     def _batches(self) -> Iterator[Any]:
-        return chained(self._looked_at, self._rest)
+        if self._ended:
+            raise PipelineError(
+                f"the generator given to fit in {self.name}.py ended, and a trial needs more "
+                "batches than it has; give fit a generator that repeats them, with steps_per_epoch"
+            )
+        yield from self._looked_at
+        yield from self._rest
+        self._ended = True
 
 
 def described(call: FitCall) -> str:

@@ -10,9 +10,7 @@ import importlib
 import os
 import re
 import runpy
-import shutil
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ import keras
 
 from prefetch_tuning.pipelines.script.fit import Changes, FitCall, watching
 from prefetch_tuning.pipelines.script.pipeline import pipeline_of
+from prefetch_tuning.pipelines.script.scratch import make_scratch
 from prefetch_tuning.pipelines.source import Pipeline, PipelineError
 from prefetch_tuning.pipelines.target import Target
 
@@ -33,7 +32,6 @@ LOOP = (
     "docs/your-pipeline.md"
 )
 _reached: list[FitCall] = []
-_scratch: list[str] = []
 
 
 def run_script(target: Target, reached: Callable[[FitCall], Changes]) -> None:
@@ -94,6 +92,11 @@ def pipeline_of_script(target: Target) -> Pipeline:
     return pipeline_of(Path(target.main), _reached[0], target.step, target.sizes)
 
 
+def is_inside_fit() -> bool:
+    """Whether a script has reached its `fit` in this process."""
+    return bool(_reached)
+
+
 @contextmanager
 def _as_main(target: Target) -> Iterator[None]:
     """Arguments and import path as Python sets them for a script."""
@@ -109,8 +112,7 @@ def _as_main(target: Target) -> Iterator[None]:
 
 def use_scratch_stores(script: Path) -> None:
     """Has MLflow and W&B log to a temporary folder instead of where the script tells them to."""
-    folder = tempfile.mkdtemp(prefix="prefetch-tuning-script-")
-    _scratch.append(folder)
+    folder = str(make_scratch())
     uri = f"sqlite:///{folder}/mlflow.db"
     os.environ |= {**SCRATCH, "WANDB_DIR": folder, "MLFLOW_TRACKING_URI": uri}
     if re.search(r"\bmlflow\b", script.read_text(encoding="utf-8", errors="replace")):
@@ -118,12 +120,6 @@ def use_scratch_stores(script: Path) -> None:
         mlflow: Any = importlib.import_module("mlflow")
         mlflow.set_tracking_uri(uri)
         mlflow.set_tracking_uri = _ignored
-
-
-def remove_scratch_stores() -> None:
-    """Removes what the script logged, because the process ends without any clean-up."""
-    for folder in _scratch:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ignored(*_: Any, **__: Any) -> None:

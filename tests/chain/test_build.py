@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.chain.build import build_dataset, pinned_options, sample_batch
 from prefetch_tuning.pipelines.chain.monitor import SourceMonitor
 from prefetch_tuning.pipelines.config import UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.source import PipelineError
 from tests.planted import pipelines as planted
 
 CONFIG = PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=2)
@@ -151,3 +153,28 @@ def test_another_order_is_an_option_with_autotune_too() -> None:
     assert deterministic(CONFIG.model_copy(update=may)) is False
     assert deterministic(PipelineConfig.autotune(4)) is None
     assert deterministic(PipelineConfig.autotune(4).model_copy(update=may)) is False
+
+
+class Names(planted.Planted):
+    """Elements that aren't tuples, which the map makes pairs of."""
+
+    element_spec = tf.TensorSpec((), tf.string)
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        yield from (b"a", b"bb", b"ccc")
+
+    def transform(self, name: Any) -> Any:
+        return tf.fill([4], 1.0), tf.cast(tf.strings.length(name), tf.float32)
+
+
+def test_an_element_that_is_no_tuple_is_the_maps_only_argument() -> None:
+    _, lengths = sample_batch(Names(), [b"a", b"bb"], 3)
+
+    assert lengths.numpy().tolist() == [1.0, 2.0, 1.0]
+    _, made = next(iter(build_dataset(Names(), CONFIG)))
+    assert made.numpy().tolist()[:3] == [1.0, 2.0, 3.0]
+
+
+def test_a_declared_chain_does_not_run_on_a_cluster() -> None:
+    with pytest.raises(PipelineError, match="cluster='auto': shuffled makes its own chain"):
+        build_dataset(planted.Shuffled(), CONFIG, cluster="auto")

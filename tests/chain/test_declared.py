@@ -184,6 +184,21 @@ def test_what_a_shuffle_buffer_costs() -> None:
     assert cost.mib == pytest.approx(1_000 * 3 * 4 / 2**20)
 
 
+class Doubles(Numbers):
+    """Its elements are double numbers, which `from_generator` makes single ones."""
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for number in range(self.count):
+            yield np.full(2, number), number
+
+
+def test_elements_have_the_dtypes_of_their_spec() -> None:
+    chain = Chain().map(lambda x, y: (x + tf.ones(2), y)).shuffle(100)
+    (cost,) = DeclaredChains(ChainPipeline.of(Doubles(chain)), 0, 8, RULE).shuffles(each_s=0.002)
+
+    assert cost.mib == pytest.approx(100 * 3 * 4 / 2**20)
+
+
 def test_a_sample_repeats_the_rows_of_a_real_batch() -> None:
     x, y = sample_of(ChainPipeline.of(Numbers(Chain().map(tenth))), 10, 0)
 

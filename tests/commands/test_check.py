@@ -21,7 +21,7 @@ from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound, RoundMeasurement
 from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
 from prefetch_tuning.objectives.process.runner import TrialRunner
-from prefetch_tuning.objectives.spec import Device, TrialSpec
+from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.conftest import ROOT
@@ -202,8 +202,9 @@ def test_files_runs_and_studies_give_their_configuration(stored: Stored, tmp_pat
     assert is_file(file)
     assert not any(map(is_file, ("s", f"runs:/{stored.own}")))
     assert from_file(file) == Source(said=file, config=FAST)
-    assert run == Source(said=f"run {stored.own}", config=FAST, target=SIMPLE, seed=5)
-    # The study's settings have the seed 3 and the CPU.
+    said = f"run {stored.own}"
+    assert run == Source(said=said, config=FAST, target=SIMPLE, seed=5, stop=StopRule())
+    # The study's settings have the seed 3, the CPU and 9 s for a trial.
     assert study.model_dump() == {
         "said": "study s",
         "config": FAST.model_dump(),
@@ -211,6 +212,8 @@ def test_files_runs_and_studies_give_their_configuration(stored: Stored, tmp_pat
         "chain": "",
         "seed": 3,
         "device": "cpu",
+        "stop": StopRule().model_dump(),
+        "trial_timeout_s": 9.0,
     }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from prefetch_tuning.objectives.loop.buffers import ready_batches
-from prefetch_tuning.objectives.loop.ceilings import drain
+from prefetch_tuning.objectives.loop.buffers import batches_held, ready_batches
+from prefetch_tuning.objectives.loop.ceilings import Taking, drain
+from prefetch_tuning.objectives.loop.steady_state import mean_rate, measure
 from prefetch_tuning.objectives.measurement import AutotuneNode, LimitTerms, Measurement
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
@@ -177,3 +180,18 @@ def test_what_may_lie_ready_is_told_or_chosen() -> None:
     assert ready_batches(config(8, 5), []) == 5
     assert ready_batches(PipelineConfig.no_prefetch(8), []) == 0
     assert ready_batches(PipelineConfig.autotune(8), nodes) == 4
+    # Each call of a map on batches holds a whole one.
+    on_batches = config(8, 5).model_copy(update={"vectorized_map": True, "map_parallelism": 4})
+    assert batches_held(on_batches, []) == 9.0
+
+
+def test_a_short_batch_counts_with_its_examples() -> None:
+    """Batches of 4 and 2 examples alternate, and each takes 0.1 s."""
+    clock, sizes = FakeClock(), itertools.cycle((4, 2))
+
+    def take() -> int:
+        clock.now += 0.1
+        return next(sizes)
+
+    state = measure(Taking(take), RULE.model_copy(update={"window_s": 0.2}), clock, clock)
+    assert mean_rate(state.windows) == pytest.approx(30.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -150,6 +151,25 @@ def test_a_pipeline_that_starts_too_large_is_not_given_up(tmp_path: Path) -> Non
         Search(bench.study).run_trial()
 
     assert all_failed(bench.study.kept.finished) is None
+
+
+def test_batches_copied_ahead_do_not_condemn_the_batch_size(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LACKING, LACKING, measurement(1_000.0))
+    kept, ahead = bench.study.kept, {"device_prefetch": 2}
+    copied = PipelineConfig.no_prefetch(8).model_copy(update=ahead)
+    configs = [copied, PipelineConfig.no_prefetch(8), PipelineConfig.no_prefetch(8)]
+    space = SimpleNamespace(suggest=lambda trial: configs.pop(0), plain={}, batch_sizes=(8,))
+    bench.study.__dict__["offer"] = SimpleNamespace(space=space)
+
+    Search(bench.study).run_trial()
+    assert kept.lacking_device_memory is None
+    assert not Search(bench.study).nothing_fits
+
+    Search(bench.study).run_trial()
+    assert kept.lacking_device_memory == 8
+
+    Search(bench.study).run_trial()  # another process may have had the memory
+    assert kept.lacking_device_memory is None
 
 
 def test_a_candidate_that_lacks_the_gpus_memory_failed(tmp_path: Path) -> None:

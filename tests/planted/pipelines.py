@@ -156,6 +156,17 @@ class Shuffled(Finite):
     chain = Chain().shuffle(8, seed=3)
 
 
+class ShardedChain(Finite):
+    """Declares its chain, and can be split."""
+
+    name = "sharded_chain"
+    chain = Chain().batch().repeat()
+
+    def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
+        for index in range(shard_index, 64, shard_count):
+            yield np.full(4, index, np.float32), float(index)
+
+
 class Empty(Planted):
     name = "empty"
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -186,6 +188,20 @@ def test_a_forked_child_counts_with_what_it_took_itself(runner: TrialRunner) -> 
 
     # 100 MiB and its share of the common pages, but not all of TensorFlow a second time.
     assert 100 < together - alone < 400
+
+
+def test_a_trial_leaves_no_semaphore_and_no_socket(runner: TrialRunner) -> None:
+    """A declared chain starts its processes as training does; a trial ends without clean-up."""
+
+    def names() -> set[str]:
+        folders = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+        return {path.name for folder in folders for path in folder.glob("*mp-*")}
+
+    config = {"batch_size": 4, "prefetch_buffer": 1, "map_parallelism": 1, "generator_workers": 2}
+    before = names()
+    measured(runner, spec("ShardedChain", config=PipelineConfig.model_validate(config)))
+
+    assert names() <= before
 
 
 def test_memory_is_what_the_input_pipeline_adds(runner: TrialRunner) -> None:

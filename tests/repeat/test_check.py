@@ -15,7 +15,7 @@ from prefetch_tuning.experiments.repeat.checked import DATA_ROUNDS, Check, Check
 from prefetch_tuning.experiments.verdict.equivalence import LOOKS
 from prefetch_tuning.objectives.gpu_readings import GpuReadings
 from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFailure
-from prefetch_tuning.objectives.spec import TrialSpec
+from prefetch_tuning.objectives.spec import StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
 from tests.support.fakes import INFO, FakeClock, FakeRunner, measurement
 
@@ -113,6 +113,18 @@ def test_clear_results_end_at_the_first_look() -> None:
         "  rounds  8 rounds in 32 s; a single measurement varies by 0.0%",
         "  sees    a slowdown of 5% or more would have been seen in 4 of 5 checks like this",
     ]
+
+
+def test_a_generator_that_pauses_is_measured_from_one_pause_to_the_next() -> None:
+    """With the usual second, both sides would end before the first pause."""
+    patient = StopRule(max_s=12.0, warmup_max_s=30.0)
+    found = Ran(constant(1_000.0), constant(1_000.0)).request
+    request = found.model_copy(update={"stop": patient, "trial_timeout_s": 100.0})
+    spec = request.spec("checked", 0)
+
+    assert spec.stop == patient
+    # 100 s are for a measurement of the usual length.
+    assert spec.deadline_s == 100.0 + (30.0 + 24.0) - (15.0 + 2.0)
 
 
 def test_a_slower_one_is_called_slower() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import tensorflow as tf
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.script.fit import FitCall
 from prefetch_tuning.pipelines.script.pipeline import GivenBatches, ScriptPipeline
+from prefetch_tuning.pipelines.script.scratch import make_scratch, remove_scratch, scratch
 from prefetch_tuning.pipelines.script.tuned import changes
 from tests.support.scripts import FILE, at_fit, pipeline_in, some_batches
 
@@ -256,6 +258,62 @@ make_model().fit(whole(), steps_per_epoch=3, verbose=0)
         return [float(x[0, 0]) for x, _ in some_batches(pipeline, config, 4)]
 
     assert at_fit(tmp_path, text, look) == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_generator_given_to_fit_that_ends_is_not_read_again_from_two_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: when it had ended, the two batches that were looked at came again and again."""
+    monkeypatch.chdir(tmp_path)
+    text = """
+def whole():
+    for number in range(3):
+        yield np.full((8, 3), number, np.float32), np.full(8, number, np.float32)
+
+make_model().fit(whole(), verbose=0)
+"""
+
+    def look(call: FitCall) -> int:
+        dataset = pipeline_in(call).make_batches(PipelineConfig.no_prefetch(8), 0)
+        count = sum(1 for _ in dataset)
+        with pytest.raises(tf.errors.OpError, match="ended, and a trial needs more batches"):
+            next(iter(dataset))
+        return count
+
+    assert at_fit(tmp_path, text, look) == 3
+
+
+def test_a_trial_has_cache_files_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would read what an earlier trial wrote, whatever its batch size is."""
+    monkeypatch.chdir(tmp_path)
+    text = """
+def rows():
+    for number in range(16):
+        yield np.full(3, number, np.float32), np.float32(number)
+
+spec = (tf.TensorSpec(3), tf.TensorSpec(()))
+dataset = tf.data.Dataset.from_generator(rows, output_signature=spec).batch(8).cache("kept")
+make_model().fit(dataset, verbose=0)
+"""
+
+    def look(call: FitCall) -> list[int]:
+        pipeline = pipeline_in(call)
+        sizes = []
+        for config in (PipelineConfig.no_prefetch(8), PipelineConfig.written(4)):
+            sizes += [len(batch[1]) for batch in pipeline.make_batches(config, 0)]
+        return sizes
+
+    make_scratch()
+    try:
+        assert at_fit(tmp_path, text, look) == [8, 8, 4, 4, 4, 4]
+        assert list(tmp_path.glob("kept*")) == []
+    finally:
+        remove_scratch(os.getpid())
+    assert scratch() is None
+    assert at_fit(tmp_path, text, look)[:2] == [8, 8]
+    assert list(tmp_path.glob("kept*")) != []  # training for real keeps the user's file
 
 
 def test_a_py_dataset_made_with_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

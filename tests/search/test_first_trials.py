@@ -156,3 +156,13 @@ def test_a_busy_step_can_be_fed_for_less_so_its_structure_is_searched() -> None:
 
     assert "generator_chunk" in by_rate.left_out
     assert "generator_chunk" in [axis.name for axis in by_cost.space.axes]
+
+
+def test_the_plain_chain_is_the_second_at_the_latest() -> None:
+    """Three trials that fail end a search, and all could have the same faulty structure."""
+    diagnosis = diagnose(BLOCKING, CORES)
+    found = first_trials(diagnosis, searched(diagnosis), CORES, Throughput())
+
+    assert found[0].structure
+    assert not found[1].structure
+    assert len(set(found)) == len(found) <= MOST_FIRST

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleSteps
+from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.attributes import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
@@ -71,6 +72,25 @@ def test_one_lucky_trial_does_not_choose_the_batch_size() -> None:
     steady = [complete(1_000, 8, buffer) for buffer in (1, 2, 4)]
 
     assert nominated(lucky + steady)["autotune"].batch_size == 8
+
+
+def test_sizes_are_compared_over_as_many_configurations_as_both_have() -> None:
+    """A size that was tried once isn't better because another one was also tried with slow ones."""
+    often = [complete(27_000, 8, 1), complete(15_000, 8, 2), complete(8_000, 8, 4)]
+
+    assert nominated([*often, complete(24_000, 4, 1)])["autotune"].batch_size == 8
+    assert nominated([*often, complete(28_000, 4, 1)])["autotune"].batch_size == 4
+
+
+def test_settings_of_another_batch_size_keep_within_its_bounds() -> None:
+    """A block holds a batch at most where the generator is slow."""
+    space = SearchSpace((4, 8), (Axis("generator_chunk", low=1, high=64),), most_in_block=2)
+    blocks = complete(1_000, 8, 1)
+    config = blocks.config.model_copy(update={"generator_chunk": 8})
+    trials = [blocks.model_copy(update={"config": config}), complete(1_100, 4, 1)]
+    found = candidates_of(trials, Throughput(), lambda _: math.nan, resized=space.resized)
+
+    assert [(c.batch_size, c.generator_chunk) for c in found.values()][:2] == [(4, 1), (4, 4)]
 
 
 def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:
@@ -285,6 +305,23 @@ def test_where_autotunes_data_differ_nobody_is_out(tmp_path: Path) -> None:
     )
 
 
+def test_if_the_check_ends_who_was_excluded_before_is_nominated_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.study.runner = OtherData(CANDIDATES["tuned-1"])
+    bench.study.kept.nominate(CANDIDATES)
+    first = Confirmer(bench.study, gives_up=True)
+    first.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9))
+    assert first.gave_up
+
+    bench.study.runner = OtherData(CANDIDATES["autotune"])
+    bench.study.kept.nominate({**CANDIDATES, "tuned-1": complete(900, 8, 4).config})
+    second = Confirmer(bench.study, gives_up=True)
+    second.run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9))
+
+    assert second.gave_up
+    assert bench.study.kept.excluded_with_best == []
+
+
 def test_if_the_best_reads_other_data_others_are_nominated(tmp_path: Path) -> None:
     """Seen: three candidates with a cache were excluded, and blocks of 10x were never confirmed."""
 
@@ -387,6 +424,27 @@ def test_one_over_the_memory_limit_sends_nobody_away(tmp_path: Path) -> None:
     Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), None)
 
     assert sum("tuned-2" in found for found in bench.study.kept.rounds) == 9
+
+
+def test_one_over_the_memory_limit_does_not_end_the_rounds(tmp_path: Path) -> None:
+    """Its ratio is clear, but that of the one that can be recommended is open."""
+    candidates = {**CANDIDATES, "tuned-2": complete(900, 8, 1).config}
+
+    class Large(RatedRunner):
+        def measure(self, spec: TrialSpec) -> Measurement | TrialFailure:  # type: ignore[override]
+            found = super().measure(spec)
+            if spec.config == candidates["tuned-1"]:
+                return measurement(10_000.0, peak_mib=102.0)
+            return found
+
+    bench = Bench(tmp_path)
+    settings = {**SETTINGS.model_dump(), "confirm_budget_s": 1e9}
+    bench.study.settings = StudySettings(**settings)
+    bench.study.runner = Large([*NOISY * 6, *[900.0] * 300])
+    bench.study.kept.nominate(candidates)
+    Confirmer(bench.study).run(ConsoleSteps(Console(quiet=True), "s", "round", 0, 9), None)
+
+    assert len(bench.study.kept.rounds) > 9
 
 
 HOT = GpuReadings(clock_events=["sw_power_cap", "sw_thermal_slowdown"])

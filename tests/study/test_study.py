@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
@@ -22,13 +24,14 @@ from prefetch_tuning.experiments.settings import Options, StudySettings
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import TrialCounts
+from prefetch_tuning.experiments.storage.schema import TrialAttr
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from prefetch_tuning.experiments.study import trials as trials_room
-from prefetch_tuning.experiments.study.diagnose import Listener, first_s
+from prefetch_tuning.experiments.study.diagnose import Listener, diagnose_study, first_s
+from prefetch_tuning.experiments.study.one_study import OneStudy
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import Search
-from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.experiments.study.work import carry_out
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
@@ -397,13 +400,6 @@ def test_a_plain_chain_is_pruned_against_plain_chains_only(tmp_path: Path) -> No
     assert {spec.best_examples_per_s for spec in structured[1:]} == {17_000.0}
 
 
-class Searching(Tuning):
-    """A tuning that runs only the search."""
-
-    def search(self, study: PipelineStudy) -> None:
-        self._search(study, Search(study))
-
-
 @pytest.mark.parametrize(("time_budget_s", "trials"), [(None, 4), (20.0, 1)])
 def test_the_default_time_holds_all_predicted_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_budget_s: float | None, trials: int
@@ -420,6 +416,53 @@ def test_the_default_time_holds_all_predicted_trials(
     clock = iter(13.0 * count for count in range(100))
     monkeypatch.setattr(trials_room, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
-    Searching(bench.store, bench.runner, ConsoleProgress(Console(file=io.StringIO()))).search(study)
+    searched(study)
 
     assert len(study.kept.finished) == trials
+
+
+def searched(study: PipelineStudy) -> None:
+    """Runs only the search."""
+    OneStudy(study, ConsoleProgress(Console(file=io.StringIO())))._search(Search(study))
+
+
+def test_a_resumed_search_does_not_get_its_time_again(tmp_path: Path) -> None:
+    """Seen: resumed in its last rounds, a study searched anew and lost the rounds so far."""
+    first = Bench(tmp_path, measurement(1_000.0))
+    settings = SETTINGS.model_copy(update={"time_budget_s": 20.0, "trials": None})
+    begun = datetime.now()
+    for seconds in (9.0, 12.0):
+        ended = create_trial(
+            value=1_000.0,
+            params={"batch_size": 8},
+            distributions={"batch_size": CategoricalDistribution((4, 8))},
+            user_attrs={
+                TrialAttr.STATE: "complete",
+                TrialAttr.CONFIG: PipelineConfig.no_prefetch(8).model_dump_json(),
+            },
+        )
+        ended.datetime_start, ended.datetime_complete = begun, begun + timedelta(seconds=seconds)
+        first.study.optuna_study.add_trial(ended)
+
+    resumed = first.open(settings)
+    searched(resumed)
+
+    assert len(resumed.kept.finished) == 2
+    assert first.runner.specs == []
+    searched(first.open(settings.model_copy(update={"time_budget_s": 22.0})))
+    assert len(first.runner.specs) == 1
+
+
+def test_a_search_that_began_without_a_diagnosis_goes_on_without_one(tmp_path: Path) -> None:
+    """Its first trial may have been cut off: Optuna keeps the choices that it was given."""
+    bench = Bench(tmp_path, KeyboardInterrupt())
+    bench.study.info = INFO.model_copy(update={"has_stages": True})
+    with pytest.raises(KeyboardInterrupt):
+        Search(bench.study).run_trial()
+    assert bench.study.kept.finished == []
+
+    resumed = bench.open()
+    resumed.info = bench.study.info
+    shown = io.StringIO()
+    assert diagnose_study(resumed, ConsoleProgress(Console(file=shown))) is None
+    assert "no diagnosis, because the search began without one" in shown.getvalue()

@@ -164,6 +164,31 @@ def test_a_baseline_that_fails_is_not_recommended() -> None:
     assert (result.speedup.verdict, result.baseline_failures) == ("too few rounds", 2)
 
 
+def test_a_baseline_that_failed_twice_in_many_rounds_still_counts() -> None:
+    slower = rounds({"tuned-1": 900, "tuned-2": 800, "autotune": 1_000}, host=HOST * 2)
+    without = [{n: m for n, m in r.items() if n != "autotune"} for r in slower[:2]]
+    found = decide([*without, *slower[2:]])
+
+    assert found.recommended is not None
+    assert found.recommended.candidate == "autotune"
+
+
+def test_what_is_proven_faster_is_preferred_to_what_may_be() -> None:
+    """tuned-1 has the highest lower end, but isn't proven faster than AUTOTUNE; tuned-2 is."""
+    own = [100.0] * 5 + [125.0] * 4
+    found = decide(
+        [
+            {"tuned-1": measured(110), "tuned-2": measured(1.05 * r), "autotune": measured(r)}
+            for r in own
+        ]
+    )
+
+    assert found.recommended is not None
+    assert found.recommended.candidate == "tuned-2"
+    assert found.speedup is not None
+    assert (found.speedup.candidate, found.speedup.verdict) == ("tuned-2", "faster")
+
+
 def test_other_data_are_never_recommended() -> None:
     """Seen: thirty-two copies of the same data were recommended as 32x AUTOTUNE."""
     found = rounds({"tuned-1": 32_000.0, "tuned-2": 1_100.0, "autotune": 1_000.0})

@@ -53,6 +53,18 @@ def test_one_that_is_leaner_or_starts_earlier_stays(better: dict[str, float]) ->
     assert beaten(NAMES, found[:5]) == set()
 
 
+def test_one_that_needs_less_of_the_gpus_memory_stays() -> None:
+    found = [
+        {
+            "tuned-1": measured(1_000).model_copy(update={"device_peak_mib": 4_000.0}),
+            "tuned-2": measured(995).model_copy(update={"device_peak_mib": 2_000.0}),
+        }
+        for _ in range(5)
+    ]
+
+    assert beaten(["tuned-1", "tuned-2"], found) == set()
+
+
 def test_one_good_round_keeps_a_candidate() -> None:
     found = made({"tuned-1": 1_000.0, "basic": 450.0}, 4)
     found[1] = {**found[1], "basic": measured(2_000.0)}

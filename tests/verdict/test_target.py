@@ -81,6 +81,28 @@ def test_fewer_cores_count_more_than_fewer_processes() -> None:
     assert chosen(decide(rounds(busy, {"tuned-1": 12.0, "tuned-2": 10.0}))) == "tuned-1"
 
 
+def test_costs_that_differ_are_not_equal_because_the_rounds_are_noisy() -> None:
+    """tuned-3 has fewer processes, and its cost is 30% higher, though not proven so."""
+    wild = (1.3, 0.7, 1.4, 0.8, 1.0, 1.2, 0.75, 1.35, 0.9)
+    found = [
+        {
+            name: measured(0.97 * STEP, 50.0).model_copy(update={"cpu_s_per_example": each})
+            for name, each in {"tuned-1": 1e-3 * noise, "tuned-3": 1.3e-3}.items()
+        }
+        for noise in wild
+    ]
+
+    assert chosen(decide(found)) == "tuned-1"
+
+
+def test_one_failure_of_autotune_in_many_rounds_does_not_exclude_it() -> None:
+    found = rounds({"tuned-1": 0.96, "autotune": 0.97})
+    more = rounds({"tuned-1": 0.96, "autotune": 0.97})
+    once = [{"tuned-1": found[0]["tuned-1"]}]
+
+    assert chosen(decide([*once, *found, *more[:4]])) == "autotune"  # it has no process
+
+
 def test_whose_interval_is_not_wholly_at_the_target_does_not_reach_it() -> None:
     busy = {"tuned-1": 0.9, "tuned-2": 0.95}
     found = decide(rounds(busy, {"tuned-1": 500.0}))

@@ -38,6 +38,7 @@ from prefetch_tuning.experiments.storage.runs.views import (
     trials_view,
 )
 from prefetch_tuning.experiments.storage.schema import (
+    RESULT_TAGS,
     STEP_TIME,
     Kind,
     Tag,
@@ -127,7 +128,8 @@ class Tracker(RunReader):
 
     def _end(self, summary: Summary) -> str:
         run_id, params = summary.run_id, summary.params
-        known = self._client.get_run(run_id).data.params
+        earlier = self._client.get_run(run_id).data
+        known = earlier.params
         if any(known.get(key, new) != new for key, new in params.items()):
             run_id = self._replace_study(run_id)
             known = {}
@@ -139,6 +141,9 @@ class Tracker(RunReader):
             params=[Param(key, new) for key, new in params.items() if key not in known],
             tags=[RunTag(key, value) for key, value in summary.tags.items()],
         )
+        # What the study found before, and no longer finds, must not stay.
+        for key in sorted((RESULT_TAGS & earlier.tags.keys()) - summary.tags.keys()):
+            self._client.delete_tag(run_id, key)
         self._client.set_terminated(run_id, "KILLED" if summary.interrupted else "FINISHED")
         return run_id
 

@@ -189,6 +189,24 @@ def test_a_study_can_be_finished_resumed_and_finished_again(
     assert [file.path for file in client.list_artifacts(parent)] == ["report.md"]
 
 
+def test_what_a_study_no_longer_finds_does_not_stay(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    """Further trials made new rounds necessary, and Ctrl-C ended them before there were nine."""
+
+    def finish(tags: dict[str, str]) -> dict[str, str]:
+        tracker.finish_study(parent, interrupted=False, params={}, metrics={}, tags=tags, texts={})
+        return dict(client.get_run(parent).data.tags)
+
+    best = {"best.run_id": "r"}
+    found = {"verdict": "faster", "recommended.candidate": "tuned-1", **best}
+    assert found.items() <= finish(found).items()
+    tags = finish(best)
+
+    assert best.items() <= tags.items()
+    assert tags.keys().isdisjoint({"verdict", "recommended.candidate"})
+
+
 def test_what_a_run_read_is_its_dataset_and_its_study_s(
     tracker: Tracker, client: MlflowClient, parent: str
 ) -> None:
