@@ -37,7 +37,7 @@ from prefetch_tuning.objectives.process.output import Output
 from prefetch_tuning.objectives.process.server import ServerProcess
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
-from prefetch_tuning.pipelines.script.scratch import remove_scratch
+from prefetch_tuning.pipelines.script.scratch import remove_scratch_of
 from prefetch_tuning.pipelines.source import PipelineError
 
 INSPECT_DEADLINE_S = 120.0
@@ -295,7 +295,7 @@ class TrialRunner:
                     write_stacks(pid, output)
             finally:
                 kill_group(pid)  # also ends what the trial left behind, even if it answered
-                remove_scratch(pid)
+                remove_scratch_of(pid)
             ended = receive(control)
             if answer is not None:
                 return {**json.loads(answer), "output": output.tail}

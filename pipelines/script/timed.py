@@ -41,7 +41,7 @@ def time_fit(target: Target, config: PipelineConfig, steps: int, answer: int) ->
     try:
         run_script(target, reached)
     finally:
-        remove_scratch(os.getpid())  # of a script that failed
+        remove_scratch()  # of a script that failed
 
 
 class _Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -70,7 +70,7 @@ class _Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
     def _end(self) -> None:
         seconds = time.perf_counter() - self._begin
         rate = self._done * self._batch_size / seconds
-        remove_scratch(os.getpid())
+        remove_scratch()
         with os.fdopen(self._answer, "w") as pipe:
             pipe.write(json.dumps({"examples_per_s": rate, "steps": self._done}))
         os._exit(0)

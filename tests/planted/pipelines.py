@@ -164,7 +164,7 @@ class ShardedChain(Finite):
 
     def generate(self, seed: int, shard_index: int = 0, shard_count: int = 1) -> Iterator[Any]:
         for index in range(shard_index, 64, shard_count):
-            yield np.full(4, index, np.float32), float(index)
+            yield np.full(4, index / 64.0, np.float32), index / 64.0
 
 
 class Empty(Planted):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -310,7 +309,7 @@ make_model().fit(dataset, verbose=0)
         assert at_fit(tmp_path, text, look) == [8, 8, 4, 4, 4, 4]
         assert list(tmp_path.glob("kept*")) == []
     finally:
-        remove_scratch(os.getpid())
+        remove_scratch()
     assert scratch() is None
     assert at_fit(tmp_path, text, look)[:2] == [8, 8]
     assert list(tmp_path.glob("kept*")) != []  # training for real keeps the user's file

@@ -90,7 +90,9 @@ def test_settings_of_another_batch_size_keep_within_its_bounds() -> None:
     trials = [blocks.model_copy(update={"config": config}), complete(1_100, 4, 1)]
     found = candidates_of(trials, Throughput(), lambda _: math.nan, resized=space.resized)
 
-    assert [(c.batch_size, c.generator_chunk) for c in found.values()][:2] == [(4, 1), (4, 4)]
+    tuned, basic = found["tuned-1"], found["basic"]
+    assert (tuned.batch_size, tuned.generator_chunk) == (4, 4)
+    assert (basic.batch_size, basic.generator_chunk) == (4, 1)
 
 
 def test_a_configuration_that_was_repeated_counts_by_its_median() -> None:

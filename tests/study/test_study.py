@@ -449,8 +449,9 @@ def test_a_resumed_search_does_not_get_its_time_again(tmp_path: Path) -> None:
 
     assert len(resumed.kept.finished) == 2
     assert first.runner.specs == []
-    searched(first.open(settings.model_copy(update={"time_budget_s": 22.0})))
-    assert len(first.runner.specs) == 1
+    first.runner.answers = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        searched(first.open(settings.model_copy(update={"time_budget_s": 60.0})))
 
 
 def test_a_search_that_began_without_a_diagnosis_goes_on_without_one(tmp_path: Path) -> None:
