@@ -9,10 +9,12 @@ import keras
 import pytest
 import tensorflow as tf
 
+from prefetch_tuning.objectives.machine.device import select_device_for
+from prefetch_tuning.pipelines.script import session
 from prefetch_tuning.pipelines.script.pipeline import described
 from prefetch_tuning.pipelines.script.recorder import record_of, recording
 from prefetch_tuning.pipelines.source import PipelineError
-from tests.support.scripts import at_fit
+from tests.support.scripts import FILE, at_fit
 
 FIT = """
 dataset = tf.data.Dataset.from_generator(rows, output_signature=SPEC).batch(8)
@@ -112,3 +114,17 @@ def test_map_functions_are_still_converted_by_autograph() -> None:
         found = dataset.map(limited)
 
     assert [int(x) for x in found] == [0, 1, 2, 2, 2]
+
+
+def test_inside_of_fit_the_device_is_the_scripts_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow lets nobody choose again, so a trial describes what the script has chosen."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", refused)
+    with pytest.raises(RuntimeError):
+        select_device_for(FILE, "cpu")
+    monkeypatch.setattr(session, "_reached", [object()])
+
+    assert select_device_for(FILE, "cpu") == "cpu"
