@@ -86,8 +86,3 @@ def confirmed(
         utilisation=limits.utilisation(by_round),
         same_data=same_data,
     )
-
-
-def memory_mib(found: Confirmed) -> float:
-    """Peak memory of host and device together."""
-    return found.host_peak_mib + (found.device_peak_mib or 0.0)

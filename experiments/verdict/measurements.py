@@ -55,6 +55,11 @@ class Reached(BaseModel):
     device_peak_mib: float | None
     cpu_s_per_example: float = 0.0
 
+    @property
+    def memory_mib(self) -> float:
+        """Peak memory of host and device together."""
+        return self.host_peak_mib + (self.device_peak_mib or 0.0)
+
     def reading(self, step_examples_per_s: float) -> Reading:
         """What an objective judges, given the rate of the step on ready batches."""
         return Reading(

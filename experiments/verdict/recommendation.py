@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
-from prefetch_tuning.experiments.verdict.confirmed import Confirmed, memory_mib
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.measurements import (
     AS_WRITTEN,
     AUTOTUNE,
@@ -165,9 +165,9 @@ class Chooser:
 
     def _leanest(self, near: Sequence[Confirmed], leader: Confirmed) -> tuple[Confirmed, str]:
         """The leader, unless another saves more memory or time to the first batch than noise."""
-        lean = min(near, key=memory_mib)
+        lean = min(near, key=lambda c: c.memory_mib)
         if self._saves(lean, leader, "memory"):
-            times = memory_mib(lean) / memory_mib(leader)
+            times = lean.memory_mib / leader.memory_mib
             return lean, f"as fast as the fastest, with {times:.0%} of its memory"
         quick = min(near, key=lambda c: c.first_batch_s)
         saved_s = leader.first_batch_s - quick.first_batch_s

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from prefetch_tuning.experiments.settings import LEAST_ROUNDS
-from prefetch_tuning.experiments.verdict.confirmed import Confirmed, memory_mib
+from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.leaving import beaten
 from prefetch_tuning.experiments.verdict.measurements import (
     AUTOTUNE,
@@ -198,9 +198,9 @@ class TargetChooser:
         equal = [c for c in equal if c.reading(1.0).processes == fewest]
         if cheapest not in equal:
             cheapest = min(equal, key=lambda c: self._found.rank(c.candidate))
-        lean = min(equal, key=memory_mib)
-        saved_mib = memory_mib(cheapest) - memory_mib(lean)
-        if saved_mib > max(LEAST_SAVED_MIB, WORTH_SAVING * memory_mib(cheapest)):
+        lean = min(equal, key=lambda c: c.memory_mib)
+        saved_mib = cheapest.memory_mib - lean.memory_mib
+        if saved_mib > max(LEAST_SAVED_MIB, WORTH_SAVING * cheapest.memory_mib):
             return lean
         return cheapest
 
