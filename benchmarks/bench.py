@@ -44,7 +44,7 @@ class Bench:
         target: str,
         config: PipelineConfig,
         stop: StopRule | None = None,
-        deadline_s: float = BRIEF_DEADLINE_S,
+        deadline_s: float | None = None,
     ) -> float | None:
         """Examples/s of one trial, from the journal if it ran before; None if it failed.
 
@@ -54,7 +54,8 @@ class Bench:
             target: `module:attribute` of the pipeline.
             config: what to measure; a journal line of another configuration isn't used.
             stop: the stop rule; by default that of a study's trials.
-            deadline_s: seconds that a trial with a stop rule may take beside its measuring.
+            deadline_s: seconds that a trial may take beside its measuring; by default 30 with a
+                stop rule, and as long as a study's trial without one.
         """
         line = self.measured(part, key, target, config, stop, deadline_s)
         rate: float | None = line["examples_per_s"]
@@ -67,34 +68,63 @@ class Bench:
         target: str,
         config: PipelineConfig,
         stop: StopRule | None = None,
-        deadline_s: float = BRIEF_DEADLINE_S,
+        deadline_s: float | None = None,
     ) -> dict[str, Any]:
         """The journal line of one trial, measured unless it is there; arguments as for `rate`.
 
         It has `examples_per_s`, which is None if the trial failed. Otherwise it also has
         `host_peak_mib` and `first_batch_s`.
         """
+        kept = self._kept(part, key, target, config, stop)
+        return kept or self._measure(part, key, target, config, stop, deadline_s)
+
+    def _kept(
+        self,
+        part: str,
+        key: str,
+        target: str,
+        config: PipelineConfig,
+        stop: StopRule | None = None,
+    ) -> dict[str, Any] | None:
+        """The journal's line, if it is of the same measurement."""
         line = self.journal.find(part, key)
-        if line is None or line["config"] != config.model_dump(mode="json"):
-            spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
-            if stop is not None:
-                # Of a measurement that drifts, as much again is measured.
-                whole_s = deadline_s + stop.warmup_max_s + 2 * stop.max_s
-                spec = spec.model_copy(update={"stop": stop, "deadline_s": whole_s})
-            result = self.runner.measure(spec)
-            if isinstance(result, TrialFailure):
-                say(f"{part} {key}: {config} failed, {result.kind}: {result.detail}")
-                found: dict[str, object] = {"examples_per_s": None, "failure": result}
-            else:
-                found = {
-                    "examples_per_s": result.examples_per_s,
-                    "host_peak_mib": result.host_peak_mib,
-                    "first_batch_s": result.first_batch_s,
-                    "host_speed_index": result.host_speed_index,
-                    "settled": result.settled,
-                }
-            line = self.journal.add(part, key, config=config, **found)
-        return line
+        if line is None:
+            return None
+        rule = None if stop is None else stop.model_dump(mode="json")
+        wanted = {"config": config.model_dump(mode="json"), "target": target, "stop": rule}
+        # Older lines have only the configuration.
+        return (
+            line if all(line.get(name, value) == value for name, value in wanted.items()) else None
+        )
+
+    def _measure(
+        self,
+        part: str,
+        key: str,
+        target: str,
+        config: PipelineConfig,
+        stop: StopRule | None = None,
+        deadline_s: float | None = None,
+    ) -> dict[str, Any]:
+        spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
+        if stop is not None:
+            most_s = BRIEF_DEADLINE_S if deadline_s is None else deadline_s
+            spec = spec.model_copy(update={"stop": stop, "deadline_s": most_s + stop.longest_s})
+        elif deadline_s is not None:
+            spec = spec.model_copy(update={"deadline_s": deadline_s + spec.stop.longest_s})
+        result = self.runner.measure(spec)
+        if isinstance(result, TrialFailure):
+            say(f"{part} {key}: {config} failed, {result.kind}: {result.detail}")
+            found: dict[str, object] = {"examples_per_s": None, "failure": result}
+        else:
+            found = {
+                "examples_per_s": result.examples_per_s,
+                "host_peak_mib": result.host_peak_mib,
+                "first_batch_s": result.first_batch_s,
+                "host_speed_index": result.host_speed_index,
+                "settled": result.settled,
+            }
+        return self.journal.add(part, key, config=config, target=target, stop=stop, **found)
 
     def rounds(
         self,
@@ -102,23 +132,35 @@ class Bench:
         target: str | Mapping[str, str],
         configs: Mapping[str, PipelineConfig],
         count: int,
+        deadline_s: float | None = None,
     ) -> list[Rates]:
         """Measures every candidate once per round, in random order, each in a fresh process.
 
-        `target` is the pipeline of all candidates, or of each by its name. A run that was cut off
-        resumes in the middle of a round.
+        `target` is the pipeline of all candidates, or of each by its name. A round that was cut
+        off, or that lacks a candidate, is measured anew as a whole, because the host may have
+        changed.
         """
         measured: list[Rates] = []
         for number in range(count):
             order = sorted(configs)
             random.Random(f"{part}/{number}").shuffle(order)  # noqa: S311
-            rates: Rates = {}
-            for name in order:
-                own = target if isinstance(target, str) else target[name]
-                rate = self.rate(part, f"{number:02d}/{name}", own, configs[name])
-                if rate is not None:
-                    rates[name] = rate
-            measured.append(rates)
+            given = {
+                name: (
+                    part,
+                    f"{number:02d}/{name}",
+                    target if isinstance(target, str) else target[name],
+                    configs[name],
+                )
+                for name in order
+            }
+            lines = {name: self._kept(*each) for name, each in given.items()}
+            if not all(lines.values()):
+                lines = {
+                    name: self._measure(*each, deadline_s=deadline_s)
+                    for name, each in given.items()
+                }
+            rates = {name: line["examples_per_s"] for name, line in lines.items() if line}
+            measured.append({name: rate for name, rate in rates.items() if rate is not None})
             say(f"{part}: round {number + 1} of {count}")
         return measured
 

@@ -22,7 +22,7 @@ from benchmarks.journal import Journal, JournalError, header_of, run_to_resume
 from benchmarks.markers import DocumentError, rewrite
 from benchmarks.result_parts.document import document, short_table
 from benchmarks.result_parts.plot import plot
-from benchmarks.result_parts.run import ROUNDS, SEARCH_S, TRIALS, Outcome, outcome_of
+from benchmarks.result_parts.run import ROUNDS, Outcome, outcome_of
 from prefetch_tuning.experiments.errors import EXIT_INTERRUPTED, EXIT_MISUSE, EXIT_OK, UsageError
 from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.storage.locations import Store
@@ -93,12 +93,7 @@ def path_of(name: str) -> Path:
 
 def measure(name: str, pipelines: Sequence[str]) -> list[Outcome]:
     """Measures each pipeline, except what the journal already has."""
-    pinned = {
-        "host": host_fingerprint(),
-        "search_s": SEARCH_S,
-        "trials": TRIALS,
-        "rounds": ROUNDS,
-    }
+    pinned = {"host": host_fingerprint(), "rounds": ROUNDS}
     store = Store.choose(Path.cwd(), None, None)
     with Journal(path_of(name), pinned, pipelines=pipelines) as journal:
         return [outcome_of(name, pipeline, journal, store) for pipeline in pipelines]

@@ -103,9 +103,7 @@ def measure(name: str, options: argparse.Namespace, facts: dict[str, str]) -> No
         journal.add(MACHINE, "facts", facts=facts)
         for pipeline in pipelines:
             for rounds in (0, ROUNDS):
-                outcome = outcome_of(
-                    name, pipeline, journal, store, search_s=None, rounds=rounds, device="gpu"
-                )
+                outcome = outcome_of(name, pipeline, journal, store, rounds=rounds, device="gpu")
                 outcomes[pipeline] = (outcome, utilisations(outcome, store))
                 write(options.out, name, facts, list(outcomes.values()))
                 if pair_of(outcome.record) is None:

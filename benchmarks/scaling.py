@@ -58,22 +58,23 @@ def measure() -> list[Found]:
     digests: dict[int, str] = {0: _digest(None)}
     for repeat in range(REPEATS):
         for count in NODES if repeat % 2 == 0 else reversed(NODES):
-            with _Local(count) as address:
+            with _Local(count, 1) as address:
                 rates[count].append(_rate(count, address))
-                if repeat == 0:
+            if repeat == 0:
+                with _Local(count, -(-WORKERS // count)) as address:
                     digests[count] = _digest(address)
             say(f"repeat {repeat + 1} of {REPEATS}: {count} nodes, {rates[count][-1]:.0f}/s")
     return [Found(0, [], digests[0])] + [Found(n, rates[n], digests[n]) for n in NODES]
 
 
 class _Local:
-    """Nodes on this host that together have a core for each of the processes."""
+    """Nodes on this host that each say they have so many cores."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, cores: int) -> None:
+        self._count, self._cores = count, cores
 
     def __enter__(self) -> str:
-        nodes = local_nodes(f"local:{self._count}", lambda count: -(-WORKERS // count))
+        nodes = local_nodes(f"local:{self._count}", lambda _: self._cores)
         assert nodes is not None
         self._nodes = nodes
         connect(nodes.address)
@@ -89,6 +90,8 @@ def _rate(nodes: int, address: str) -> float:
         batch_size=8, prefetch_buffer=2, map_parallelism=1, generator_workers=nodes
     )
     shards = ClusterShards(WaitingShards(), 0, config, address)
+    if len(set(shards.nodes)) != nodes:
+        raise RuntimeError(f"{nodes} processes run on the nodes {shards.nodes}")
     blocks = shards.run()
     list(islice(blocks, 2))
     begin, elements = time.perf_counter(), 0

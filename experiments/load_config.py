@@ -41,7 +41,7 @@ def load_config(
         raise StudyError('give either a source, like "runs:/RUN_ID", or pipeline="NAME"')
     if source is not None and not str(source).startswith(RUNS):
         return config_from_file(Path(source))
-    store = Store.choose(Path.cwd(), None, tracking_uri)
+    store = Store.choose(Path.cwd(), None, tracking_uri, runs_only=True)
     store.check_tracking_exists()
     runs = RunReader(store)
     run_id = str(source).removeprefix(RUNS) if source else _latest(runs, str(pipeline))

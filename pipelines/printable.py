@@ -23,12 +23,12 @@ def printable(text: str, most: int = MOST_CHARACTERS) -> str:
     )
 
 
-def printable_json(value: Any) -> Any:
+def printable_json(value: Any, most: int = MOST_CHARACTERS) -> Any:
     """The same for each text in JSON, as it was read from a store."""
     if isinstance(value, str):
-        return printable(value)
+        return printable(value, most)
     if isinstance(value, dict):
-        return {printable_json(key): printable_json(item) for key, item in value.items()}
+        return {printable_json(k, most): printable_json(v, most) for k, v in value.items()}
     if isinstance(value, list):
-        return [printable_json(item) for item in value]
+        return [printable_json(item, most) for item in value]
     return value

@@ -34,6 +34,7 @@ class Kept:
         self.tracker = Tracker(store)
         self.study = self.finish("a", {"recommended.config": str(CONFIG)})
         self.later = self.finish("b", {})
+        self.finish("c", {"recommended.config": str(CONFIG)}, pipeline="rows")
         spec = TrialSpec(
             pipeline="prefetch_tuning.pipelines.builtin.image:ImagePipeline", config=CONFIG
         )
@@ -41,8 +42,8 @@ class Kept:
             self.later, "#00", spec, measurement(), "complete", {}, BEGAN
         )
 
-    def finish(self, name: str, tags: dict[str, str]) -> str:
-        run_id = self.tracker.start_study("image", name, {})
+    def finish(self, name: str, tags: dict[str, str], pipeline: str = "image") -> str:
+        run_id = self.tracker.start_study(pipeline, name, {})
         texts = {"config.json": CONFIG.model_dump_json()} if tags else {}
         self.tracker.finish_study(
             run_id, interrupted=False, params={}, metrics={}, tags=tags, texts=texts
@@ -117,8 +118,9 @@ def test_without_a_store_nothing_is_made(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_training_of_the_readme_runs(kept: Kept) -> None:
     readme = (ROOT / "README.md").read_text()
-    [code] = re.findall(r"```python\n(# train\.py\n.*?)```", readme, re.DOTALL)
-    (kept.folder / "train.py").write_text(code)
+    for file in ("rows.py", "train.py"):
+        [code] = re.findall(rf"```python\n(# {file}\n.*?)```", readme, re.DOTALL)
+        (kept.folder / file).write_text(code)
 
     done = subprocess.run(
         [sys.executable, "train.py"],

@@ -21,6 +21,7 @@ from benchmarks.audit.judging import Estimate, ratio
 from benchmarks.audit.truths import PlantedTruth
 from benchmarks.bench import BRIEF, Bench, paired
 from benchmarks.journal import Journal
+from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
@@ -84,6 +85,12 @@ class AuditBench(Bench):
                 f"no truth of {name}: run benchmarks/grid.py, then benchmarks.audit.truths"
             )
         return self._truths[name]
+
+    def doubt(self, truth: PlantedTruth, ground: Ground) -> str:
+        """Why the best of the grid may be another one here, as the end of a cell; or nothing."""
+        if truth.source_digest != ground.info.source_digest:
+            return "; its grid had other source"
+        return "" if truth.host == host_fingerprint() else "; its grid is from another host"
 
     def ground(self, target: str) -> Ground:
         """Describes and diagnoses a pipeline.

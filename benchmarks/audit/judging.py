@@ -77,6 +77,11 @@ def judge(
     return "holds" if inside else "undecided"
 
 
+def doubted(state: State, doubt: str) -> State:
+    """The same, but nothing holds against a truth that is in doubt."""
+    return "undecided" if doubt and state == "holds" else state
+
+
 def interval_of(
     series: Sequence[Sequence[float]], statistic: Any, confidence: float = CONFIDENCE
 ) -> Interval:

@@ -18,8 +18,6 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device
 from prefetch_tuning.pipelines.config import PipelineConfig
 
-# More search than the default: the results are measured once, and for others to read.
-SEARCH_S, TRIALS = 30.0, 40
 # The rounds after the choice: as many as a confirmation has at least.
 ROUNDS = 9
 STUDIES, RECOMMENDED = "studies", "recommended"
@@ -83,21 +81,18 @@ def outcome_of(
     journal: Journal,
     store: Store,
     *,
-    search_s: float | None = SEARCH_S,
     rounds: int = ROUNDS,
     device: Device = "auto",
 ) -> Outcome:
     """Measures what the journal of run `name` doesn't have yet of a pipeline.
 
-    `search_s` is the study's search time in seconds. If it is None, the defaults decide how long
-    the study searches and how many trials it runs. `rounds` is the number of rounds after the
-    choice. `device` is where training steps run.
+    The study is a default one. `rounds` is the number of rounds after the choice. `device` is where
+    training steps run.
     """
     study = f"{name}-{pipeline}"
     if journal.find(STUDIES, pipeline) is None:
         begin = time.monotonic()
-        trials = None if search_s is None else TRIALS
-        tuned = tune(pipeline, study=study, time_budget_s=search_s, trials=trials, device=device)
+        tuned = tune(pipeline, study=study, device=device)
         for problem in tuned.problems:
             say(problem)
         # Without a recommendation the study isn't recorded, so a resumed run tunes again.

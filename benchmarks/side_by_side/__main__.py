@@ -55,7 +55,7 @@ def main(given: Sequence[str] | None = None) -> int:
             stand = Stand(runner, journal, FOLDER / name, options.quick)
             failed = [each for each in parts if not _measured(each, stand)]
             text = list(document(name, journal))
-            whole = not options.quick and UNMEASURED not in text
+            whole = not (options.quick or failed or UNMEASURED in text)
     except (JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE

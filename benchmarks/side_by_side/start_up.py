@@ -37,7 +37,8 @@ def measure(stand: Stand) -> None:
     if stand.journal.find(STARTS, FIRST) is None:
         stand.journal.add(STARTS, FIRST, seconds=[_until_measuring() for _ in range(count)])
     if stand.journal.find(STUDY, PIPELINE) is None and not stand.quick:
-        name = f"{stand.journal.path.stem}-{PIPELINE}"
+        # Its own, so that it can be measured in a run whose other studies' databases are gone.
+        name = f"{stand.journal.path.stem}-default-{PIPELINE}"
         result = stand.study(name, catalog.resolve(PIPELINE), 128).result
         stand.journal.add(STUDY, PIPELINE, measured_s=result.measured_s, wall_s=result.wall_s)
 

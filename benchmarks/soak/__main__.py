@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import tempfile
 import time
 from collections import Counter
@@ -32,11 +34,14 @@ QUICK = StopRule(window_s=0.02, startup_s=0.02, min_windows=3, max_s=0.1, target
 MOST_KIB = 10.0
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 EXIT_GROWS = 1
+# A variable that every process of the run inherits.
+MARK = "PREFETCH_TUNING_SOAK"
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Runs the trials, prints the table and returns the exit code."""
     options = arguments(given)
+    os.environ[MARK] = str(os.getpid())
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         readings, ended = run(Path(folder), options.trials)
@@ -113,7 +118,12 @@ def _grew(readings: Sequence[Reading]) -> bool:
 
 
 def _left_behind() -> int:
-    return len(psutil.Process().children(recursive=True))
+    """Processes that this run started, also those whose parents are gone."""
+    found = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found += process.environ().get(MARK) == str(os.getpid())
+    return found
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def rerun_and_report(
     Checks the run before it starts anything. Returns 0 for the same data and a rate inside the
     noise, 3 for a rate outside the noise, 4 for other data.
     """
-    store.check_exists()
+    store.check_tracking_exists()
     # Optuna and MLflow take seconds to import.
     from prefetch_tuning.experiments.repeat.rerun import (
         check_trust,

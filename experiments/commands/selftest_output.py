@@ -41,13 +41,14 @@ def selftest_and_report(
         found = self_test(
             request, info, runner, lambda r: steps.advance(f"ratio {r.ratio:.3f}, {r.verdict}")
         )
-    _log(found, tracker)
+    # First, because MLflow may be gone by now.
     if json_file is not None:
         write_json(found, json_file)
     for line in lines(found):
         Console(highlight=False, soft_wrap=True).print(line)
     for warning in found.warnings:
         notes.print(f"warning: {warning}", style="yellow", markup=False)
+    _log(found, tracker)
     if len(found.ratios) < request.comparisons:
         return EXIT_INTERRUPTED
     return EXIT_OK if found.sound else EXIT_NO_RESULT

@@ -32,7 +32,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
-    store.check_exists()
+    store.check_tracking_exists()
     from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 
     try:
@@ -47,6 +47,7 @@ def _show_study(name: str, store: Store) -> int:
     from prefetch_tuning.experiments.report.conclusion import kept_record
     from prefetch_tuning.experiments.report.terminal import print_candidates, print_results
 
+    store.check_exists()
     record = kept_record(name, store)
     print_results(Console(), [record])
     print_candidates(Console(), record)

@@ -15,7 +15,7 @@ from prefetch_tuning.experiments.commands.arguments import (
     add_store,
     store_of,
 )
-from prefetch_tuning.experiments.errors import EXIT_OK
+from prefetch_tuning.experiments.errors import EXIT_OK, StudyError
 from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import StudyAttr, Tag
@@ -24,6 +24,7 @@ from prefetch_tuning.pipelines.printable import printable
 if TYPE_CHECKING:  # MLflow takes seconds to import
     from prefetch_tuning.experiments.storage.runs.reader import LoggedRun
 
+UNREADABLE = {"trials": "-", "verdict": "unreadable", "recommended": None}
 HEADINGS = ("study", "pipeline", "trials", "verdict", "recommended", "begun")
 Row = tuple[str, ...]
 
@@ -34,7 +35,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
-    store.check_exists()
+    store.check_tracking_exists()
     # A server has the studies of all its users, while Optuna's storage may be this user's only.
     rows = _of_a_server(store) if store.artifacts is None else _of_optuna(store)
     print_rows(Console(), "Studies", HEADINGS, list(rows))
@@ -49,9 +50,13 @@ def _of_optuna(store: Store) -> Iterator[Row]:
         attrs = study.user_attrs
         if StudyAttr.INFO not in attrs:
             continue  # another program's
-        kept = attrs.get(StudyAttr.SUMMARY) or _summary(study.study_name, store)
+        name = study.study_name
+        try:
+            kept = attrs.get(StudyAttr.SUMMARY) or _summary(name, store)
+        except (StudyError, KeyError):
+            kept = UNREADABLE  # another version's, or killed while it began
         cells = (
-            study.study_name,
+            name,
             attrs[StudyAttr.INFO]["name"],
             kept["trials"],
             kept["verdict"],

@@ -99,9 +99,15 @@ def _source(options: argparse.Namespace, target: Target) -> Source:
     if is_file(options.config):
         return from_file(options.config)
     found = from_store(options.config, store_of(options))
-    if found.target is None or Target.parse(found.target).main != target.main:
-        raise UsageError(f"{found.said} measured {found.target!r}, not {target.main!r}")
+    if not _is_of(found, target):
+        raise UsageError(f"{found.said} measured {found.target!r}, not {str(target)!r}")
     return found
+
+
+def _is_of(source: Source, target: Target) -> bool:
+    """Whether a record is of the same `fit` of the same script."""
+    measured = Target.parse(source.target) if source.target else None
+    return measured is not None and (measured.main, measured.fit) == (target.main, target.fit)
 
 
 def _latest(target: Target, store: Store) -> Source:
@@ -114,8 +120,11 @@ def _latest(target: Target, store: Store) -> Source:
     for run_of_study in RunReader(store).studies(name):
         if Tag.RECOMMENDED_CONFIG not in run_of_study.tags:
             continue
-        found = from_store(run_of_study.tags[Tag.STUDY], store)
-        if found.target is not None and Target.parse(found.target).main == target.main:
+        try:
+            found = from_store(run_of_study.tags[Tag.STUDY], store)
+        except StudyError:
+            continue  # somebody else's: its trials are in another Optuna storage
+        if _is_of(found, target):
             return found
     raise StudyError(
         f"no study of {target.main} recommends anything yet; run: prefetch-tune tune {target.main}"

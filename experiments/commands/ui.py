@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -43,11 +44,13 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
-    store.check_exists()
+    store.check_tracking_exists()
     from prefetch_tuning.experiments.storage.runs.tracking import BACKEND, Tracker, ui_command
 
     remote = store.tracking_uri.startswith("http")
-    base = store.tracking_uri.rstrip("/") if remote else f"http://127.0.0.1:{options.port}"
+    # The browser asks for a password that the address has.
+    server = re.sub(r"//[^/@]*@", "//", store.tracking_uri.rstrip("/"))
+    base = server if remote else f"http://127.0.0.1:{options.port}"
     print_links(Console(), Tracker(store).studies()[:SHOWN], base)
     if not remote:
         command = ui_command(options.port)

@@ -42,7 +42,6 @@ STATES: dict[State, tuple[str, Look]] = {
     "complete": ("complete", TUNED),
     "pruned": ("pruned", Look(GREY, "circle-open")),
     "infeasible": ("over limit", OVER_LIMIT),
-    "interrupted": ("interrupted", Look(GREY, "diamond-open")),
     "failed": ("failed", Look(INK, "x")),
 }
 
@@ -85,7 +84,8 @@ def importance(record: StudyRecord) -> list[go.Figure]:
     ranked = sorted(record.importance.items(), key=lambda item: -item[1])
     if not ranked:
         return []
-    title = {"text": f"share of the variation in {RATE}"}
+    what = RATE if record.result.target is None else "cores"
+    title = {"text": f"share of the variation in {what}"}
     xaxis = {"title": title, "ticksuffix": "%", "range": [0, 102], "dtick": 20}
     chart = figure(90 + 44 * len(ranked), xaxis=xaxis, yaxis={"autorange": "reversed"}, bargap=0.4)
     values = {label(axis): 100.0 * explained for axis, explained in ranked}
@@ -141,7 +141,7 @@ def _best_so_far(record: StudyRecord) -> go.Scatter | None:
         x=[number for number, _ in complete],
         y=list(accumulate((reached for _, reached in complete), max)),
         mode="lines",
-        name="best so far",
+        name="fastest so far",
         line={"color": BLUE, "width": 1.5, "shape": "hv"},
         hoverinfo="skip",
     )
@@ -152,11 +152,14 @@ def _limit(record: StudyRecord) -> go.Scatter | None:
     if limit is None:
         return None
     numbers = [t.number for t in record.trials]
+    # It is that of the confirmation's batch size; trials at another one may be above it.
+    size = next((c.config.batch_size for c in record.result.confirmation), None)
+    several = size is not None and len({t.config.batch_size for t in record.trials}) > 1
     return go.Scatter(
         x=[min(numbers) - 0.5, max(numbers) + 0.5],
         y=[limit.examples_per_s] * 2,
         mode="lines",
-        name="limit",
+        name=f"limit at batch {size}" if several else "limit",
         line={"color": LIMIT, "width": 2, "dash": "dash"},
         hovertext=hover(f"limit {rate(limit.examples_per_s)} {RATE}"),
         hoverinfo="text",

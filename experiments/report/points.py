@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prefetch_tuning.experiments.report.text import plural
-from prefetch_tuning.experiments.storage.results import MeasuredConfig, StudyRecord, TrialRow
+from prefetch_tuning.experiments.storage.results import (
+    MeasuredConfig,
+    State,
+    StudyRecord,
+    TrialRow,
+)
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
-from prefetch_tuning.experiments.verdict.measurements import Reached, is_baseline
+from prefetch_tuning.experiments.verdict.measurements import AS_WRITTEN, Reached, is_baseline
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 
@@ -34,14 +39,13 @@ class Point:
 
 
 def points(record: StudyRecord) -> list[Point]:
-    """Each completely measured configuration once; the confirmation replaces its trial."""
-    confirmed = [_of_rounds(c) for c in record.result.confirmation]
-    known = {point.reached.config for point in confirmed}
-    trials = [
-        _of_trial(trial, trial.measured)
-        for trial in record.trials
-        if trial.measured and trial.state in ("complete", "infeasible")
-    ]
+    """Each completely measured configuration once; the confirmation replaces its trial.
+
+    Those that read other data are left out, because their rates mean nothing.
+    """
+    confirmed = [_of_rounds(c) for c in record.result.confirmation if c.same_data]
+    known = {c.config for c in record.result.confirmation}
+    trials = _trials(record, "complete", "infeasible")
     return confirmed + [point for point in trials if point.reached.config not in known]
 
 
@@ -64,14 +68,24 @@ def best_by_batch_size(record: StudyRecord) -> list[Point]:
     only if its batch size has nothing else.
     """
     best: dict[int, Point] = {}
-    pruned = [_of_trial(t, t.measured) for t in record.trials if t.measured and t.state == "pruned"]
-    for point in points(record) + pruned:
+    for point in points(record) + _trials(record, "pruned"):
         size = point.reached.config.batch_size
         if not (point.tuned and point.fits):
             continue
         if size not in best or _rank(point) > _rank(best[size]):
             best[size] = point
     return [best[size] for size in sorted(best)]
+
+
+def _trials(record: StudyRecord, *states: State) -> list[Point]:
+    """The trials in these states whose configurations weren't excluded for their data."""
+    return [
+        _of_trial(trial, trial.measured)
+        for trial in record.trials
+        if trial.measured
+        and trial.state in states
+        and str(trial.config) not in record.result.other_data
+    ]
 
 
 def is_recommended(config: PipelineConfig, record: StudyRecord) -> bool:
@@ -85,7 +99,7 @@ def _of_rounds(found: Confirmed) -> Point:
         found,
         plural(found.rounds, "round"),
         confirmed=True,
-        tuned=not is_baseline(found.candidate),
+        tuned=not (is_baseline(found.candidate) or found.candidate == AS_WRITTEN),
     )
 
 

@@ -16,28 +16,36 @@ from prefetch_tuning.experiments.storage.schema import Tag
 NOTE_CHARACTERS = 7_900
 
 
-def close_study(
-    study: optuna.Study,
-    run_id: str,
-    tracker: Tracker,
-    spent: tuple[float, float],
-    *,
-    interrupted: bool,
-) -> StudyRecord:
-    """Concludes from the stored data, logs the findings to the parent run and ends that run.
+def concluded(study: optuna.Study, spent: tuple[float, float]) -> StudyRecord:
+    """What the study found, by the stored data.
 
     Args:
         study: a study that has begun.
-        run_id: run id of its parent run.
-        tracker: the MLflow server that has it.
         spent: seconds of measuring, and seconds of wall time, of this run.
-        interrupted: Ctrl-C or an error ended the study early.
     """
     kept = StudyAttributes(study)
     kept.spent = spent
     result = result_of(kept, *spent)
     kept.summary = Summary.of(result)
-    record = study_record(study, result)
+    return study_record(study, result)
+
+
+def publish(
+    record: StudyRecord, study: optuna.Study, run_id: str, tracker: Tracker, *, interrupted: bool
+) -> StudyRecord:
+    """Logs the findings to the study's parent run and ends that run.
+
+    Args:
+        record: the findings.
+        study: the study.
+        run_id: run id of its parent run.
+        tracker: the MLflow server that has it.
+        interrupted: Ctrl-C or an error ended the study early.
+
+    Returns:
+        The record, with another parent run if MLflow could not change this one.
+    """
+    kept, result = StudyAttributes(study), record.result
     config = result.recommended.config if result.recommended is not None else None
     tags = {Tag.STATE: "interrupted" if interrupted else "complete"}
     report = Report(record)

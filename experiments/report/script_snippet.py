@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.pipelines.config import AUTO, UNBOUNDED, PipelineConfig
+from prefetch_tuning.pipelines.target import Target
 
 AUTOTUNE = "tf.data.AUTOTUNE"
 
@@ -32,12 +34,21 @@ def _calls(config: PipelineConfig, info: PipelineInfo) -> Iterator[str]:
         place = " ".join(given.split())  # it has the name of a file
         if name == "from_generator" and config.cache:
             yield f".cache()  # right after it: {place}"
-        elif name == "map" and config.map_parallelism != 1:
+        elif name == "map" and config.map_parallelism == 1:
+            yield f".map(...)  # {place}, without num_parallel_calls"
+        elif name == "map":
             calls = AUTOTUNE if config.map_parallelism == AUTO else config.map_parallelism
             more = ", use_unbounded_threadpool=True" if config.thread_pool_size == UNBOUNDED else ""
             yield f".map(..., num_parallel_calls={calls}{more})  # {place}"
-        elif name in ("batch", "padded_batch") and config.batch_size not in info.batch_sizes:
+        elif name in ("batch", "padded_batch") and Target.parse(info.target).sizes:
             yield f".{name}({config.batch_size}, ...)  # {place}"
+
+
+def run_command(target: Target) -> str:
+    """The command that trains with the recommended chain, as a user types it."""
+    fit = [] if target.fit == 1 else ["--fit", str(target.fit)]
+    args = ["--", *target.args] if target.args else []
+    return shlex.join(["prefetch-tune", "run", target.main, *fit, *args])
 
 
 def _arguments(config: PipelineConfig) -> Iterator[str]:

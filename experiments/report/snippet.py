@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefetch_tuning.experiments.report.rendering import environment
-from prefetch_tuning.experiments.report.script_snippet import changed_lines
+from prefetch_tuning.experiments.report.script_snippet import changed_lines, run_command
 from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.objectives.measurement import PipelineInfo
@@ -34,8 +34,8 @@ def snippet(record: StudyRecord) -> str:
     if record.info.chain:
         template = environment().get_template("snippet_script.py.j2")
         lines = changed_lines(config, record.info)
-        script = Target.parse(record.info.target).main
-        return template.render(given, config=config, lines=lines, script=script)
+        command = run_command(Target.parse(record.info.target))
+        return template.render(given, config=config, lines=lines, command=command)
     if why is not None:
         changed = config.model_dump(exclude_defaults=True)
         arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())

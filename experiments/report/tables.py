@@ -176,7 +176,7 @@ def importance_table(record: StudyRecord) -> Table:
 
 def failures_table(record: StudyRecord) -> Table:
     """The trials without a full measurement and the reason; failures before early stops."""
-    order = ("failed", "interrupted", "infeasible", "pruned")
+    order = ("failed", "infeasible", "pruned")
     ended = sorted(
         (trial for trial in record.trials if trial.state in order),
         key=lambda trial: (order.index(trial.state), trial.number),

@@ -47,6 +47,8 @@ from prefetch_tuning.pipelines.printable import printable_json
 from prefetch_tuning.pipelines.target import Target
 
 Candidates = dict[str, PipelineConfig]
+# Of a stored text. The spec of an element with many features is code, which must not be cut.
+LONGEST = 1_000_000
 # The search gives up if this many trials ended and all failed.
 FAILURES = 3
 
@@ -415,7 +417,7 @@ def _read(model: type[M], kept: object, **more: object) -> M:
     """
     try:
         # As a text, an attribute takes a fifth of the memory in Optuna's cache of the trials.
-        found = printable_json(json.loads(kept) if isinstance(kept, str) else kept)
+        found = printable_json(json.loads(kept) if isinstance(kept, str) else kept, LONGEST)
         return model.model_validate({**found, **more} if more else found)
     except ValueError as error:
         reason = one_line(error) if isinstance(error, ValidationError) else str(error)

@@ -30,6 +30,6 @@ def emulated_step(
     # MLflow takes a second to import, and few commands need it here.
     from prefetch_tuning.experiments.storage.runs.reader import RunReader  # noqa: PLC0415
 
-    store = Store.choose(Path.cwd(), None, tracking_uri)
+    store = Store.choose(Path.cwd(), None, tracking_uri, runs_only=True)
     store.check_tracking_exists()
     return RunReader(store).step_time(name.removeprefix(RUNS))

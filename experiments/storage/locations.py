@@ -39,8 +39,17 @@ class Store:
     folder: Path | None
 
     @classmethod
-    def choose(cls, directory: Path, storage: str | None, tracking_uri: str | None) -> Store:
+    def choose(
+        cls,
+        directory: Path,
+        storage: str | None,
+        tracking_uri: str | None,
+        *,
+        runs_only: bool = False,
+    ) -> Store:
         """Uses the given addresses, then `MLFLOW_TRACKING_URI`, then the local folder.
+
+        With `runs_only`, Optuna's storage isn't used, so the folder isn't needed for it.
 
         Raises:
             StoreError: the local folder is needed and isn't writable, or an address is wrong.
@@ -55,13 +64,14 @@ class Store:
             raise StoreError(f"{storage!r} isn't an address; give one like sqlite:///results.db")
         for address in filter(None, (storage, tracking_uri)):
             check_sqlite_folder(address)
-        if storage is None or local_tracking:
+        is_local = local_tracking or (storage is None and not runs_only)
+        if is_local:
             check_writable(folder)
         return cls(
             storage_url=storage or f"sqlite:///{folder / 'optuna.db'}",
             tracking_uri=tracking_uri or f"sqlite:///{folder / 'mlflow.db'}",
             artifacts=folder / "artifacts" if local_tracking else None,
-            folder=folder if storage is None or local_tracking else None,
+            folder=folder if is_local else None,
         )
 
     @classmethod
@@ -79,7 +89,9 @@ class Store:
 
         Without it, two processes that find the database empty would both create its tables.
         """
-        return FileLock(self.folder / ".lock") if self.folder else nullcontext()
+        if self.folder is None or not self.folder.is_dir():
+            return nullcontext()
+        return FileLock(self.folder / ".lock")
 
     def check_tracking_exists(self) -> None:
         """Checks that the local folder exists, if MLflow's data are in it.

@@ -79,8 +79,9 @@ class PipelineStudy:
         if self.runner.server_mib is not None:
             self.kept.server_mib = self.runner.server_mib
         earlier = self.kept.run_id
-        if earlier is not None and self.tracker.resume_study(earlier):
-            self.run_id = earlier
+        current = None if earlier is None else self.tracker.resume_study(earlier)
+        if current is not None:
+            self.run_id = self.kept.run_id = current
             self._clear_leftovers()
             return
         self.run_id = self.tracker.start_study(self.info.name, self.settings.name, self.tags)

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import optuna
 
-from prefetch_tuning.experiments.errors import StudyError, UsageError
+from prefetch_tuning.experiments.errors import StoreError, StudyError, UsageError
 from prefetch_tuning.experiments.host.environment import environment_tags
-from prefetch_tuning.experiments.report.publish import close_study
+from prefetch_tuning.experiments.report.publish import concluded, publish
 from prefetch_tuning.experiments.settings import Options, StudySettings, TuneRequest
 from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
@@ -213,15 +213,28 @@ class Tuning:
         finally:
             self.problems.extend(one.problems)
             spent = (study.measured_s / study.hosts.count, time.monotonic() - began)
-            closed = close_study(
-                study.optuna_study, study.run_id, tracker, spent, interrupted=interrupted
-            )
-            self.records.append(closed)
+            self.records.append(concluded(study.optuna_study, spent))
+            self._publish(study, tracker, interrupted=interrupted)
             if len(tracker.spool):
                 self.problems.append(
                     f"{study.info.name}: runs for MLflow wait in {tracker.spool.folder}. To "
                     f"deliver them, run in {Path.cwd()}: {sync_command(self._store.tracking_uri)}"
                 )
+
+    def _publish(
+        self, study: PipelineStudy, tracker: SpoolingTracker, *, interrupted: bool
+    ) -> None:
+        """Logs the latest record. If MLflow refuses, the results are shown all the same."""
+        found, name = self.records[-1], study.settings.name
+        try:
+            self.records[-1] = publish(
+                found, study.optuna_study, study.run_id, tracker, interrupted=interrupted
+            )
+        except StoreError as error:
+            self.problems.append(
+                f"{study.info.name}: the report isn't in MLflow: {error}. To write it to a folder: "
+                f"prefetch-tune report {name}"
+            )
 
 
 def check_splittable(info: PipelineInfo, cluster: str | None) -> None:

@@ -47,7 +47,9 @@ def first_elements(pipeline: GeneratorPipeline, seed: int, count: int) -> list[A
 
 
 def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
-    """The spec of an element after the map, found by running the map once on a real element.
+    """The spec of an element after the map, which is run once on a real element.
+
+    A dimension that is unknown before the map is unknown after it, whatever this element has.
 
     Raises:
         PipelineError: the map raised.
@@ -55,15 +57,17 @@ def check_transform(pipeline: GeneratorPipeline, element: Any) -> Any:
     if not has_transform(pipeline):
         return pipeline.element_spec
     try:
-        dataset = tf.data.Dataset.from_tensors(element).map(pipeline.transform)
-        for _ in dataset:
+        for _ in tf.data.Dataset.from_tensors(element).map(pipeline.transform):
             pass
+        unread = tf.data.Dataset.from_generator(
+            lambda: iter(()), output_signature=pipeline.element_spec
+        )
+        return unread.map(pipeline.transform).element_spec
     except Exception as error:
         raise PipelineError(
             f"pipeline {pipeline.name!r}: transform failed on the first element: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
-    return dataset.element_spec
 
 
 def spec_source(spec: Any) -> str:

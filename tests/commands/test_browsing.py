@@ -112,6 +112,20 @@ def test_the_studies_of_a_server_are_listed_from_there(kept: Kept) -> None:
     ]
 
 
+def test_a_study_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    """One was killed while it began, another version made the other one."""
+    kept = Kept(tmp_path)
+    for name in ("begun", "newer"):
+        study = optuna.create_study(study_name=name, storage=kept.store.storage_url)
+        study.set_user_attr(StudyAttr.INFO, {**INFO.model_dump(mode="json"), "name": "simple"})
+    study.set_user_attr(StudyAttr.SETTINGS, {"another": "version"})
+
+    done = prefetch_tune(tmp_path, "studies")
+    assert done.returncode == 0
+    assert done.stdout.count("unreadable") == 2
+    assert "won" in done.stdout
+
+
 def test_listing_studies_imports_no_mlflow(kept: Kept) -> None:
     code = (
         "import sys; from prefetch_tuning.experiments.cli import main; main(['studies']); "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from prefetch_tuning.experiments.cli import main
 from prefetch_tuning.experiments.commands import ui
 from prefetch_tuning.experiments.storage.locations import Store
+from prefetch_tuning.experiments.storage.runs import tracking
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker, ui_command
 from tests.test_cli import prefetch_tune
 
@@ -43,6 +46,22 @@ def test_each_pipeline_and_each_study_has_its_links(tracker: Tracker) -> None:
         assert trials.endswith(f"viewStateShareKey={run_id}&compareRunsMode=CHART")
         report = lines[lines.index(f"report of {name}:") + 1]
         assert f"/runs/{run_id}/artifacts/report.html?workflowType=machine_learning" in report
+
+
+def test_links_have_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder has no mlruns: the server has everything."""
+    monkeypatch.chdir(tmp_path)
+    run = SimpleNamespace(experiment_id="1", run_id="r", name="one", tags={})
+    tracker = SimpleNamespace(studies=lambda: [run])
+    monkeypatch.setattr(tracking, "Tracker", lambda store: tracker)
+
+    assert main(["ui", "--tracking-uri", "http://ann:s3cr3t@mlflow.example:5000/"]) == 0
+    said = capsys.readouterr().out
+    assert "  http://mlflow.example:5000/#/experiments/1" in said
+    assert "s3cr3t" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_server_is_mlflow_s_own_on_this_machine_only() -> None:

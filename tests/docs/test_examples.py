@@ -86,6 +86,7 @@ def test_the_compose_file_has_both_servers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timing  # not for its speed: beside other tests, its trials wait for their turns
 @pytest.mark.parametrize("page", TRIED)
 def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
     [path] = [path for path in PAGES if path.name == page]

@@ -185,6 +185,15 @@ class Ragged(Planted):
         while True:
             yield rng.random((int(rng.integers(1, 8)), 4), dtype=np.float32), 1.0
 
+
+class MappedRagged(Ragged):
+    """The same, with a map that keeps the lengths."""
+
+    name = "mapped_ragged"
+
+    def transform(self, features: Any, label: Any) -> Any:
+        return features * 2.0, label
+
     def build_model(self) -> Any:
         layers = [keras.Input((None, 4)), keras.layers.GlobalAveragePooling1D()]
         model = keras.Sequential([*layers, keras.layers.Dense(1)])

@@ -49,6 +49,23 @@ def point(mib: float, rate: float, *, fits: bool = True) -> Point:
     return Point(reached, "trial 0", confirmed=False, fits=fits)
 
 
+def test_what_read_other_data_is_no_point() -> None:
+    out = FULL.result.confirmation[0].model_copy(update={"same_data": False})
+    before = next(t for t in FULL.trials if t.state == "complete" and t.config != out.config)
+    result = FULL.result.model_copy(
+        update={
+            "confirmation": [out, *FULL.result.confirmation[1:]],
+            "other_data": [out.candidate, str(before.config)],
+        }
+    )
+    record = FULL.model_copy(update={"result": result})
+    excluded = {out.config, before.config}
+
+    left = {point.reached.config for point in points(record)}
+    assert left == {point.reached.config for point in points(FULL)} - excluded
+    assert excluded.isdisjoint(p.reached.config for p in best_by_batch_size(record))
+
+
 def test_medians_stand_with_their_interval_beside_their_limit() -> None:
     drawn = traces(figures_confirmation.confirmation(FULL)[0])
     found = {c.candidate: c for c in FULL.result.confirmation}
@@ -135,7 +152,7 @@ def test_a_structural_axis_is_drawn_where_it_was_searched() -> None:
 def test_trials_tell_their_state_by_symbol_and_the_best_so_far_never_falls() -> None:
     drawn = traces(figures_search.trials(FULL)[0])
     states = [drawn[name] for name in ("complete", "pruned", "over limit", "failed")]
-    best = list(drawn["best so far"].y)
+    best = list(drawn["fastest so far"].y)
 
     assert [len(trace.x) for trace in states] == [15, 6, 1, 2]
     assert len({trace.marker.symbol for trace in states}) == 4

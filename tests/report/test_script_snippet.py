@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prefetch_tuning.experiments.report.script_snippet import changed_lines
+from prefetch_tuning.experiments.report.script_snippet import changed_lines, run_command
 from prefetch_tuning.experiments.report.snippet import snippet
 from prefetch_tuning.pipelines.config import PipelineConfig
+from prefetch_tuning.pipelines.target import Target
 from tests.support import report_records
 from tests.support.fakes import INFO
 
@@ -32,12 +33,28 @@ def test_each_call_that_changes_has_its_place() -> None:
 
 
 def test_autotune_needs_no_options() -> None:
-    assert changed_lines(PipelineConfig.autotune(64), SCRIPT) == [
+    sized = SCRIPT.model_copy(update={"target": "train.py,sizes=32:64", "batch_sizes": [32, 64]})
+    assert changed_lines(PipelineConfig.autotune(64), sized) == [
         ".map(..., num_parallel_calls=tf.data.AUTOTUNE)  # train.py:22",
         ".batch(64, ...)  # train.py:23",
         ".map(..., num_parallel_calls=tf.data.AUTOTUNE)  # train.py:24",
         ".prefetch(tf.data.AUTOTUNE)  # at the end of the chain, in place of its own",
     ]
+
+
+def test_a_sequential_map_is_said() -> None:
+    config = PipelineConfig(batch_size=32, prefetch_buffer=4, map_parallelism=1)
+
+    assert (
+        changed_lines(config, SCRIPT)[0] == ".map(...)  # train.py:22, without num_parallel_calls"
+    )
+
+
+def test_the_command_is_that_of_the_same_fit_with_the_same_arguments() -> None:
+    target = Target(main="my train.py", fit=2, args=("--images", "4000"))
+
+    assert run_command(target) == "prefetch-tune run 'my train.py' --fit 2 -- --images 4000"
+    assert run_command(Target(main="train.py")) == "prefetch-tune run train.py"
 
 
 def test_a_script_as_written_has_no_lines_to_change() -> None:

@@ -29,6 +29,7 @@ TARGETS = (
     "prefetch_tuning.pipelines.builtin.image:ImagePipeline",
     "tests.planted.pipelines:Ragged",
     "tests.planted.pipelines:Finite",
+    "tests.planted.pipelines:MappedRagged",
 )
 CONFIGS = (
     PipelineConfig(batch_size=4, prefetch_buffer=2, map_parallelism=3),

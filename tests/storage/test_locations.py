@@ -50,6 +50,16 @@ def test_an_address_that_cannot_work_is_refused_at_once(
         Store.choose(tmp_path, address, None)
 
 
+def test_who_reads_runs_of_a_server_needs_no_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    store = Store.choose(tmp_path, None, "http://127.0.0.1:1", runs_only=True)
+
+    assert (store.folder, store.artifacts) == (None, None)
+    with store.first_connection():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("mine")
 

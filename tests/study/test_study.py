@@ -192,6 +192,17 @@ class Listening(FakeRunner):
         return self.arrivals
 
 
+def test_the_spec_of_many_features_is_stored_whole(tmp_path: Path) -> None:
+    """It is code, and a part of it would be a syntax error in the snippet."""
+    spec = (
+        "{" + ", ".join(f"'feature_{n}': tf.TensorSpec((), tf.float32)" for n in range(200)) + "}"
+    )
+    bench = Bench(tmp_path)
+    study = bench.open(info=INFO.model_copy(update={"element_spec": spec}))
+
+    assert StudyAttributes(study.optuna_study).info.element_spec == spec
+
+
 def test_a_pruned_trial_keeps_what_it_measured(tmp_path: Path) -> None:
     bench = Bench(tmp_path, measurement(500.0, stopped="pruned"))
     Search(bench.study).run_trial()

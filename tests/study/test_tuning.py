@@ -14,9 +14,11 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from prefetch_tuning.experiments.commands.progress import ConsoleProgress
+from prefetch_tuning.experiments.errors import StoreError
 from prefetch_tuning.experiments.settings import TuneRequest
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import write_json
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.study.one_study import SHORT_TRIALS
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.objectives.process.runner import TrialRunner
@@ -76,6 +78,25 @@ def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
         assert result.recommended.config.is_autotune
     assert result.limit is not None
     assert result.limit.binding in ("step", "cpu")
+
+
+def test_if_mlflow_refuses_the_report_the_results_are_there(
+    tuned: Tuned, runner: TrialRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy before MLflow may refuse what is larger than a megabyte."""
+
+    def refused(*_: object, **__: object) -> str:
+        raise StoreError("cannot use MLflow at http://mlflow: 413 Request Entity Too Large")
+
+    monkeypatch.setattr(Tracker, "_end", refused)
+    tuning = Tuning(tuned.store, runner, ConsoleProgress(Console(quiet=True)))
+    tuning.confirm("heavy", 1, time.monotonic())
+
+    [record] = tuning.records
+    assert record.result.recommended is not None
+    assert any(
+        "413" in problem and "prefetch-tune report heavy" in problem for problem in tuning.problems
+    )
 
 
 def test_a_step_bound_pipeline_gets_a_short_search_and_is_told(tuned: Tuned) -> None:

@@ -242,8 +242,8 @@ class FakeTracker(Tracker):
     def start_study(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         return "parent"
 
-    def resume_study(self, run_id: str) -> bool:
-        return True
+    def resume_study(self, run_id: str) -> str | None:
+        return run_id
 
     def children(self, parent_id: str) -> list[LoggedRun]:
         return []

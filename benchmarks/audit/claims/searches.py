@@ -29,9 +29,10 @@ def first_trials(bench: AuditBench, name: str) -> list[Line]:
         expected = f"at least {NEAR}x the grid's best"
         return [_line(ground, expected, "no round was complete", "fails")]
     found = judging.ratio(below, *above)
-    old = "" if truth.source_digest == ground.info.source_digest else "; its grid had other source"
-    measured = f"{found.text()}, diagnosed as {_diagnosed(ground)}{old}"
-    return [_line(ground, f"at least {NEAR}x the grid's best", measured, judge(found, low=NEAR))]
+    doubt = bench.doubt(truth, ground)
+    measured = f"{found.text()}, diagnosed as {_diagnosed(ground)}{doubt}"
+    state = judging.doubted(judge(found, low=NEAR), doubt)
+    return [_line(ground, f"at least {NEAR}x the grid's best", measured, state)]
 
 
 for _name in PLANTED:

@@ -38,9 +38,10 @@ def whole_studies(bench: AuditBench, name: str) -> list[Line]:
         ROUNDS,
     )
     lines: list[Line] = []
+    doubt = bench.doubt(truth, ground)
     for study in studies:
         lines.append(
-            _beside(ground, study, configs, rounds, "truth", low=NEAR, of="the grid's best")
+            _beside(ground, study, configs, rounds, "truth", NEAR, "the grid's best", doubt)
         )
         if name in GAINS:
             found = _beside(ground, study, configs, rounds, "autotune", GAINS[name], "AUTOTUNE")
@@ -129,6 +130,7 @@ def _beside(
     baseline: str,
     low: float,
     of: str,
+    doubt: str = "",
 ) -> Line:
     """Compares a study's recommendation with a baseline; a gain over AUTOTUNE must be proven."""
     proven = baseline == "autotune"
@@ -138,8 +140,8 @@ def _beside(
         measured = f"no round was complete: {configs[study]}"
         if below:
             found = judging.ratio(below, above)
-            measured = f"{found.text()}: {configs[study]}"
-            state = judge(found, low=low, proven=proven)
+            measured = f"{found.text()}: {configs[study]}{doubt}"
+            state = judging.doubted(judge(found, low=low, proven=proven), doubt)
     return Line(
         name=f"{ground.info.name.replace('_', ' ')}, {study.replace('-', ' ')}",
         planted=ground.info.summary,

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from pydantic import BaseModel
 
 from benchmarks.side_by_side.growth.exclusive import Exclusive
-from prefetch_tuning.experiments.report.publish import close_study
+from prefetch_tuning.experiments.report.publish import concluded, publish
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.locations import Store
@@ -112,7 +112,8 @@ def grown(sizes: Sequence[int]) -> Iterator[Size]:
                 done += 1
             parts_ms = {part: 1e3 * s / OVER for part, s in parts.seconds.items()}
             begin = time.perf_counter()
-            close_study(optuna_study, study.run_id, tracker, (1.0, 1.0), interrupted=False)
+            record = concluded(optuna_study, (1.0, 1.0))
+            publish(record, optuna_study, study.run_id, tracker, interrupted=False)
             report_s = time.perf_counter() - begin
             study.run_id = study.kept.run_id or study.run_id
             files = [folder / "mlruns" / file for file in ("optuna.db", "mlflow.db")]

@@ -29,12 +29,15 @@ class Spent:
 
     Attributes:
         overhead_s: seconds of each trial beyond its steps.
+        whole_overhead_s: seconds of the whole study beyond all steps, over its trials: with what it
+            does before the first trial.
         trials_per_minute: over the whole study, with its start.
         resident_mib: memory of the process that ran the study, after each trial.
         chosen: what it would use.
     """
 
     overhead_s: list[float]
+    whole_overhead_s: float
     trials_per_minute: float
     resident_mib: list[float]
     chosen: PipelineConfig | None
@@ -76,6 +79,7 @@ def _ours(line: dict[str, Any]) -> Spent:
     chosen = said["chosen"]
     return Spent(
         said["overhead_s"],
+        (line["seconds"] - said["measured_s"]) / len(said["resident_mib"]),
         60.0 * len(said["resident_mib"]) / line["seconds"],
         said["resident_mib"],
         None if chosen is None else PipelineConfig.model_validate(chosen),
@@ -87,6 +91,7 @@ def _naive(line: dict[str, Any]) -> Spent:
     best = last["best"]
     return Spent(
         [trial["seconds"] - trial["stepping_s"] for trial in trials],
+        (line["seconds"] - sum(trial["stepping_s"] for trial in trials)) / len(trials),
         60.0 * len(trials) / line["seconds"],
         [trial["resident_mib"] for trial in trials],
         PipelineConfig(

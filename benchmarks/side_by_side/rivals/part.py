@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.bench import paired, say
 from benchmarks.journal import read
 from benchmarks.side_by_side.compare import EARLY, far_apart
-from benchmarks.side_by_side.rivals.looks import best_number
+from benchmarks.side_by_side.rivals.looks import DEADLINE_S, best_number
 from benchmarks.side_by_side.rivals.targets import RIVALS, rivals_of, target_of
 from benchmarks.side_by_side.stand import NoResultError, Stand
 from prefetch_tuning.objectives.spec import StopRule
@@ -52,21 +52,31 @@ def pipelines(quick: bool) -> list[str]:
 
 
 def measure(stand: Stand) -> None:
-    """Measures what the journal doesn't have yet; a pipeline without a study is left out."""
+    """Measures what the journal doesn't have yet.
+
+    Raises:
+        NoResultError: something is missing; everything else was measured.
+    """
+    missing = []
     for name in pipelines(stand.quick):
         pipeline = catalog.load(name)
         assert isinstance(pipeline, GeneratorPipeline)
-        size = max(pipeline.batch_sizes)
         try:
-            study = f"{stand.journal.path.stem}-{name}"
-            ours = stand.recommended(study, catalog.resolve(name), size)
+            _measure(stand, name, pipeline)
         except NoResultError as error:
             say(f"{error}")
-            continue
-        _rounds(stand, pipeline, ours)
-        if name in PATIENT_PIPELINES and not stand.quick:
-            _beside_patience(stand, name, ours)
-        _beside_torch(stand, name, ours)
+            missing.append(str(error))
+    if missing:
+        raise NoResultError("; ".join(missing))
+
+
+def _measure(stand: Stand, name: str, pipeline: GeneratorPipeline) -> None:
+    size, study = max(pipeline.batch_sizes), f"{stand.journal.path.stem}-{name}"
+    ours = stand.recommended(study, catalog.resolve(name), size)
+    _rounds(stand, pipeline, ours)
+    if name in PATIENT_PIPELINES and not stand.quick:
+        _beside_patience(stand, name, ours)
+    _beside_torch(stand, name, ours)
 
 
 def _rounds(stand: Stand, pipeline: GeneratorPipeline, ours: PipelineConfig) -> None:
@@ -80,13 +90,14 @@ def _rounds(stand: Stand, pipeline: GeneratorPipeline, ours: PipelineConfig) -> 
     targets |= {one.words: target_of(name, one.rival, one.number) for one in found}
     configs = {OURS: ours, AUTOTUNE: plain} | {one.words: plain for one in found}
     count = QUICK_ROUNDS if stand.quick else ROUNDS
-    rounds = stand.bench.rounds(f"{PART}/{name}", targets, configs, min(EARLY, count))
+    early = min(EARLY, count)
+    rounds = stand.bench.rounds(f"{PART}/{name}", targets, configs, early, DEADLINE_S)
     staying = {
         each: config
         for each, config in configs.items()
         if each == OURS or not far_apart(*paired(rounds, OURS, each))
     }
-    stand.bench.rounds(f"{PART}/{name}", targets, staying, count)
+    stand.bench.rounds(f"{PART}/{name}", targets, staying, count, DEADLINE_S)
 
 
 def _beside_patience(stand: Stand, name: str, ours: PipelineConfig) -> None:
@@ -101,9 +112,12 @@ def _beside_patience(stand: Stand, name: str, ours: PipelineConfig) -> None:
 
 def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
     """Measures PyTorch's DataLoader beside ours, if `make bench-torch` made its environment."""
+    if stand.journal.find(f"{WORKERS}/{name}", WORKERS) is not None:
+        return  # its own file may be gone
     if not TORCH.exists():
-        say(f"{name}: without PyTorch's DataLoader; make bench-torch installs what it needs")
-        return
+        raise NoResultError(
+            f"{name}: without PyTorch's DataLoader; make bench-torch installs what it needs"
+        )
     rounds = QUICK_ROUNDS if stand.quick else ROUNDS
     path = stand.folder / f"torch-{name}.jsonl"
     program = [str(TORCH), str(PROGRAM), name, ours.model_dump_json(), str(rounds), str(path)]
@@ -112,8 +126,7 @@ def _beside_torch(stand: Stand, name: str, ours: PipelineConfig) -> None:
     done = subprocess.run(program, check=False, env=environment)
     lines = [line for line in read(path) if line["part"] in ("rounds", "best")]
     if done.returncode or not lines:
-        say(f"{name}: PyTorch's DataLoader could not be measured")
-        return
+        raise NoResultError(f"{name}: PyTorch's DataLoader could not be measured")
     for line in lines:
         part = f"{BESIDE_TORCH if line['part'] == 'rounds' else WORKERS}/{name}"
         key = line["key"]

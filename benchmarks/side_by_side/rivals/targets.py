@@ -20,6 +20,8 @@ from prefetch_tuning.pipelines.source import GeneratorPipeline, is_shardable
 # Makes a dataset of batches, given the batch size and one setting.
 Build = Callable[[GeneratorPipeline, int, int], tf.data.Dataset]
 SEPARATOR, MODEL = "__", "model"
+# The built-in pipelines whose generator waits, here for a server.
+WAITING = ("remote",)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Rival:
         build: makes its dataset.
         setting: what its number means; empty if it has none.
         numbers: the numbers to choose from.
+        waiting: further numbers for a generator that waits, which cores don't bound.
+        copies: with more than one, a generator that can't be split is read several times.
         sharded: it needs a generator that can be split.
         elsewhere: it is measured in an environment of its own.
     """
@@ -39,12 +43,20 @@ class Rival:
     build: Build
     setting: str = ""
     numbers: tuple[int, ...] = (1,)
+    waiting: tuple[int, ...] = ()
+    copies: bool = False
     sharded: bool = False
     elsewhere: bool = False
 
     def fits(self, pipeline: GeneratorPipeline) -> bool:
         """Whether it can read this pipeline here."""
         return not self.elsewhere and (is_shardable(pipeline) or not self.sharded)
+
+    def numbers_for(self, pipeline: GeneratorPipeline) -> tuple[int, ...]:
+        """The numbers with which it reads the same data, and that may help."""
+        if self.copies and not is_shardable(pipeline):
+            return tuple(number for number in self.numbers if number <= 1)
+        return self.numbers + self.waiting * (pipeline.name in WAITING)
 
 
 RIVALS = {
@@ -56,10 +68,21 @@ RIVALS = {
     "keras_threads": Rival("PyDataset", loaders.keras_threads, "threads", (1, 2, 4, 8, 16, 32)),
     "grain_thread": Rival("grain in a thread", loaders.grain_thread, "batches ahead", (2, 16)),
     "grain_processes": Rival(
-        "grain mp_prefetch", loaders.grain_processes, "processes", (1, 2, 4, 8), sharded=True
+        "grain mp_prefetch",
+        loaders.grain_processes,
+        "processes",
+        (1, 2, 4, 8),
+        waiting=(16, 32),
+        sharded=True,
     ),
     "torch_processes": Rival(
-        "DataLoader", torch_loader.torch_processes, "processes", (0, 1, 2, 4, 8), elsewhere=True
+        "DataLoader",
+        torch_loader.torch_processes,
+        "processes",
+        (0, 1, 2, 4, 8),
+        waiting=(16, 32),
+        copies=True,
+        elsewhere=True,
     ),
 }
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from benchmarks.bench import Bench, paired
 from benchmarks.journal import Journal
 from benchmarks.side_by_side.compare import EARLY, far_apart
-from benchmarks.side_by_side.rivals.looks import best_number
+from benchmarks.side_by_side.rivals.looks import DEADLINE_S, best_number
 from benchmarks.side_by_side.rivals.targets import target_of
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
@@ -38,9 +38,9 @@ def main(name: str, document: str, rounds: int, path: Path) -> None:
         journal.add("best", "workers", workers=best)
         targets = {OURS: catalog.resolve(name), THEIRS: target_of(name, RIVAL, best)}
         both = {OURS: ours, THEIRS: plain}
-        early = bench.rounds("rounds", targets, both, min(EARLY, rounds))
+        early = bench.rounds("rounds", targets, both, min(EARLY, rounds), DEADLINE_S)
         if not far_apart(*paired(early, OURS, THEIRS)):
-            bench.rounds("rounds", targets, both, rounds)
+            bench.rounds("rounds", targets, both, rounds, DEADLINE_S)
 
 
 if __name__ == "__main__":

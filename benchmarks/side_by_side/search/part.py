@@ -48,8 +48,12 @@ NEAR, SURE = 0.95, 1.0
 
 
 def measure(stand: Stand) -> None:
-    """Measures what the journal doesn't have yet; a pipeline without a result is left out."""
-    names = QUICK_PIPELINES if stand.quick else tuple(PIPELINES)
+    """Measures what the journal doesn't have yet.
+
+    Raises:
+        NoResultError: a pipeline has no result; all others were measured.
+    """
+    names, missing = QUICK_PIPELINES if stand.quick else tuple(PIPELINES), []
     for name in names:
         try:
             for axes in AXES[:1] if stand.quick else AXES:
@@ -57,6 +61,9 @@ def measure(stand: Stand) -> None:
             _search(stand, name)
         except (NoResultError, JournalError) as error:
             say(f"{name}: {error}")
+            missing.append(f"{name}: {error}")
+    if missing:
+        raise NoResultError("; ".join(missing))
 
 
 def _replay(stand: Stand, name: str, axes: str) -> None:
@@ -66,7 +73,13 @@ def _replay(stand: Stand, name: str, axes: str) -> None:
         return
     surface, seeds = read_surface(path, usable_cores()), 1 if stand.quick else SEEDS
     rows = list(table(all_regrets(path, usable_cores(), seeds)))
-    facts = {"seeds": seeds, "noise": surface.noise, "best": surface.best}
+    facts = {
+        "seeds": seeds,
+        "noise": surface.noise,
+        "best": surface.best,
+        "searched": surface.space.described,
+        "left_out": surface.left_out,
+    }
     stand.journal.add(REPLAYS, key, rows=rows, points=GRIDS[axes]["points"], **facts)
 
 

@@ -42,6 +42,7 @@ class Surface:
         options: the options of the studies whose space the grid covers.
         diagnosis: the diagnosis that the grid's axes were chosen from.
         space: the space that the grid covers.
+        left_out: the axes that the diagnosis doesn't offer, which the grid doesn't have either.
         noise: standard deviation of the log of a trial's rate.
         best: the highest rate of a point without its noise, in examples/s.
     """
@@ -58,7 +59,9 @@ class Surface:
         self.info = info
         self.options = options
         self.diagnosis = diagnosis
-        self.space: SearchSpace = offer(info, options, diagnosis, cores).space
+        offered = offer(info, options, diagnosis, cores)
+        self.space: SearchSpace = offered.space
+        self.left_out = offered.left_out
         places = np.array([self._place(config) for config in rates])
         logs = np.log(list(rates.values()))
         kernel = ConstantKernel() * Matern([3.0] * places.shape[1], (0.3, 100.0), nu=2.5)

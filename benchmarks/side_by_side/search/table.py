@@ -51,6 +51,8 @@ def lines(journal: Journal) -> Iterator[str]:
         )
         yield ""
         yield from line["rows"]
+        yield ""
+        yield f"The grid and the searches have: {'; '.join(line['searched'])}."
     yield ""
     yield "### For real"
     yield ""

@@ -26,6 +26,8 @@ from prefetch_tuning.pipelines.step_time import StepTime
 
 # A run that waits to be delivered is known by this and its own id.
 KEPT = "kept-"
+# MLflow's codes for an id that no run has, and for a text that can't be one.
+NO_SUCH_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class RunReader:
         run = self.read(run_id)
         try:
             with tempfile.TemporaryDirectory() as folder:
-                found = self._client.download_artifacts(run_id, path, folder)
+                found = self._client.download_artifacts(run.run_id, path, folder)
                 return Path(found).read_text(encoding="utf-8")
         except (MlflowException, OSError):
             raise StudyError(
@@ -150,25 +152,28 @@ class RunReader:
 
     def search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
         """Runs that match MLflow's filter `text`, of one pipeline or of all; the oldest first."""
+        with self.one_line():
+            return self._search(pipeline, text)
+
+    def _search(self, pipeline: str | None, text: str) -> list[LoggedRun]:
         found: list[LoggedRun] = []
         token: str | None = None
-        with self.one_line():
-            experiments = [
-                experiment.experiment_id
-                for experiment in self._client.search_experiments()
-                if pipeline in (None, experiment.name)
-            ]
-            while experiments:
-                page = self._client.search_runs(
-                    experiments,
-                    filter_string=text,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                found.extend(LoggedRun.of(run) for run in page)
-                token = page.token
-                if not token:
-                    break
+        experiments = [
+            experiment.experiment_id
+            for experiment in self._client.search_experiments()
+            if pipeline in (None, experiment.name)
+        ]
+        while experiments:
+            page = self._client.search_runs(
+                experiments,
+                filter_string=text,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found.extend(LoggedRun.of(run) for run in page)
+            token = page.token
+            if not token:
+                break
         return found
 
     @contextmanager
@@ -190,9 +195,16 @@ class RunReader:
         return found[0].run_id if found else run_id
 
     def find(self, run_id: str) -> Run | None:
-        """The run as stored in MLflow; None if there is no such run, or it was deleted."""
-        try:
-            run = self._client.get_run(self.mlflow_id_of(run_id))
-        except MlflowException:
-            return None
+        """The run as stored in MLflow; None if there is no such run, or it was deleted.
+
+        Raises:
+            StoreError: the server failed, so nobody knows.
+        """
+        with self.one_line():
+            try:
+                run = self._client.get_run(self.mlflow_id_of(run_id))
+            except MlflowException as error:
+                if error.error_code not in NO_SUCH_RUN:
+                    raise
+                return None
         return run if run.info.lifecycle_stage == "active" else None

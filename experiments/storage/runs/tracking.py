@@ -89,12 +89,17 @@ class Tracker(RunReader):
             self._save_views(found, studies_view(), trials_view(run_id, name))
         return run_id
 
-    def resume_study(self, run_id: str) -> bool:
-        """Marks an earlier parent run as running again; False if the run no longer exists."""
-        if self.find(run_id) is None:
-            return False
-        self._client.update_run(run_id, status="RUNNING")
-        return True
+    def resume_study(self, run_id: str) -> str | None:
+        """Marks an earlier parent run, or the one in its place, as running again.
+
+        Returns its run id; None if the run no longer exists.
+        """
+        with self.one_line():
+            if self.find(run_id) is None:
+                return None
+            current = self._current(run_id)
+            self._client.update_run(current, status="RUNNING")
+        return current
 
     def finish_study(
         self,
@@ -127,14 +132,13 @@ class Tracker(RunReader):
             return self._end(summary)
 
     def _end(self, summary: Summary) -> str:
-        run_id, params = summary.run_id, summary.params
+        run_id, params = self._current(summary.run_id), summary.params
         earlier = self._client.get_run(run_id).data
         known = earlier.params
-        if any(known.get(key, new) != new for key, new in params.items()):
+        is_changed = any(known.get(key, new) != new for key, new in params.items())
+        if is_changed or known.keys() - params.keys():  # what it no longer recommends must go, too
             run_id = self._replace_study(run_id)
             known = {}
-        for path, text in summary.texts.items():
-            self._client.log_text(run_id, text, path)
         self._client.log_batch(
             run_id,
             metrics=[point.metric for point in points(summary.metrics)],
@@ -145,6 +149,9 @@ class Tracker(RunReader):
         for key in sorted((RESULT_TAGS & earlier.tags.keys()) - summary.tags.keys()):
             self._client.delete_tag(run_id, key)
         self._client.set_terminated(run_id, "KILLED" if summary.interrupted else "FINISHED")
+        # Last, because a server may refuse the report, which is large.
+        for path, text in summary.texts.items():
+            self._client.log_text(run_id, text, path)
         return run_id
 
     def log_trial(
@@ -329,6 +336,10 @@ class Tracker(RunReader):
 
     def mark_interrupted(self, run_id: str) -> None:
         """Marks the run of a trial whose study was killed before it recorded the result."""
+        with self.one_line():
+            self._interrupt(run_id)
+
+    def _interrupt(self, run_id: str) -> None:
         self._client.set_tag(run_id, Tag.STATE, "interrupted")
         self._client.set_terminated(run_id, STATUS["interrupted"])
 
@@ -345,7 +356,7 @@ class Tracker(RunReader):
     def _throttle(self, run_id: str, events: Sequence[str]) -> None:
         if events:
             self._client.set_tag(run_id, Tag.THROTTLED, ", ".join(events))
-        self.mark_interrupted(run_id)
+        self._interrupt(run_id)
 
     def _replace_study(self, run_id: str) -> str:
         """Creates a new parent run for a study, because MLflow doesn't let a parameter change.
@@ -357,7 +368,7 @@ class Tracker(RunReader):
             key: value
             for key, value in earlier.data.tags.items()
             if not key.startswith("mlflow.") or key == "mlflow.user"
-        }
+        } | {Tag.KIND: Kind.STUDY}
         run = self._client.create_run(
             earlier.info.experiment_id,
             start_time=earlier.info.start_time,
@@ -365,16 +376,29 @@ class Tracker(RunReader):
             tags=tags,
         )
         new_id = str(run.info.run_id)
-        for child in self.children(run_id):
-            self._client.set_tag(child.run_id, Tag.PARENT, new_id)
         if earlier.inputs is not None:
             self._client.log_inputs(new_id, earlier.inputs.dataset_inputs)
-        self._client.set_tag(run_id, Tag.KIND, Kind.REPLACED)
+        # First, so that whoever goes on after an outage finds the new one.
         self._client.set_tag(run_id, Tag.REPLACED_BY, new_id)
+        self._client.set_tag(run_id, Tag.KIND, Kind.REPLACED)
+        self._move_children(run_id, new_id)
         self._client.set_terminated(run_id)
         name = str(earlier.info.run_name)
         self._save_views(earlier.info.experiment_id, trials_view(new_id, name))
         return new_id
+
+    def _current(self, run_id: str) -> str:
+        """The parent run that took this one's place, if any did, with all of its children."""
+        found = self._client.get_run(run_id).data.tags.get(Tag.REPLACED_BY)
+        if found is None:
+            return run_id
+        current = self._current(str(found))
+        self._move_children(run_id, current)
+        return current
+
+    def _move_children(self, old: str, new: str) -> None:
+        for child in self._search(None, f"tags.`{Tag.PARENT}` = '{old}'"):
+            self._client.set_tag(child.run_id, Tag.PARENT, new)
 
     def _save_views(self, experiment: str, *views: View) -> None:
         """Saves views in an experiment. If there are too many, the oldest make room."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from prefetch_tuning.experiments.errors import StoreError, StudyError
 from prefetch_tuning.experiments.storage.locations import Store
@@ -256,6 +258,61 @@ def test_a_changed_recommendation_moves_the_study_to_a_new_parent(
     assert tracker.read(parent).run_id == moved
     assert moved in [run.run_id for run in tracker.studies("simple")]
     assert parent not in [run.run_id for run in tracker.studies("simple")]
+
+
+def test_whoever_still_knows_an_earlier_parent_goes_on_with_the_latest(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    """An outage may come between the new parent and its id in Optuna's storage."""
+
+    def finish(prefetch: int) -> str:
+        return tracker.finish_study(
+            parent,
+            interrupted=False,
+            params={"prefetch_buffer": prefetch},
+            metrics={},
+            tags={"verdict": "faster"},
+            texts={"config.json": str(prefetch)},
+        )
+
+    assert finish(4) == parent
+    second = finish(8)
+    late = tracker.log_trial(parent, "#01", SPEC, measurement(), "complete", {}, BEGAN)
+    third = finish(2)
+
+    assert len({parent, second, third}) == 3
+    assert [child.run_id for child in tracker.children(third)] == [late]
+    assert client.get_run(third).data.tags["kind"] == "study"
+    assert "replaced_by" not in client.get_run(third).data.tags
+    assert tracker.resume_study(parent) == third
+    assert tracker.read(parent).run_id == third
+    assert tracker.read_text(parent, "config.json") == "2"
+    assert finish(2) == third
+
+
+def test_settings_that_are_no_longer_recommended_do_not_stay(
+    tracker: Tracker, client: MlflowClient, parent: str
+) -> None:
+    def finish(**params: int) -> str:
+        return tracker.finish_study(
+            parent, interrupted=False, params=params, metrics={}, tags={}, texts={}
+        )
+
+    finish(seed=7, prefetch_buffer=4)
+    current = finish(seed=7)
+
+    assert client.get_run(current).data.params == {"seed": "7"}
+
+
+def test_a_server_that_fails_is_not_a_run_that_is_gone(
+    tracker: Tracker, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> None:
+        raise MlflowException("the database is locked", error_code=INTERNAL_ERROR)
+
+    monkeypatch.setattr(tracker._client, "get_run", fails)
+    with pytest.raises(StoreError, match="the database is locked"):
+        tracker.resume_study(parent)
 
 
 def test_a_study_saves_views_for_the_ui(

@@ -50,6 +50,7 @@ def main(target: str, folder: str, trials: int, seed: int, size: int) -> None:
     best = tuning.records[0].result.best
     said = {
         "overhead_s": [wall - own for wall, own in zip(walls, measured, strict=True)],
+        "measured_s": sum(row.measured.measured_s for row in rows if row.measured),
         "resident_mib": [reading.resident_kib / 2**10 for reading in watch.readings],
         "chosen": best.config.model_dump(mode="json") if best else None,
     }
