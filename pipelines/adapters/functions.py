@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -92,17 +92,18 @@ def step_model(
 ) -> tuple[Callable[[], Any], str | None]:
     """Returns the function that makes the model, and an emulated step's description or None.
 
-    Raises:
-        PipelineError: there is neither a model nor a step time.
+    Without a model and a step time, the function raises PipelineError: a dataset needs neither.
     """
     if step is not None:
         return functools.partial(EmulatedModel, step), step.in_words
-    if model is None:
-        raise PipelineError(
-            f"{name}: there is no model to consume its elements; give --model module:function, "
-            "which returns a compiled Keras model, or --step-time 5ms"
-        )
-    return model, None
+    return model or functools.partial(_no_model, name), None
+
+
+def _no_model(name: str) -> NoReturn:
+    raise PipelineError(
+        f"{name}: there is no model to consume its elements; give --model module:function, "
+        "which returns a compiled Keras model, or --step-time 5ms"
+    )
 
 
 class EmulatedModel(keras.Model):  # type: ignore[misc]  # keras has no types

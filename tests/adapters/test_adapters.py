@@ -20,7 +20,7 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset
 from prefetch_tuning.pipelines.config import PipelineConfig
-from prefetch_tuning.pipelines.source import PipelineError, has_transform
+from prefetch_tuning.pipelines.source import GeneratorPipeline, PipelineError, has_transform
 from tests.planted.functions import SPEC
 from tests.planted.pipelines import Mapped
 from tests.process.test_runner import QUICK
@@ -70,9 +70,13 @@ def test_what_cannot_be_described_is_one_line(name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_generator_needs_a_consumer() -> None:
+def test_a_generator_needs_a_consumer_but_its_dataset_does_not() -> None:
+    pipeline = catalog.load(f"{HERE}:rows")
+    assert isinstance(pipeline, GeneratorPipeline)
+    build_dataset(pipeline, PipelineConfig.no_prefetch(4))
+
     with pytest.raises(PipelineError, match=r"give --model module:function, .* or --step-time 5ms"):
-        catalog.load(f"{HERE}:rows")
+        pipeline.build_model()
 
 
 def test_a_class_brings_its_own_map_and_model() -> None:

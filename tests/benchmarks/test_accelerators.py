@@ -47,5 +47,5 @@ def test_the_page_has_a_table_per_kind_of_step_and_says_what_is_missing() -> Non
     assert "| 97% (97% to 97%) | 1.30 | 120 |" in page
     assert "## Hard steps" in page
     assert "- **image feeding 1ms/example@resnet50-h100**: reached" in page
-    assert "The limit of 1,000 examples/s allows it" in page
+    assert "Cores and generator allow 4.65x the step's rate" in page
     assert "cannot keep an H100 training ResNet50 (emulated) 90% busy" in page

@@ -86,7 +86,10 @@ def test_the_rivals_table_names_those_that_are_faster(tmp_path: Path) -> None:
 
     assert any(line.startswith("| noisy | PyDataset | **0.51x") for line in text)
     assert any(line.startswith("| noisy | autotune | 1.9") for line in text)
-    assert any(line.startswith("On noisy, PyDataset is faster than ours: 0.5") for line in text)
+    assert any(
+        line.startswith("On noisy, PyDataset is significantly faster than ours: 0.5")
+        for line in text
+    )
 
 
 def test_a_rival_that_could_not_be_measured_is_named(tmp_path: Path) -> None:
@@ -111,13 +114,14 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
             for name, rate in {"ours": 99.0 + number % 3, "the grid's best": 100.0}.items():
                 key = f"{number:02d}/{name}"
                 journal.add("beside the best/image", key, examples_per_s=rate, config=None)
-        journal.add(
-            "replays", "image/all", rows=["| ours |"], seeds=10, points=9, noise=0.1, best=1
-        )
+        facts = {"seeds": 10, "points": 9, "noise": 0.1, "best": 1}
+        searched = ["prefetch_buffer 1 to 64", "map_parallelism 1 to 8"]
+        journal.add("replays", "image/all", rows=["| ours |"], searched=searched, **facts)
         text = list(search_table.lines(journal))
 
     assert any(line.startswith("| image | 15 | 1.00x") and "| reached |" in line for line in text)
     assert any("over 10 seeds" in line for line in text)
+    assert any("prefetch_buffer 1 to 64; map_parallelism 1 to 8" in line for line in text)
 
 
 def test_growth_is_told_beside_what_is_wanted(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_trials_tell_their_state_by_symbol_and_the_best_so_far_never_falls() -> 
     assert list(drawn["warm start"].x) == [0, 1, 2, 3, 4]
     assert len(drawn["predicted"].x) == 24
     assert FULL.result.limit is not None
-    assert set(drawn["limit"].y) == {FULL.result.limit.examples_per_s}
+    assert set(drawn["limit at batch 128"].y) == {FULL.result.limit.examples_per_s}
 
 
 @pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)

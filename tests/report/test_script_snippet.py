@@ -33,7 +33,7 @@ def test_each_call_that_changes_has_its_place() -> None:
 
 
 def test_autotune_needs_no_options() -> None:
-    sized = SCRIPT.model_copy(update={"target": "train.py,sizes=32:64", "batch_sizes": [32, 64]})
+    sized = SCRIPT.model_copy(update={"target": "train.py,sizes=32/64", "batch_sizes": [32, 64]})
     assert changed_lines(PipelineConfig.autotune(64), sized) == [
         ".map(..., num_parallel_calls=tf.data.AUTOTUNE)  # train.py:22",
         ".batch(64, ...)  # train.py:23",
