@@ -185,6 +185,12 @@ class Ragged(Planted):
         while True:
             yield rng.random((int(rng.integers(1, 8)), 4), dtype=np.float32), 1.0
 
+    def build_model(self) -> Any:
+        layers = [keras.Input((None, 4)), keras.layers.GlobalAveragePooling1D()]
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+        return model
+
 
 class MappedRagged(Ragged):
     """The same, with a map that keeps the lengths."""
@@ -193,12 +199,6 @@ class MappedRagged(Ragged):
 
     def transform(self, features: Any, label: Any) -> Any:
         return features * 2.0, label
-
-    def build_model(self) -> Any:
-        layers = [keras.Input((None, 4)), keras.layers.GlobalAveragePooling1D()]
-        model = keras.Sequential([*layers, keras.layers.Dense(1)])
-        model.compile(optimizer="sgd", loss="mse", jit_compile=False)
-        return model
 
 
 class SlowRagged(Ragged):
