@@ -18,6 +18,9 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages whose blocks build on each other, in a folder of their own.
 TRIED = ("README.md", "quickstart.md", "your-pipeline.md", "monitor.md")
+# Not for its speed: its confirmation has dozens of trials, which wait for their turns beside other
+# tests.
+MARKS = {"quickstart.md": pytest.mark.timing}
 PROGRAM = ".venv/bin/prefetch-tune"
 RUN = (sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()")
 SHORT = ("--trials", "2", "--batch-size", "32", "--device", "cpu")
@@ -86,8 +89,7 @@ def test_the_compose_file_has_both_servers() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timing  # not for its speed: beside other tests, its trials wait for their turns
-@pytest.mark.parametrize("page", TRIED)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=MARKS.get(page, ())) for page in TRIED])
 def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
     [path] = [path for path in PAGES if path.name == page]
     # A page that trains with the result needs a recommendation, and so a confirmation.
