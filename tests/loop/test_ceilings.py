@@ -194,4 +194,4 @@ def test_a_short_batch_counts_with_its_examples() -> None:
         return next(sizes)
 
     state = measure(Taking(take), RULE.model_copy(update={"window_s": 0.2}), clock, clock)
-    assert mean_rate(state.windows) == pytest.approx(30.0)
+    assert mean_rate(state.windows) == pytest.approx(30.0, rel=0.05)  # 40 if each had four

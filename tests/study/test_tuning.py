@@ -80,25 +80,6 @@ def test_a_heavy_model_has_nothing_to_gain(tuned: Tuned) -> None:
     assert result.limit.binding in ("step", "cpu")
 
 
-def test_if_mlflow_refuses_the_report_the_results_are_there(
-    tuned: Tuned, runner: TrialRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy before MLflow may refuse what is larger than a megabyte."""
-
-    def refused(*_: object, **__: object) -> str:
-        raise StoreError("cannot use MLflow at http://mlflow: 413 Request Entity Too Large")
-
-    monkeypatch.setattr(Tracker, "_end", refused)
-    tuning = Tuning(tuned.store, runner, ConsoleProgress(Console(quiet=True)))
-    tuning.confirm("heavy", 1, time.monotonic())
-
-    [record] = tuning.records
-    assert record.result.recommended is not None
-    assert any(
-        "413" in problem and "prefetch-tune report heavy" in problem for problem in tuning.problems
-    )
-
-
 def test_a_step_bound_pipeline_gets_a_short_search_and_is_told(tuned: Tuned) -> None:
     assert tuned.record.result.trials.total == SHORT_TRIALS
     log = tuned.console.export_text(clear=False)
@@ -219,3 +200,25 @@ def test_misuse_is_one_line(tuned: Tuned, arguments: list[str], message: str) ->
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_if_mlflow_refuses_the_report_the_results_are_there(
+    tuned: Tuned, runner: TrialRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy before MLflow may refuse what is larger than a megabyte.
+
+    The last test, because it adds a round to the study.
+    """
+
+    def refused(*_: object, **__: object) -> str:
+        raise StoreError("cannot use MLflow at http://mlflow: 413 Request Entity Too Large")
+
+    monkeypatch.setattr(Tracker, "_end", refused)
+    tuning = Tuning(tuned.store, runner, ConsoleProgress(Console(quiet=True)))
+    tuning.confirm("heavy", 1, time.monotonic())
+
+    [record] = tuning.records
+    assert record.result.recommended is not None
+    assert any(
+        "413" in problem and "prefetch-tune report heavy" in problem for problem in tuning.problems
+    )
