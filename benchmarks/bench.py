@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.journal import Journal
@@ -21,6 +22,27 @@ BRIEF_DEADLINE_S = 30.0
 
 # Maps each candidate to its rate in examples/s. A candidate that failed in the round is missing.
 Rates = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One measurement: its place in the journal, and what `Bench.rate` says of the others."""
+
+    part: str
+    key: str
+    target: str
+    config: PipelineConfig
+    stop: StopRule | None = None
+    deadline_s: float | None = None
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """What a journal's line must have to be of the same measurement."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "target": self.target,
+            "stop": None if self.stop is None else self.stop.model_dump(mode="json"),
+        }
 
 
 class Bench:
@@ -75,46 +97,32 @@ class Bench:
         It has `examples_per_s`, which is None if the trial failed. Otherwise it also has
         `host_peak_mib` and `first_batch_s`.
         """
-        kept = self._kept(part, key, target, config, stop)
-        return kept or self._measure(part, key, target, config, stop, deadline_s)
+        asked = Asked(part, key, target, config, stop, deadline_s)
+        return self._kept(asked) or self._measure(asked)
 
-    def _kept(
-        self,
-        part: str,
-        key: str,
-        target: str,
-        config: PipelineConfig,
-        stop: StopRule | None = None,
-    ) -> dict[str, Any] | None:
+    def _kept(self, asked: Asked) -> dict[str, Any] | None:
         """The journal's line, if it is of the same measurement."""
-        line = self.journal.find(part, key)
-        if line is None:
-            return None
-        rule = None if stop is None else stop.model_dump(mode="json")
-        wanted = {"config": config.model_dump(mode="json"), "target": target, "stop": rule}
+        line = self.journal.find(asked.part, asked.key)
         # Older lines have only the configuration.
-        return (
-            line if all(line.get(name, value) == value for name, value in wanted.items()) else None
+        is_same = line is not None and all(
+            line.get(name, value) == value for name, value in asked.pinned.items()
         )
+        return line if is_same else None
 
-    def _measure(
-        self,
-        part: str,
-        key: str,
-        target: str,
-        config: PipelineConfig,
-        stop: StopRule | None = None,
-        deadline_s: float | None = None,
-    ) -> dict[str, Any]:
-        spec = TrialSpec(pipeline=target, config=config, seed=self.seed, device=self.device)
-        if stop is not None:
-            most_s = BRIEF_DEADLINE_S if deadline_s is None else deadline_s
-            spec = spec.model_copy(update={"stop": stop, "deadline_s": most_s + stop.longest_s})
-        elif deadline_s is not None:
+    def _measure(self, asked: Asked) -> dict[str, Any]:
+        spec = TrialSpec(
+            pipeline=asked.target, config=asked.config, seed=self.seed, device=self.device
+        )
+        deadline_s = asked.deadline_s
+        if asked.stop is not None:
+            deadline_s = BRIEF_DEADLINE_S if deadline_s is None else deadline_s
+            spec = spec.model_copy(update={"stop": asked.stop})
+        if deadline_s is not None:
             spec = spec.model_copy(update={"deadline_s": deadline_s + spec.stop.longest_s})
         result = self.runner.measure(spec)
         if isinstance(result, TrialFailure):
-            say(f"{part} {key}: {config} failed, {result.kind}: {result.detail}")
+            what = f"{asked.part} {asked.key}: {asked.config}"
+            say(f"{what} failed, {result.kind}: {result.detail}")
             found: dict[str, object] = {"examples_per_s": None, "failure": result}
         else:
             found = {
@@ -124,7 +132,7 @@ class Bench:
                 "host_speed_index": result.host_speed_index,
                 "settled": result.settled,
             }
-        return self.journal.add(part, key, config=config, target=target, stop=stop, **found)
+        return self.journal.add(asked.part, asked.key, **asked.pinned, **found)
 
     def rounds(
         self,
@@ -144,21 +152,19 @@ class Bench:
         for number in range(count):
             order = sorted(configs)
             random.Random(f"{part}/{number}").shuffle(order)  # noqa: S311
-            given = {
-                name: (
+            asked = {
+                name: Asked(
                     part,
                     f"{number:02d}/{name}",
                     target if isinstance(target, str) else target[name],
                     configs[name],
+                    deadline_s=deadline_s,
                 )
                 for name in order
             }
-            lines = {name: self._kept(*each) for name, each in given.items()}
+            lines = {name: self._kept(each) for name, each in asked.items()}
             if not all(lines.values()):
-                lines = {
-                    name: self._measure(*each, deadline_s=deadline_s)
-                    for name, each in given.items()
-                }
+                lines = {name: self._measure(each) for name, each in asked.items()}
             rates = {name: line["examples_per_s"] for name, line in lines.items() if line}
             measured.append({name: rate for name, rate in rates.items() if rate is not None})
             say(f"{part}: round {number + 1} of {count}")

@@ -97,7 +97,10 @@ def run(options: argparse.Namespace) -> int:
             seed=source.seed if options.seed is None else options.seed,
             device=options.device or source.device,
             stop=source.stop or (other and other.stop) or StopRule(),
-            trial_timeout_s=options.trial_timeout_s or source.trial_timeout_s or TRIAL_TIMEOUT_S,
+            trial_timeout_s=options.trial_timeout_s
+            or source.trial_timeout_s
+            or (other and other.trial_timeout_s)
+            or TRIAL_TIMEOUT_S,
         )
         return check_and_report(source, other, how, runner, options.json)
 

@@ -82,24 +82,19 @@ def measure_and_report(
     tracker = Tracker(store)
     seconds = step_seconds(target, info, seed, device, runner)
     found = StepTime.fitted(seconds)
-    tags = environment_tags(Path.cwd()) | {Tag.SOURCE_DIGEST: info.source_digest}
-    run_id = tracker.log_step_time(info, found, seconds, tags)
     rows = [
         (str(size), f"{1e3 * each:.3f}", f"{1e3 * found.seconds(size):.3f}")
         for size, each in seconds.items()
     ]
-    console = Console()
-    print_rows(console, f"{info.name} on {info.device}", HEADINGS, rows, "rrr")
-    console.print(
-        f"To emulate it on another machine:\n  --step-time {found}\n"
-        f"or, with the same MLflow:\n  --accelerator runs:/{run_id}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_rows(Console(), f"{info.name} on {info.device}", HEADINGS, rows, "rrr")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"To emulate it on another machine:\n  --step-time {found}")
+    # Now, because MLflow may be gone.
+    tags = environment_tags(Path.cwd()) | {Tag.SOURCE_DIGEST: info.source_digest}
+    run_id = tracker.log_step_time(info, found, seconds, tags)
+    console.print(f"or, with the same MLflow:\n  --accelerator runs:/{run_id}")
     if info.device == "cpu":
-        console.print(
-            "This step ran on the CPU and took cores. An emulated step takes none.", highlight=False
-        )
+        console.print("This step ran on the CPU and took cores. An emulated step takes none.")
     if json_file is not None:
         write_json({"step_time": str(found), "step_s": seconds, "run_id": run_id}, json_file)
     return EXIT_OK

@@ -226,8 +226,9 @@ class StudyAttributes:
 
         A batch size that was measured fits.
         """
-        fits = max((row.config.batch_size for row in self.rows if row.measured), default=0)
-        lacked = [row.config.batch_size for row in self.rows if row.batch_size_lacked_memory]
+        rows = self.rows
+        fits = max((row.config.batch_size for row in rows if row.measured), default=0)
+        lacked = [row.config.batch_size for row in rows if row.batch_size_lacked_memory]
         return min((size for size in lacked if size > fits), default=None)
 
     @property

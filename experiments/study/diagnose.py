@@ -34,7 +34,9 @@ def diagnose_study(study: PipelineStudy, progress: Progress) -> str | None:
     if not info.has_stages:
         progress.say(f"{info.name} builds its own chain, so its stages are not measured")
         return None
-    if diagnosis is None and any(trial.params for trial in study.optuna_study.get_trials()):
+    if diagnosis is None and any(
+        trial.params for trial in study.optuna_study.get_trials(deepcopy=False)
+    ):
         progress.say(f"{info.name}: no diagnosis, because the search began without one")
         return None
     if diagnosis is None:

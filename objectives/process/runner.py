@@ -288,14 +288,15 @@ class TrialRunner:
             started = receive(control)
             if started is None:
                 return self._server_died(output)
-            pid = int(started["pid"])
+            pid, answer = int(started["pid"]), None
             try:
                 failure, answer = await_answer(result, control, output, pid, deadline_s, cap_mib)
                 if failure is not None and failure[0] == "timeout":
                     write_stacks(pid, output)
             finally:
                 kill_group(pid)  # also ends what the trial left behind, even if it answered
-                remove_scratch_of(pid)
+                if answer is None:  # otherwise it has removed its own
+                    remove_scratch_of(pid)
             ended = receive(control)
             if answer is not None:
                 return {**json.loads(answer), "output": output.tail}

@@ -116,7 +116,9 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
                 journal.add("beside the best/image", key, examples_per_s=rate, config=None)
         facts = {"seeds": 10, "points": 9, "noise": 0.1, "best": 1}
         searched = ["prefetch_buffer 1 to 64", "map_parallelism 1 to 8"]
-        journal.add("replays", "image/all", rows=["| ours |"], searched=searched, **facts)
+        journal.add(
+            "replays", "image/all", rows=["| ours |"], searched=searched, left_out={}, **facts
+        )
         text = list(search_table.lines(journal))
 
     assert any(line.startswith("| image | 15 | 1.00x") and "| reached |" in line for line in text)

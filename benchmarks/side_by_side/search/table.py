@@ -52,7 +52,11 @@ def lines(journal: Journal) -> Iterator[str]:
         yield ""
         yield from line["rows"]
         yield ""
-        yield f"The grid and the searches have: {'; '.join(line['searched'])}."
+        left_out = ", ".join(line["left_out"]) or "nothing"
+        yield (
+            f"The grid and the searches have: {'; '.join(line['searched'])}. The diagnosis leaves "
+            f"out: {left_out}."
+        )
     yield ""
     yield "### For real"
     yield ""
