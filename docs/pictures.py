@@ -16,8 +16,9 @@ from pathlib import Path
 # When this runs as a script, Python searches this folder for modules, not the one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from prefetch_tuning.experiments.commands.ui import BACKEND, ui_command
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.experiments.storage.runs.tracking import BACKEND, Tracker, ui_command
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.runs.views import link, report_link
 from tests.support.browser import CHROMIUM, launched
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from benchmarks.accelerators.document import document
 from benchmarks.accelerators.run import Outcome, outcome_of, steps_of
+from benchmarks.accelerators.steps import Fed
 from benchmarks.audit.access import NotMeasuredError
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, run_to_resume
@@ -62,17 +64,27 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(name: str, path: Path, pipelines: Sequence[str]) -> list[Outcome]:
-    """Measures each pipeline with each of its steps; one that fails is left out, with a warning."""
+    """Measures each pipeline with each of its steps; what fails is left out, with a warning."""
     store = Store.choose(Path.cwd(), None, None)
-    outcomes = []
+    outcomes: list[Outcome] = []
     with Journal(path, {"host": host_fingerprint()}) as journal:
         for pipeline in pipelines:
-            try:
+            steps: list[Fed] = []
+            with _warned():
                 steps = steps_of(pipeline, journal)
-                outcomes += [outcome_of(name, pipeline, fed, journal, store) for fed in steps]
-            except NotMeasuredError as error:
-                say(f"warning: {error}")
+            for fed in steps:
+                with _warned():
+                    outcomes.append(outcome_of(name, pipeline, fed, journal, store))
     return outcomes
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """Says what could not be measured, and goes on."""
+    try:
+        yield
+    except NotMeasuredError as error:
+        say(f"warning: {error}")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ def main(given: Sequence[str] | None = None) -> int:
             for case in CASES:
                 if case.key in chosen:
                     say(case.key)
-                    rewrite(DOCUMENT, case.key, list(table(case, measure(runner, case))))
-        rewrite(DOCUMENT, "host", [heading()])
+                    lines = list(table(case, measure(runner, case)))
+                    rewrite(DOCUMENT, case.key, [*lines, *measured_alone(len(chosen))])
+        if len(chosen) == len(keys):
+            rewrite(DOCUMENT, "host", [heading()])
     except DocumentError as error:
         say(f"error: {error}")
         return EXIT_MISUSE
@@ -94,13 +96,22 @@ def row(words: str, rounds: Rounds) -> str:
     return f"| {words} | {rate:,.0f} | {said} | {peak_mib:,.0f} | {first_s:.2f} s |"
 
 
+def measured_alone(chosen: int) -> list[str]:
+    """The machine and the day of a table that wasn't measured with all others."""
+    return [] if chosen == len(CASES) else ["", f"Measured on {day_and_host()}."]
+
+
 def heading() -> str:
-    """The machine and the day."""
-    day = datetime.now().strftime("%Y-%m-%d")
+    """The machine and the day of all tables that don't name their own."""
     return (
-        f"Measured by `make symptoms` on {day}: {host_description()}. Medians of {ROUNDS} "
+        f"Measured by `make symptoms` on {day_and_host()}. Medians of {ROUNDS} "
         "interleaved rounds in fresh processes, with the 95% interval of the ratio."
     )
+
+
+def day_and_host() -> str:
+    """Today's date and what this machine is."""
+    return f"{datetime.now():%Y-%m-%d}: {host_description()}"
 
 
 if __name__ == "__main__":

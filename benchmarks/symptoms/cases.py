@@ -111,6 +111,19 @@ CASES = (
         ),
     ),
     case(
+        "busy-map",
+        f"{HERE}:Spectrograms",
+        32,
+        change("`prefetch(64)`", 32, prefetch=64),
+        change("8 map calls", 32, calls=8),
+        on_autotune("one thread per op", 32, max_intra_op_parallelism=1),
+        on_autotune("blocks of 32 elements", 32, generator_chunk=32),
+        on_autotune("map on batches", 32, vectorized_map=True),
+        on_autotune(
+            "map on batches, blocks of 32 elements", 32, generator_chunk=32, vectorized_map=True
+        ),
+    ),
+    case(
         "autograph",
         f"{HERE}:ConvertedMap",
         32,

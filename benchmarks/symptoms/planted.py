@@ -16,6 +16,8 @@ from benchmarks.audit.planted import Cheap, burn, row
 SIDE = 64
 WAIT_S = 0.01
 FLOOR = 0.5
+# A second of sound, and the windows of its spectrogram.
+SAMPLES, WINDOW, HOP = 16_000, 512, 128
 
 
 class BusyGenerator(Cheap):
@@ -81,6 +83,31 @@ class TensorFlowMap(Images):
 def clipped(image: np.ndarray) -> np.ndarray:
     """Float32 of the same shape, with every pixel at least `FLOOR`."""
     return np.array([[max(value, FLOOR) for value in line] for line in image.tolist()], np.float32)
+
+
+class Spectrograms(Cheap):
+    """A second of sound per element, and a map that makes its spectrogram in TensorFlow ops."""
+
+    name = "spectrograms"
+    element_spec: Any = (tf.TensorSpec((SAMPLES,), tf.float32), tf.TensorSpec((), tf.float32))
+    frames, bins = 1 + (SAMPLES - WINDOW) // HOP, WINDOW // 2 + 1
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        sound = np.random.default_rng(seed).random(SAMPLES, dtype=np.float32)
+        while True:
+            yield sound, float(sound[0])
+
+    @tf.autograph.experimental.do_not_convert
+    def transform(self, *element: Any) -> Any:
+        sound, label = element
+        return tf.abs(tf.signal.stft(sound, WINDOW, HOP)), label
+
+    def build_model(self) -> keras.Model:
+        pooled = keras.layers.GlobalAveragePooling1D()
+        layers = [keras.Input((self.frames, self.bins)), pooled, keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile(optimizer=keras.optimizers.SGD(1e-6), loss="mse", jit_compile=False)
+        return model
 
 
 class ConvertedMap(Cheap):

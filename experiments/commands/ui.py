@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 PORT = 5_000
+# The variable that gives MLflow's server the address of its database.
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
 # The latest studies; the list of views in the UI has the others.
 SHOWN = 3
 
@@ -45,7 +48,7 @@ def add(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     store = store_of(options)
     store.check_tracking_exists()
-    from prefetch_tuning.experiments.storage.runs.tracking import BACKEND, Tracker, ui_command
+    from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 
     remote = store.tracking_uri.startswith("http")
     # The browser asks for a password that the address has.
@@ -78,3 +81,11 @@ def print_links(console: Console, studies: list[LoggedRun], base: str) -> None:
 
 def _line(console: Console, text: str, address: str) -> None:
     console.print(f"{text}:\n  {address}", markup=False, highlight=False, soft_wrap=True)
+
+
+def ui_command(port: int) -> list[str]:
+    """The command of the MLflow UI on a database, whose address `BACKEND` gives it.
+
+    On the command line, every user of the host could read a password in the address.
+    """
+    return [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]

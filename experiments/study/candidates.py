@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import reduce
 
 from prefetch_tuning.experiments.search.prediction import RESERVE
-from prefetch_tuning.experiments.storage.attributes import Candidates
+from prefetch_tuning.experiments.storage.confirmation import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.verdict.measurements import (
     AS_WRITTEN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from prefetch_tuning.experiments.storage.attributes import all_failed
+from prefetch_tuning.experiments.storage.trial_rows import all_failed
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Steps, show_trial
 from prefetch_tuning.experiments.study.search import Outcome, Search

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks.accelerators import __main__ as accelerators
 from benchmarks.accelerators.document import document
 from benchmarks.accelerators.run import Outcome
 from benchmarks.accelerators.steps import EASY_STEP, HARD_STEP, LONGEST_S, Fed, steps_for
+from benchmarks.audit.access import NotMeasuredError
 from benchmarks.result_parts.run import RECOMMENDED
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.pipelines.step_time import StepTime
@@ -49,3 +53,22 @@ def test_the_page_has_a_table_per_kind_of_step_and_says_what_is_missing() -> Non
     assert "- **image feeding 1ms/example@resnet50-h100**: reached" in page
     assert "Cores and generator allow 4.65x the step's rate" in page
     assert "cannot keep an H100 training ResNet50 (emulated) 90% busy" in page
+
+
+def test_a_step_that_fails_costs_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    easy, hard = outcome(EASY_STEP, 0.97), outcome(HARD_STEP, 0.6)
+
+    def outcome_of(name: str, pipeline: str, fed: Fed, *_: object) -> Outcome:
+        if (pipeline, fed.kind) == ("image", EASY_STEP):
+            raise NotMeasuredError("image: planted")
+        return easy if fed.kind == EASY_STEP else hard
+
+    monkeypatch.setattr(accelerators, "steps_of", lambda *_: [easy.fed, hard.fed])
+    monkeypatch.setattr(accelerators, "outcome_of", outcome_of)
+
+    found = accelerators.measure("run", tmp_path / "run.jsonl", ["image", "noisy"])
+
+    assert found == [hard, easy, hard]
+    assert "warning: image: planted" in capsys.readouterr().err

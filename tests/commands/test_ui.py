@@ -13,7 +13,7 @@ from prefetch_tuning.experiments.cli import main
 from prefetch_tuning.experiments.commands import ui
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs import tracking
-from prefetch_tuning.experiments.storage.runs.tracking import Tracker, ui_command
+from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from tests.test_cli import prefetch_tune
 
 BASE = "http://127.0.0.1:5000"
@@ -65,7 +65,7 @@ def test_links_have_no_password(
 
 
 def test_the_server_is_mlflow_s_own_on_this_machine_only() -> None:
-    command = ui_command(5_001)
+    command = ui.ui_command(5_001)
 
     assert command[1:4] == ["-m", "mlflow", "ui"]
     assert command[-4:] == ["--host", "127.0.0.1", "--port", "5001"]

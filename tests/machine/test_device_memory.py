@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 
 from prefetch_tuning.experiments.report.conclusion import result_of, study_record
 from prefetch_tuning.experiments.report.document import Report
-from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import StudyRecord
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
+from prefetch_tuning.experiments.storage.trial_rows import all_failed
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.round_runs import RoundRuns
 from prefetch_tuning.experiments.study.search import DEVICE_CONSTRAINT, Search

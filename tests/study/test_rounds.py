@@ -12,7 +12,7 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.progress import ConsoleSteps
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import StudySettings
-from prefetch_tuning.experiments.storage.attributes import Candidates
+from prefetch_tuning.experiments.storage.confirmation import Candidates
 from prefetch_tuning.experiments.storage.results import MeasuredConfig
 from prefetch_tuning.experiments.study.candidates import candidates_of, usable
 from prefetch_tuning.experiments.study.rounds import Confirmer

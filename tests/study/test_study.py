@@ -21,11 +21,12 @@ from prefetch_tuning.experiments.search.first_trials import first_trials
 from prefetch_tuning.experiments.search.pauses import Pauses
 from prefetch_tuning.experiments.search.prediction import predict
 from prefetch_tuning.experiments.settings import Options, StudySettings
-from prefetch_tuning.experiments.storage.attributes import StudyAttributes, all_failed
+from prefetch_tuning.experiments.storage.attributes import StudyAttributes
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.results import TrialCounts
 from prefetch_tuning.experiments.storage.schema import TrialAttr
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
+from prefetch_tuning.experiments.storage.trial_rows import all_failed
 from prefetch_tuning.experiments.study import trials as trials_room
 from prefetch_tuning.experiments.study.diagnose import Listener, diagnose_study, first_s
 from prefetch_tuning.experiments.study.one_study import OneStudy
