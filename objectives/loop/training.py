@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -83,12 +84,13 @@ class TrainingFeed:
         self._metrics: Any = None
         self._epochs: Epochs | None = None
 
-    def trace(self, batch: Any) -> None:
+    def trace(self, batch: Any, *, taking: bool = False) -> None:
         """Traces, compiles and runs the step on a batch that isn't from the measured iterator.
 
         Args:
             batch: nested tensors whose leading dimension is the measured batch size, because XLA
                 compiles for that shape; the global batch if the model has a strategy.
+            taking: whether `take_only` follows. Buffers would fill while it is traced.
         """
         # Creating the variables inside the step would have it traced three times. That happens to a
         # model that only its own train_step can build; it is slower, but has no other effect.
@@ -101,9 +103,10 @@ class TrainingFeed:
         if self._takes is not None:
             # XLA compiles once more for the graph around the step. The iterator has enough batches
             # for every step of an execution.
-            self._take(Epochs(lambda: iter(self._as_delivered(batch))))
-            # What is ready at the end is looked at with it, and buffers would fill meanwhile.
-            self._take_only(iter(self._as_delivered(batch)))
+            delivered = self._as_delivered(batch)
+            self._take(Epochs(lambda: iter(delivered)))
+            if taking:
+                self._take_only(iter(delivered))
 
     @property
     def distributed(self) -> bool:
@@ -216,9 +219,11 @@ class TrainingFeed:
 
     def _given(self, *batches: Any) -> tf.data.Dataset:
         """A dataset of these batches with the measured one's spec, so nothing is traced for it."""
-        return tf.data.Dataset.from_generator(
-            lambda: iter(batches), output_signature=self._dataset.element_spec
-        )
+        each = [tf.data.Dataset.from_tensors(batch) for batch in batches]
+        variants = [tf.data.experimental.to_variant(dataset) for dataset in each]
+        spec = self._dataset.element_spec
+        given = [tf.data.experimental.from_variant(variant, spec) for variant in variants]
+        return functools.reduce(tf.data.Dataset.concatenate, given)
 
     def advance(self) -> Taken:
         """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from dataclasses import replace
@@ -78,6 +77,9 @@ class Trial:
         self.stage: FailureKind = "usage"
         self.device = "cpu"
         self.source: SourceMonitor | None = None
+        # What must live until the process exits: deleting an iterator waits for AUTOTUNE's thread,
+        # which sleeps for up to half of the time that it has run.
+        self._kept: Any = None
 
     def run(self) -> Measurement:
         """Builds, traces, starts the iterator and measures; `steady_state` has the rules."""
@@ -92,8 +94,8 @@ class Trial:
             source = pipeline.sources[-1]
         self.stage = "model"
         model = pipeline.build_model()
-        feed = feed_of(model, dataset, autotuned=spec.config.is_autotune)
-        feed.trace(traced)
+        feed = self._kept = feed_of(model, dataset, autotuned=spec.config.is_autotune)
+        feed.trace(traced, taking=spec.ceilings)
         reset_device_peak(device)
         tree.begin_memory()
         tree.others = source.other_pids if source else []
@@ -189,13 +191,11 @@ class Trial:
 
     def _drained(self, feed: TrainingFeed, most: int, batch_s: float) -> int:
         """Takes the batches that are ready; returns how many were."""
-        # What follows must begin with empty buffers, if anything follows.
-        most_s = math.inf if self.spec.ceilings else MOST_DRAINING_S
+        if self.spec.ceilings:  # which must begin with empty buffers
+            return drain(feed.take_only, most, batch_s, time.perf_counter)
         try:
-            return drain(feed.take_only, most, batch_s, time.perf_counter, most_s)
+            return drain(feed.next_batch, most, batch_s, time.perf_counter, MOST_DRAINING_S)
         except Exception:
-            if self.spec.ceilings:
-                raise
             return 0  # the generator failed after everything was measured
 
     def read(self, most_s: float, stages: int | None = None) -> list[str]:
@@ -222,7 +222,8 @@ class Trial:
             dataset = with_options(dataset, spec.config)
         else:
             dataset = build_dataset(pipeline, spec.config, seed=spec.seed, source=self.source)
-        for batch in epochs(dataset):
+        batches = self._kept = epochs(dataset)
+        for batch in batches:
             digests.append(short_digest(batch))
             if len(digests) == spec.digest_batches or time.perf_counter() > end:
                 break

@@ -45,23 +45,26 @@ from prefetch_tuning.pipelines.target import Target
 STDERR = 2
 
 
-def run_job(request: str) -> str:
+def run_job(request: str, answer: Callable[[str], None]) -> None:
     """Runs one job, `{"job": NAME, ...}` with a name of `JOBS`, "measure" or "data".
 
-    Returns a line of JSON with one key: "measurement", "data", "info", "stages", "arrivals",
+    Its answer is a line of JSON with one key: "measurement", "data", "info", "stages", "arrivals",
     "limit" or "failure".
     """
     job = json.loads(request)
     if job["job"] in JOBS:
-        return _answer(*JOBS[job["job"]](job))
+        answer(_answer(*JOBS[job["job"]](job)))
+        return
     trial = Trial(TrialSpec.model_validate(job["spec"]))
     try:
         if job["job"] == "data":
-            return json.dumps({"data": trial.read(job["most_s"], job.get("stages"))})
-        return _answer("measurement", trial.run())
+            line = json.dumps({"data": trial.read(job["most_s"], job.get("stages"))})
+        else:
+            line = _answer("measurement", trial.run())
     except Exception as error:
         traceback.print_exc()
-        return _answer("failure", trial.failure(error))
+        line = _answer("failure", trial.failure(error))
+    answer(line)  # before the trial is deleted, and its iterator with it, which may take seconds
 
 
 def serve(request: str, result_fd: int) -> None:
@@ -89,7 +92,7 @@ def serve(request: str, result_fd: int) -> None:
     try:
         script = _script(request)
         if script is None:
-            answer(run_job(request))
+            run_job(request, answer)
         else:
             _run_in_script(script, request, answer)
     except BaseException:
@@ -121,7 +124,7 @@ def _run_in_script(script: Target, request: str, answer: Callable[[str], None]) 
     def then() -> NoReturn:
         status = 1
         try:
-            answer(run_job(request))
+            run_job(request, answer)
             status = 0
         except BaseException:  # the script must not catch it
             traceback.print_exc()

@@ -195,19 +195,20 @@ def sample_batch(pipeline: GeneratorPipeline, elements: Sequence[Any], batch_siz
             # An element that isn't a tuple is a map's only argument.
             in_tuples = isinstance(pipeline.element_spec, tuple)
             mapped = [pipeline.transform(*(e if in_tuples else (e,))) for e in elements]
-        chosen = [mapped[i % len(mapped)] for i in range(batch_size)]
-        return tf.nest.map_structure(lambda *leaves: _stack(leaves), *chosen)
+        return tf.nest.map_structure(lambda *leaves: _stack(leaves, batch_size), *mapped)
 
 
-def _stack(leaves: Sequence[Any]) -> Any:
+def _stack(leaves: Sequence[Any], size: int) -> Any:
+    """A batch of `size` leaves, which are repeated if there are fewer."""
+    numbers = [number % len(leaves) for number in range(size)]
     if isinstance(leaves[0], tf.SparseTensor):
-        return tf.sparse.concat(0, [tf.sparse.expand_dims(leaf, 0) for leaf in leaves])
+        return tf.sparse.concat(0, [tf.sparse.expand_dims(leaves[each], 0) for each in numbers])
     if isinstance(leaves[0], tf.RaggedTensor):
-        return tf.stack(leaves)
-    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves]
+        return tf.stack([leaves[each] for each in numbers])
+    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves[:size]]
     if all(tensor.shape == tensors[0].shape for tensor in tensors):
-        return tf.stack(tensors)
-    return tf.ragged.stack(tensors).to_tensor()
+        return tf.gather(tf.stack(tensors), numbers)
+    return tf.ragged.stack([tensors[each] for each in numbers]).to_tensor()
 
 
 def batch_elements(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

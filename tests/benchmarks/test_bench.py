@@ -117,12 +117,12 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
         facts = {"seeds": 10, "points": 9, "noise": 0.1, "best": 1}
         searched = ["prefetch_buffer 1 to 64", "map_parallelism 1 to 8"]
         journal.add(
-            "replays", "image/all", rows=["| ours |"], searched=searched, left_out={}, **facts
+            "replays", "image/basic", rows=["| ours |"], searched=searched, left_out={}, **facts
         )
         text = list(search_table.lines(journal))
 
     assert any(line.startswith("| image | 15 | 1.00x") and "| reached |" in line for line in text)
-    assert any("over 10 seeds" in line for line in text)
+    assert any("with 10 seeds" in line for line in text)
     assert any("prefetch_buffer 1 to 64; map_parallelism 1 to 8" in line for line in text)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.journal import Journal, JournalError
+from benchmarks.side_by_side.search.part import OURS, REPLAYS
 from benchmarks.side_by_side.search.replay import after_seconds, arrived, regrets, table
 from benchmarks.side_by_side.search.searches import (
     DIAGNOSIS_S,
@@ -20,6 +21,7 @@ from benchmarks.side_by_side.search.searches import (
     rule_of_thumb,
 )
 from benchmarks.side_by_side.search.surface import Surface, noise_of, read_surface
+from benchmarks.side_by_side.search.table import lines
 from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import diagnose
 from prefetch_tuning.experiments.search.prediction import predict
@@ -125,6 +127,24 @@ def test_the_table_has_a_row_per_way(surface: Surface) -> None:
         "random",
         "rule of thumb",
     ]
+
+
+def test_the_document_says_whether_our_search_needs_half_the_trials(tmp_path: Path) -> None:
+    def rows(ours: str) -> list[str]:
+        needed = {OURS: ours, "TPE": "18", "Gaussian process (keras-tuner)": "12"}
+        needed["random"] = "over 40"
+        cells = [f"| {way} | 1.4% | {count} | 1 |" for way, count in needed.items()]
+        return ["| | 5 trials | trials to 5% | of the best two |", "|---|---:|---:|---:|", *cells]
+
+    with Journal(tmp_path / "bench.jsonl", {}) as journal:
+        facts = {"seeds": 10, "noise": 0.04, "best": 1e3, "searched": [], "left_out": {}}
+        for name, ours in (("image", "6"), ("noisy", "7"), ("blocking_map", "over 40")):
+            journal.add(REPLAYS, f"{name}/all", rows=rows(ours), points=200, **facts)
+        text = list(lines(journal))
+
+    assert "| image | 6 | 18 | 12 | over 40 | reached |" in text
+    assert "| noisy | 7 | 18 | 12 | over 40 | not reached |" in text
+    assert "| blocking_map | over 40 | 18 | 12 | over 40 | not reached |" in text
 
 
 def test_a_grid_is_read_with_the_drift_of_its_reference_taken_out(tmp_path: Path) -> None:

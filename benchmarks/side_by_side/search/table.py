@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks.bench import kept_rounds, paired
 from benchmarks.journal import Journal
 from benchmarks.side_by_side.search.part import (
+    AXES,
     BEST,
     NEAR,
     OURS,
@@ -30,24 +31,28 @@ def lines(journal: Journal) -> Iterator[str]:
         return
     yield from _beside_the_best(journal)
     yield ""
+    yield from _arrivals(journal)
+    yield ""
     yield "### Replayed on grids"
     yield ""
     seeds = max(line["seeds"] for line in replays)
     yield (
-        "Each search on a grid that was measured before, with the noise of a short look, over "
-        f"{plural(seeds, 'seed')}: how far the true rate of its best trial is from the best "
-        f"(median), after so many trials and seconds. A trial counts {OVERHEAD_S + WHOLE_S:g} s. "
-        f"Ours begins after its diagnosis, {DIAGNOSIS_S:g} s. *trials to 5%* is the number of "
-        "trials after which it stays within 5%. *of the best two* is the same for the better one "
-        "of its best two trials: what it would choose after a confirmation, which every search is "
-        "given here. *basic* has only prefetch and map; *all* also the structure of the chain."
+        "These searches run on rates that were measured before, on a grid, with the noise of a "
+        f"trial, so each can run with {plural(seeds, 'seed')}. The cells say how much slower than "
+        "the best of the grid its best trial so far is without the noise (the median of the "
+        f"seeds). A trial counts {OVERHEAD_S + WHOLE_S:g} s. Ours begins after its diagnosis, "
+        f"which counts {DIAGNOSIS_S:g} s; until a first trial has ended, the cell is 100%. "
+        "*trials to 5%* is the number of trials after which that stays within 5%, and *of the "
+        "best two* the same for the better one of its best two trials, which a confirmation would "
+        "find. *Basic axes* are prefetch and map calls; *all axes* also have the structure of the "
+        "chain."
     )
     for line in replays:
         name, _, axes = line["key"].partition("/")
         yield ""
         yield (
             f"**{name}, {axes} axes**: about {line['points']} points, the best {line['best']:,.0f} "
-            f"examples/s; a look varies by {line['noise']:.0%}."
+            f"examples/s; a trial varies by {line['noise']:.0%}."
         )
         yield ""
         yield from line["rows"]
@@ -90,6 +95,38 @@ def _beside_the_best(journal: Journal) -> Iterator[str]:
             reached = found.ratio >= NEAR and found.ci.high >= SURE
             said = "reached" if reached else "not reached"
             yield f"| {name} | {len(ours)} | {times(found)} | {said} |"
+
+
+def _arrivals(journal: Journal) -> Iterator[str]:
+    """How many trials each search needs on the grids of all axes, beside what is wanted of ours."""
+    yield (
+        "The trials after which a search stays within 5% of the best, replayed on grids of all "
+        "axes. Wanted: at most half of what each other search needs."
+    )
+    yield ""
+    yield f"| pipeline | {' | '.join([OURS, *OTHERS])} | |"
+    yield "|---|" + "---:|" * (1 + len(OTHERS)) + "---|"
+    for line in journal.of(REPLAYS):
+        name, _, axes = line["key"].partition("/")
+        if axes != AXES[0]:
+            continue
+        found = column(line["rows"], "trials to 5%")
+        needed = {way: _number(found[way]) for way in (OURS, *OTHERS)}
+        least = min(needed[way] for way in OTHERS)
+        said = "reached" if 2 * needed[OURS] <= least else "not reached"
+        yield f"| {name} | {' | '.join(found[way] for way in needed)} | {said} |"
+
+
+def column(rows: Sequence[str], head: str) -> dict[str, str]:
+    """A column of a Markdown table, by the first cell of each row."""
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    place = cells[0].index(head)
+    return {row[0]: row[place] for row in cells[2:]}
+
+
+def _number(cell: str) -> int:
+    """A number of trials; what is over the most that were run counts as one more."""
+    return int(cell.removeprefix("over ")) + cell.startswith("over ")
 
 
 def _real_rows(journal: Journal, name: str) -> Iterator[str]:
