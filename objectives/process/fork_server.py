@@ -30,7 +30,11 @@ LAZY_MODULES = (
     "prefetch_tuning.pipelines.adapters.functions",
     "keras.src.backend.tensorflow.trainer",
     "tensorflow.python.data.ops.cache_op",
+    "tensorflow.python.data.ops.concatenate_op",
+    "tensorflow.python.data.ops.flat_map_op",
     "tensorflow.python.data.ops.from_generator_op",
+    "tensorflow.python.data.ops.from_tensors_op",
+    "tensorflow.python.data.ops.padded_batch_op",
     "tensorflow.python.data.ops.take_op",
 )
 
