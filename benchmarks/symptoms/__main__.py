@@ -37,14 +37,15 @@ def main(given: Sequence[str] | None = None) -> int:
     keys = [case.key for case in CASES]
     parser.add_argument("--only", action="append", choices=keys, help="this symptom; repeatable")
     chosen = parser.parse_args(given).only or keys
+    alone = measured_alone(len(chosen))
     try:
         with TrialRunner() as runner:
             for case in CASES:
                 if case.key in chosen:
                     say(case.key)
                     lines = list(table(case, measure(runner, case)))
-                    rewrite(DOCUMENT, case.key, [*lines, *measured_alone(len(chosen))])
-        if len(chosen) == len(keys):
+                    rewrite(DOCUMENT, case.key, [*lines, *alone])
+        if not alone:
             rewrite(DOCUMENT, "host", [heading()])
     except DocumentError as error:
         say(f"error: {error}")

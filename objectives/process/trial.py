@@ -78,7 +78,7 @@ class Trial:
         self.device = "cpu"
         self.source: SourceMonitor | None = None
         # What must live until the process exits: deleting an iterator waits for AUTOTUNE's thread,
-        # which sleeps for up to half of the time that it has run.
+        # whose sleeps grow to seconds.
         self._kept: Any = None
 
     def run(self) -> Measurement:

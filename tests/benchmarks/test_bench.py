@@ -116,13 +116,13 @@ def test_the_search_is_beside_the_grids_best(tmp_path: Path) -> None:
                 journal.add("beside the best/image", key, examples_per_s=rate, config=None)
         facts = {"seeds": 10, "points": 9, "noise": 0.1, "best": 1}
         searched = ["prefetch_buffer 1 to 64", "map_parallelism 1 to 8"]
-        journal.add(
-            "replays", "image/basic", rows=["| ours |"], searched=searched, left_out={}, **facts
-        )
+        ways = ("ours", "TPE", "Gaussian process (keras-tuner)", "random")
+        rows = ["| | trials to 5% |", "|---|---:|", *(f"| {way} | 3 |" for way in ways)]
+        journal.add("replays", "image/all", rows=rows, searched=searched, left_out={}, **facts)
         text = list(search_table.lines(journal))
 
     assert any(line.startswith("| image | 15 | 1.00x") and "| reached |" in line for line in text)
-    assert any("with 10 seeds" in line for line in text)
+    assert any("over 10 seeds" in line for line in text)
     assert any("prefetch_buffer 1 to 64; map_parallelism 1 to 8" in line for line in text)
 
 

@@ -186,12 +186,12 @@ def test_what_may_lie_ready_is_told_or_chosen() -> None:
 
 
 def test_a_short_batch_counts_with_its_examples() -> None:
-    """Batches of 4 and 2 examples alternate, and each takes 0.1 s."""
+    """Batches of 4 and 2 examples alternate, and each takes 0.125 s, which adds up exactly."""
     clock, sizes = FakeClock(), itertools.cycle((4, 2))
 
     def take() -> int:
-        clock.now += 0.1
+        clock.now += 0.125
         return next(sizes)
 
-    state = measure(Taking(take), RULE.model_copy(update={"window_s": 0.2}), clock, clock)
-    assert mean_rate(state.windows) == pytest.approx(30.0, rel=0.05)  # 40 if each had four
+    state = measure(Taking(take), RULE.model_copy(update={"window_s": 0.25}), clock, clock)
+    assert mean_rate(state.windows) == pytest.approx(24.0)  # 32 if each had four

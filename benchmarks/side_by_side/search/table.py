@@ -37,15 +37,14 @@ def lines(journal: Journal) -> Iterator[str]:
     yield ""
     seeds = max(line["seeds"] for line in replays)
     yield (
-        "These searches run on rates that were measured before, on a grid, with the noise of a "
-        f"trial, so each can run with {plural(seeds, 'seed')}. The cells say how much slower than "
-        "the best of the grid its best trial so far is without the noise (the median of the "
-        f"seeds). A trial counts {OVERHEAD_S + WHOLE_S:g} s. Ours begins after its diagnosis, "
-        f"which counts {DIAGNOSIS_S:g} s; until a first trial has ended, the cell is 100%. "
-        "*trials to 5%* is the number of trials after which that stays within 5%, and *of the "
-        "best two* the same for the better one of its best two trials, which a confirmation would "
-        "find. *Basic axes* are prefetch and map calls; *all axes* also have the structure of the "
-        "chain."
+        "Here a trial takes its rate from a grid that was measured before, and noise is added. So "
+        f"each search can run over {plural(seeds, 'seed')}. A cell is the regret (the median of "
+        "the seeds): how far the best trial so far is from the best of the grid, without noise. "
+        f"A trial counts {OVERHEAD_S + WHOLE_S:g} s. Ours begins after its diagnosis, which counts "
+        f"{DIAGNOSIS_S:g} s. Until a first trial has ended, the regret is 100%. *trials to 5%* is "
+        "the number of trials after which the regret stays within 5%. *of the best two* is the "
+        "same number if a confirmation picks the better one of the best two trials. *Basic axes* "
+        "are prefetch and map calls. *All axes* also have the structure of the chain."
     )
     for line in replays:
         name, _, axes = line["key"].partition("/")
