@@ -17,6 +17,9 @@ from tests.support.browser import CHROMIUM
 
 COVERAGE_SAVE_S = 5.0
 ROOT = Path(__file__).resolve().parent.parent
+# Only to end a test that would hang. How long a study takes depends on the tests beside it, whose
+# trials take turns with its own.
+HANG_S = 600
 
 
 @pytest.fixture(scope="session", autouse=True)

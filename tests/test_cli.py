@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.commands.arguments import targets_of
 from prefetch_tuning.experiments.commands.values import memory_mib
 from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
 from prefetch_tuning.pipelines import catalog
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 
 COMMAND = [sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()"]
 
@@ -118,7 +118,7 @@ def test_the_program_itself_says_no_more_than_that(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 
@@ -138,7 +138,7 @@ def test_a_gpu_that_the_environment_hides_is_not_called_missing(
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": hidden},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=HANG_S,
         check=False,
     )
 

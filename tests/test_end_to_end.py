@@ -23,7 +23,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 from tests.test_cli import COMMAND
 
 SHORT = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -77,14 +77,27 @@ def trials(folder: Path, study: str) -> int:
         return 0
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it wrote to stdout and stderr, once it has ended."""
+    try:
+        return process.communicate(timeout=HANG_S)
+    finally:
+        process.kill()
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+    """What `condition` returns once it is true, which `process` is to bring about."""
+    end = time.monotonic() + HANG_S
+    while time.monotonic() < end and (process is None or process.poll() is None):
         found = condition()
         if found:
             return found
         time.sleep(0.2)
-    raise AssertionError("it did not come about in time")
+    said = ""
+    if process is not None:
+        process.kill()
+        said = ended(process)[1]
+    raise AssertionError(f"it did not come about: {said}")
 
 
 def running_trial(main: int) -> psutil.Process | None:
@@ -102,7 +115,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = start(
         folder, "simple", "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "e2e"
     )
-    out, err = process.communicate(timeout=240)
+    out, err = ended(process)
     assert process.returncode == 0, err
     (folder / "stdout").write_text(out)
     (folder / "stderr").write_text(err)
@@ -169,7 +182,7 @@ def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
     before = len(runs(tuned, "mapped"))
     arguments = ("tests.planted.pipelines:Mapped", "--trials", "4", "--study", "e2e-mapped")
     process = start(tuned, *arguments)
-    _, err = process.communicate(timeout=120)
+    _, err = ended(process)
 
     assert process.returncode == 0, err
     assert sum(results(tuned)[0]["trials"].values()) == 4
@@ -183,9 +196,9 @@ def test_a_resumed_study_adds_trials_and_repeats_nothing(tuned: Path) -> None:
 def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     # The inspection before the study has a process too, and that isn't the one to kill.
-    wait_for(lambda: trials(tmp_path, "k"))
-    wait_for(lambda: running_trial(process.pid)).kill()
-    _, err = process.communicate(timeout=120)
+    wait_for(lambda: trials(tmp_path, "k"), process)
+    wait_for(lambda: running_trial(process.pid), process).kill()
+    _, err = ended(process)
 
     assert process.returncode == 0, err
     counts = results(tmp_path)[0]["trials"]
@@ -198,14 +211,14 @@ def test_a_trial_killed_from_outside_costs_itself_only(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
-    wait_for(lambda: trials(tmp_path, "k") >= 2)
-    trial = wait_for(lambda: running_trial(process.pid))
+    wait_for(lambda: trials(tmp_path, "k") >= 2, process)
+    trial = wait_for(lambda: running_trial(process.pid), process)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    ended(process)
 
-    wait_for(lambda: not trial.is_running(), timeout_s=10)
+    wait_for(lambda: not trial.is_running())
     again = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
-    _, err = again.communicate(timeout=120)
+    _, err = ended(again)
 
     assert again.returncode == 0, err
     assert sum(results(tmp_path)[0]["trials"].values()) == 3
@@ -220,10 +233,10 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     # So many trials that the study cannot end before the signal comes, however busy the host is.
     many = ("--trials", "500", "--study", "c")
     process = start(tmp_path, "tests.planted.pipelines:Mapped", *many)
-    wait_for(lambda: trials(tmp_path, "c") >= 2)
+    wait_for(lambda: trials(tmp_path, "c") >= 2, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = ended(process)
 
     assert process.returncode == 130
     assert "Traceback" not in out + err
@@ -235,7 +248,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
     process = start(tmp_path, "tests.planted.pipelines:Faulty", "--trials", "9", "--study", "f")
-    _, err = process.communicate(timeout=120)
+    _, err = ended(process)
 
     assert process.returncode == 1
     assert "faulty: every trial failed, generator: KeyError: 'lost sample 50'" in err
@@ -247,7 +260,7 @@ def test_a_pipeline_that_fails_every_time_is_given_up(tmp_path: Path) -> None:
 def test_a_memory_limit_is_a_constraint(tmp_path: Path) -> None:
     arguments = ("tests.planted.pipelines:Mapped", "--trials", "2", "--memory-limit", "1MiB")
     process = start(tmp_path, *arguments, "--study", "m", "--batch-size", "16")
-    _, err = process.communicate(timeout=120)
+    _, err = ended(process)
 
     assert process.returncode == 1, err
     assert results(tmp_path)[0]["trials"]["infeasible"] == 2

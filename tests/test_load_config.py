@@ -17,7 +17,7 @@ from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import ConfigError, PipelineConfig
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 from tests.support.fakes import measurement
 
 CONFIG = PipelineConfig(batch_size=32, prefetch_buffer=4, map_parallelism=2)
@@ -128,7 +128,7 @@ def test_the_training_of_the_readme_runs(kept: Kept) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

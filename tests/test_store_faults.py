@@ -13,8 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HANG_S
 from tests.test_cli import prefetch_tune
-from tests.test_end_to_end import PROGRAM, SHORT, of_kind, results, runs, start, trials, wait_for
+from tests.test_end_to_end import (
+    PROGRAM,
+    SHORT,
+    ended,
+    of_kind,
+    results,
+    runs,
+    start,
+    trials,
+    wait_for,
+)
 
 # Prints how many trials are complete.
 COUNT = """
@@ -60,7 +71,7 @@ def in_a_small_store(tmp_path: Path, size: str, then: str, *arguments: str) -> s
         env={**os.environ, **SHORT},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HANG_S,
         check=False,
     )
     if done.returncode == 77:
@@ -87,7 +98,7 @@ def test_two_studies_on_one_host_take_turns_and_both_are_right(tmp_path: Path) -
     for folder in folders:
         folder.mkdir()
     both = [start(folder, MAPPED, "--trials", "4", "--study", "s") for folder in folders]
-    said = [process.communicate(timeout=240)[1] for process in both]
+    said = [ended(process)[1] for process in both]
 
     for folder, process in zip(folders, both, strict=True):
         assert process.returncode == 0
@@ -100,10 +111,10 @@ def test_two_studies_on_one_host_take_turns_and_both_are_right(tmp_path: Path) -
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_that_ends_it_loses_nothing(tmp_path: Path, number: int, code: int) -> None:
     process = start(tmp_path, MAPPED, "--trials", "500", "--study", "t")
-    wait_for(lambda: trials(tmp_path, "t") >= 2)
+    wait_for(lambda: trials(tmp_path, "t") >= 2, process)
     time.sleep(0.5)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = ended(process)
 
     assert process.returncode == code
     assert "Traceback" not in out + err
@@ -116,14 +127,14 @@ def test_a_signal_that_ends_it_loses_nothing(tmp_path: Path, number: int, code: 
 def test_a_study_is_run_by_one_process_at_a_time(tmp_path: Path) -> None:
     """The second would take the first one's running trial for a leftover, and end it."""
     first = start(tmp_path, MAPPED, "--trials", "500", "--study", "s")
-    wait_for(lambda: trials(tmp_path, "s") >= 1, timeout_s=120)
+    wait_for(lambda: trials(tmp_path, "s") >= 1, first)
 
     second = start(tmp_path, MAPPED, "--trials", "500", "--study", "s")
-    _, err = second.communicate(timeout=120)
+    _, err = ended(second)
     assert second.returncode == 2
     assert "another process of this host is running study 's'" in err
 
     first.send_signal(signal.SIGTERM)
-    _, err = first.communicate(timeout=30)
+    _, err = ended(first)
     assert first.returncode == 143, err
     assert not [run for run in runs(tmp_path, "mapped") if run.info.status == "FAILED"]

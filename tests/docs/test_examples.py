@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from prefetch_tuning.experiments import cli
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages whose blocks build on each other, in a folder of their own.
@@ -126,7 +126,7 @@ def run(folder: Path, *command: str) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"

@@ -20,7 +20,7 @@ from prefetch_tuning.objectives.loop import training
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.pipelines.chain.build import pinned_options
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 from tests.support.own_process import SPEC, batch, batches, model
 
 
@@ -186,7 +186,7 @@ def in_its_own_process(*arguments: str, **environment: str) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ from prefetch_tuning.objectives.measurement import Digest, Measurement, TrialFai
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig
-from tests.conftest import ROOT
+from tests.conftest import HANG_S, ROOT
 from tests.process.test_runner import QUICK
 from tests.support.fakes import measurement
 from tests.test_cli import prefetch_tune
@@ -317,7 +317,7 @@ def test_mlflow_runs_the_project(logged: Logged) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -34,6 +34,7 @@ from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.experiments.verdict.ratio import Ratio
 from prefetch_tuning.objectives.measurement import Interval
 from prefetch_tuning.pipelines.config import PipelineConfig
+from tests.conftest import HANG_S
 from tests.support import report_records
 
 FIGURES = ("confirmation", "memory", "stages", "batch-sizes", "axes", "trials", "importance")
@@ -206,7 +207,7 @@ def test_a_report_needs_neither_tensorflow_nor_mlflow_nor_optuna() -> None:
         "sys.exit(' '.join({'tensorflow', 'keras', 'mlflow', 'optuna'} & {*sys.modules}) or None)"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
 

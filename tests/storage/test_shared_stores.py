@@ -26,7 +26,7 @@ from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from tests.support.fakes import INFO
 from tests.support.mlflow_server import MlflowServer
 from tests.test_cli import prefetch_tune
-from tests.test_end_to_end import start, wait_for
+from tests.test_end_to_end import ended, start, wait_for
 
 MAPPED = "tests.planted.pipelines:Mapped"
 TRIALS, STUDIES = 3, ("a", "b", "c", "d")
@@ -88,12 +88,12 @@ def test_four_studies_at_once_one_killed_and_resumed_count_each_trial_once(
         name: start(tmp_path / name, MAPPED, "--trials", str(TRIALS), "--study", name, *stores)
         for name in STUDIES
     }
-    wait_for(lambda: begun(storage, "a") >= 2, timeout_s=120)
+    wait_for(lambda: begun(storage, "a") >= 2, running["a"])
     running["a"].send_signal(signal.SIGKILL)
-    running["a"].communicate(timeout=30)
+    ended(running["a"])
     again = start(tmp_path / "a", MAPPED, "--trials", str(TRIALS), "--study", "a", *stores)
     for process in (again, *(running[name] for name in STUDIES[1:])):
-        _, err = process.communicate(timeout=240)
+        _, err = ended(process)
         assert process.returncode == 0, err
         assert server.address in err  # where the runs are
 
