@@ -126,7 +126,8 @@ class StudyResult(BaseModel):
         other_data: candidates whose data differs from the plain chain's, and configurations that
             were candidates before.
         recommended: the configuration to use; None without a confirmation.
-        measured_s: seconds that this run spent on measuring the stages, the trials and the rounds.
+        measured_s: seconds in which this run ran what it measures: stages, trials and rounds, from
+            the start of each iterator.
         wall_s: seconds that this run spent on the pipeline, including start-up and bookkeeping.
     """
 

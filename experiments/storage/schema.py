@@ -241,7 +241,9 @@ TRIAL_METRICS = {
     ),
     "generator/restarts": Metric("count", "restarts of a finite generator"),
     "generator/skipped_elements": Metric("count", "faulty elements that were skipped"),
-    "measurement/startup_s": Metric("s", "time that was skipped before the first counted window"),
+    "measurement/startup_s": Metric(
+        "s", "time from the start of the iterator to the first counted window"
+    ),
     "measurement/measured_s": Metric("s", "time spent on measuring, including the start-up"),
     "measurement/windows": Metric("count", "counted windows"),
     "measurement/settled": Metric(
@@ -282,7 +284,9 @@ STUDY_METRICS = {
     "memory/host_peak_mib": Metric("MiB", "peak host memory of that configuration"),
     "memory/device_peak_mib": Metric("MiB", "on a GPU: peak device memory of that configuration"),
     "trials/STATE": Metric("count", "trials that ended in this state"),
-    "study/measured_s": Metric("s", "time that the latest run spent on measuring"),
+    "study/measured_s": Metric(
+        "s", "time in which the latest run ran what it measures, from the start of each iterator"
+    ),
     "study/wall_s": Metric("s", "wall time of the latest run"),
     "limit/examples_per_s": Metric(
         "examples/s", "the pipeline's limit at the confirmed batch size: the least of its terms"

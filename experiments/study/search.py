@@ -193,7 +193,9 @@ class Search:
         """
         deadline_s = min(READ_ONCE_S, self._study.settings.trial_timeout_s)
         short = {"deadline_s": deadline_s, "stop": self._study.settings.stop}
-        self._study.runner.measure(self._study.reference.model_copy(update=short))
+        result = self._study.runner.measure(self._study.reference.model_copy(update=short))
+        if isinstance(result, Measurement):
+            self._study.measured_s += result.measured_s
 
     def _predicted(self, trial: optuna.Trial, outcome: Outcome) -> dict[str, float]:
         """The rate that the diagnosis predicts for this trial, and the error of that prediction."""

@@ -32,9 +32,9 @@ class EmulatedFeed(TrainingFeed):
         self._accelerator = EmulatedAccelerator(model.step_time, time.perf_counter, time.sleep)
         self._take_timed = take_timed(self._distribution)
 
-    def trace(self, batch: Any, *, taking: bool = False) -> None:
+    def trace(self, batch: Any, *, stepping: bool = False, taking: bool = False) -> None:
         """Traces taking a batch, on one that isn't from the measured iterator."""
-        del taking  # a step takes its batch in the same way
+        del stepping, taking  # nothing else is traced
         self._take_timed(iter(self._as_delivered(batch)))
 
     def advance(self) -> Taken:

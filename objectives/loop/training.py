@@ -84,12 +84,14 @@ class TrainingFeed:
         self._metrics: Any = None
         self._epochs: Epochs | None = None
 
-    def trace(self, batch: Any, *, taking: bool = False) -> None:
+    def trace(self, batch: Any, *, stepping: bool = False, taking: bool = False) -> None:
         """Traces, compiles and runs the step on a batch that isn't from the measured iterator.
 
         Args:
             batch: nested tensors whose leading dimension is the measured batch size, because XLA
                 compiles for that shape; the global batch if the model has a strategy.
+            stepping: whether `step` follows, which `advance` doesn't use unless the model is run
+                eagerly. XLA compiles it on its own: seconds for a large model.
             taking: whether `take_only` follows. Buffers would fill while it is traced.
         """
         # Creating the variables inside the step would have it traced three times. That happens to a
@@ -98,15 +100,18 @@ class TrainingFeed:
             self._model._symbolic_build(data_batch=batch)
             self._model.optimizer.build(self._model.trainable_variables)
         self._ahead = device_of(self._dataset)
-        self.step(self.placed(batch))
-        self.synchronise()
+        if stepping or self._takes is None:
+            self.step(self.placed(batch))
         if self._takes is not None:
-            # XLA compiles once more for the graph around the step. The iterator has enough batches
-            # for every step of an execution.
+            # The iterator has enough batches for every step of an execution.
             delivered = self._as_delivered(batch)
-            self._take(Epochs(lambda: iter(delivered)))
+            try:
+                self._take(Epochs(lambda: iter(delivered)))
+            except tf.errors.OpError as error:  # the batch was there, so it is the step's
+                raise StepError(f"{type(error).__name__}: {error}") from error
             if taking:
                 self._take_only(iter(delivered))
+        self.synchronise()
 
     @property
     def distributed(self) -> bool:
@@ -167,7 +172,7 @@ class TrainingFeed:
         return FirstPass(digests, examples, seconds, over and examples > 0)
 
     def take_first(self, count: int) -> list[str]:
-        """Trains on the first batches, taken in Python; returns the digest of each.
+        """Takes the first batches in Python, without a step; returns the digest of each.
 
         They are consumed as they come, so that none pile up. Only two of them are kept.
         """
@@ -176,7 +181,6 @@ class TrainingFeed:
             batch = self.next_batch()
             if number == 0:
                 self.first_batch_s = time.perf_counter() - self._started
-            self.step(batch)
             whole = self._distribution.whole(batch)
             digests.append(short_digest(whole))
             if len(self.first_batches) < KEPT_BATCHES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 # 3.11). Only ratios matter: a trial with half the index ran on a host that was half as fast.
 REFERENCE_S = 0.0045
 REPEATS = 3
+# A reading this recent also is the one before the next trial: it takes 12 ms.
+FRESH_S = 1.0
 
 
 def fixed_work() -> int:
@@ -33,6 +36,25 @@ def time_fixed_work() -> float:
         fixed_work()
         times.append(time.perf_counter() - begin)
     return sorted(times)[REPEATS // 2]
+
+
+class HostSpeed:
+    """Readings of the fixed work around one trial after another."""
+
+    def __init__(self) -> None:
+        self._last_s, self._read_at = 0.0, -math.inf
+
+    def before(self) -> float:
+        """Seconds of the fixed work before a trial: read now, or after the last trial."""
+        if time.monotonic() - self._read_at > FRESH_S:
+            return self.after()
+        return self._last_s
+
+    def after(self) -> float:
+        """Seconds of the fixed work, read now."""
+        self._last_s = time_fixed_work()
+        self._read_at = time.monotonic()
+        return self._last_s
 
 
 def speed_index(before_s: float, after_s: float) -> float:

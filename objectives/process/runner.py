@@ -18,7 +18,7 @@ from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.machine.gpu_watch import GpuWatch
 from prefetch_tuning.objectives.machine.process_tree import MIB
-from prefetch_tuning.objectives.machine.speed import speed_index, time_fixed_work
+from prefetch_tuning.objectives.machine.speed import HostSpeed, speed_index
 from prefetch_tuning.objectives.measurement import (
     LimitTerms,
     Measurement,
@@ -85,6 +85,7 @@ class TrialRunner:
         self._server = ServerProcess("fork" if fork else "spawn")
         self._gpu = Gpu() if gpu is None else gpu
         self._watch = GpuWatch(self._gpu)
+        self._speed = HostSpeed()
         self.say: Callable[[str], None] = lambda _: None
         self._said = False
 
@@ -208,10 +209,10 @@ class TrialRunner:
         cap_mib = spec.host_cap_mib or default_cap_mib()
         job = {"job": "measure", "spec": spec.model_dump(mode="json")}
         with self._turn():
-            before_s = time_fixed_work()
+            before_s = self._speed.before()
             with self._watching(spec.device) as watch:
                 answer = self._run(job, spec.deadline_s, cap_mib)
-            after_s = time_fixed_work()
+            after_s = self._speed.after()
         if isinstance(answer, TrialFailure):
             return answer
         if "failure" in answer:

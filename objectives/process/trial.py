@@ -105,8 +105,8 @@ class Trial:
         self.stage, self.source = "transform" if source else "generator", source
         skipped_before = source.skipped_elements if source else 0
         first = self._pass(pipeline, feed, source, tree)
-        feed.start()
         begin = time.perf_counter()
+        feed.start()
         each_batch = feed.take_first(spec.digest_batches)
         first_s = time.perf_counter() - begin
         tree.look()  # processes that began with the first batch

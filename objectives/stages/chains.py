@@ -6,6 +6,7 @@ elements are in memory, so the map and the batching run without the generator.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class StageChains:
     """The chains of one pipeline in this process, at one batch size.
 
     Attributes:
-        measured_s: seconds of measuring so far.
+        measured_s: seconds of measuring so far, with the start of each iterator.
         elements_per_example: elements of the generator that go into one example of a batch.
     """
 
@@ -103,7 +104,7 @@ class StageChains:
 
     def batched(self) -> StageCost:
         """Elements in memory, in batches."""
-        return self._chain(lambda: self._kept)
+        return self._chain(self._kept)
 
     def fed(self) -> StageCost:
         """Elements of the generator, handed over one by one, in batches."""
@@ -111,18 +112,18 @@ class StageChains:
         generated = tf.data.Dataset.from_generator(
             source, output_signature=self._pipeline.element_spec
         )
-        return self._chain(generated.repeat)
+        return self._chain(generated.repeat())
 
     def handed_over(self) -> StageCost:
         """Elements in memory, handed over one by one, in batches."""
         source = SourceMonitor(Kept(self._pipeline.element_spec, self._elements), self._seed)
         given = tf.data.Dataset.from_generator(source, output_signature=self._pipeline.element_spec)
-        return self._chain(lambda: given)
+        return self._chain(given)
 
     def mapped(self, **settings: Any) -> StageCost:
         """Elements in memory, mapped one by one with these settings, in batches."""
         config = self._config(**settings)
-        return self._chain(lambda: mapped(self._kept, self._pipeline.transform, config), config)
+        return self._chain(mapped(self._kept, self._pipeline.transform, config), config)
 
     def mapped_in_batches(self) -> StageCost:
         """Elements in memory, in batches that are mapped as a whole."""
@@ -153,9 +154,15 @@ class StageChains:
 
     def cost(self, feed: Feed) -> StageCost:
         """Seconds per example of what `feed` runs."""
-        state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
-        self.measured_s += state.seconds
+        with self._measuring():
+            state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
         return cost_of(state)
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.measured_s += time.perf_counter() - begin
 
     def _config(self, **settings: Any) -> PipelineConfig:
         config = PipelineConfig.no_prefetch(self._batch_size)
@@ -184,11 +191,9 @@ class StageChains:
 
         return self.cost(Alone(count, some))
 
-    def _chain(
-        self, elements: Callable[[], tf.data.Dataset], config: PipelineConfig = PLAIN
-    ) -> StageCost:
+    def _chain(self, elements: tf.data.Dataset, config: PipelineConfig = PLAIN) -> StageCost:
         """Cost per example of a chain up to its batches, without look-ahead at its end."""
-        return self._fitting_chain(lambda size: batch_elements(elements(), size), config)
+        return self._fitting_chain(lambda size: batch_elements(elements, size), config)
 
     def _fitting_chain(
         self, batches: Callable[[int], tf.data.Dataset], config: PipelineConfig = PLAIN
@@ -200,17 +205,19 @@ class StageChains:
 
     def _first_look_s(self, batches: tf.data.Dataset, config: PipelineConfig) -> float:
         """A rough estimate of the seconds per batch: the fastest of a few."""
-        found = iter(with_options(batches, config))
         times = []
-        for _ in range(4):
-            begin = time.perf_counter()
-            next(found)
-            times.append(time.perf_counter() - begin)
+        with self._measuring():
+            found = iter(with_options(batches, config))
+            for _ in range(4):
+                begin = time.perf_counter()
+                next(found)
+                times.append(time.perf_counter() - begin)
         return min(times)
 
     def _taken(self, dataset: tf.data.Dataset, size: int, config: PipelineConfig = PLAIN) -> Alone:
-        batches = iter(with_options(dataset, config))
-        next(batches)  # starts the generator and fills the buffers
+        with self._measuring():
+            batches = iter(with_options(dataset, config))
+            next(batches)  # starts the generator and fills the buffers
         return Alone(size, lambda: next(batches))
 
 

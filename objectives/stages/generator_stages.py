@@ -177,7 +177,7 @@ class Stages:
         if known is not None:
             return known
         batch = self._sample(size)
-        self._feed.trace(batch)
+        self._feed.trace(batch, stepping=True)
         if self._device is not None:
             batch = on_device(batch, self._device)
             self._feed.step(self._feed.placed(batch))  # prepares the step for inputs on the GPU

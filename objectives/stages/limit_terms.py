@@ -6,6 +6,7 @@ limit applies to every candidate of a round.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -166,7 +167,11 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
     known = known_step(model, batch_size)
     if known is not None:
         return known, known.cpu_s, 0.0
-    dataset = build_dataset(pipeline, PipelineConfig.no_prefetch(batch_size), seed=seed)
+    # Its batches are made with all cores, because they are not measured.
+    quick = PipelineConfig(
+        batch_size=batch_size, prefetch_buffer=0, map_parallelism=math.ceil(usable_cores())
+    )
+    dataset = build_dataset(pipeline, quick, seed=seed)
     feed = feed_of(model, dataset)
     feed.trace(_sample(pipeline, batch_size, seed))
     batches = _first_batches(dataset)

@@ -69,7 +69,7 @@ class PyDatasetStages:
         self._batch = first_batch(pipeline, self._batch_size, seed)
         self._model = pipeline.build_model()
         self._feed = feed_of(self._model, self._chain(prefetch=0))
-        self._feed.trace(self._batch)
+        self._feed.trace(self._batch, stepping=True)
         self._device = accelerator(pipeline.element_spec)
 
     def measure(self) -> StageCosts:

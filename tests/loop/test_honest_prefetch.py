@@ -28,7 +28,7 @@ def naive_rate(config: PipelineConfig, steps: int = 30) -> float:
     dataset = build_dataset(Slow(), config)
     feed = TrainingFeed(Slow().build_model(), dataset)
     feed.start()
-    feed.trace(feed.next_batch())
+    feed.trace(feed.next_batch(), stepping=True)
     time.sleep(1.0)  # stands in for tracing a larger model while the buffer fills
     begin = time.perf_counter()
     for _ in range(steps):

@@ -72,17 +72,38 @@ def test_it_trains_like_a_step_on_batches_taken_in_python() -> None:
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_the_first_batches_are_trained_on_and_told_apart(run_eagerly: bool) -> None:
-    digested, plain = (model(run_eagerly=run_eagerly) for _ in range(2))
-    one, other = started(batches(), digested), started(batches(), plain)
+def test_the_first_batches_are_read_and_told_apart(run_eagerly: bool) -> None:
+    feed = started(batches(), model(run_eagerly=run_eagerly))
 
-    digests = one.take_first(4)
-    for _ in SIZES:
-        other.advance()
+    digests = feed.take_first(3)
 
-    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last batch is shorter
-    assert len(one.first_batches) == 2
-    assert one.loss == other.loss
+    assert digests[0] == digests[1] == digests[2]
+    assert len(feed.first_batches) == 2
+    assert feed.advance().examples == SIZES[3]
+    assert feed.take_first(1)[0] == digests[0]  # the next epoch's first
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_step_that_makes_its_variables_late_is_traced(jit_compile: bool) -> None:
+    class Late(keras.Model):  # type: ignore[misc]  # Keras has no types
+        total: tf.Variable | None = None
+        traces = 0
+
+        def train_step(self, data: Any) -> Any:
+            self.traces += 1
+            if self.total is None:
+                self.total = tf.Variable(0.0)
+            self.total.assign_add(tf.reduce_sum(data[0]))
+            return {"loss": self.total.read_value()}
+
+    late = Late()
+    late.compile(jit_compile=jit_compile)
+    feed = started(batches(), late)
+    traced, before = late.traces, feed.loss
+    feed.advance()
+
+    assert late.traces == traced
+    assert feed.loss == before + 8 * 4
 
 
 def test_what_the_pipeline_raises_is_not_blamed_on_the_step() -> None:

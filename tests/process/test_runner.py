@@ -204,6 +204,7 @@ def test_a_trial_leaves_no_semaphore_and_no_socket(runner: TrialRunner) -> None:
     assert names() <= before
 
 
+@pytest.mark.timing  # beside other work, the batches that were ready when it ended are miscounted
 def test_memory_is_what_the_input_pipeline_adds(runner: TrialRunner) -> None:
     # A batch of Wide is 4 MiB, so a full buffer of 16 holds 64 MiB. TensorFlow, the model and its
     # tracing take more than that, and don't count.
