@@ -6,13 +6,10 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import psutil
-from filelock import FileLock, Timeout
 
 from prefetch_tuning.objectives.arrivals import Arrivals
 from prefetch_tuning.objectives.machine.gpu import Gpu
@@ -35,6 +32,7 @@ from prefetch_tuning.objectives.process.answer import (
 )
 from prefetch_tuning.objectives.process.output import Output
 from prefetch_tuning.objectives.process.server import ServerProcess
+from prefetch_tuning.objectives.process.turns import TURNS, host_lock
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.script.scratch import remove_scratch_of
@@ -45,27 +43,6 @@ INSPECT_DEADLINE_S = 120.0
 ARRIVALS_DEADLINE_S = 30.0
 # A trial may take this share of the memory that is free when it starts.
 HOST_CAP_SHARE = 0.8
-# A user who waits longer for another program's trial is told why.
-NOTICEABLE_S = 1.0
-TURNS = "another prefetch-tune measures on this host; the two take turns, one trial at a time"
-
-
-@contextlib.contextmanager
-def host_lock(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lets only one trial be measured per host: two at a time would measure each other.
-
-    `waiting` is called if another program has the lock.
-    """
-    lock = FileLock(Path(tempfile.gettempdir()) / "prefetch-tuning.lock", mode=0o666)
-    try:
-        lock.acquire(timeout=NOTICEABLE_S)
-    except Timeout:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class TrialRunner:

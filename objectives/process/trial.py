@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from prefetch_tuning.objectives.checks.elements import first_elements
 from prefetch_tuning.objectives.checks.inspection import first_batch
@@ -18,15 +16,13 @@ from prefetch_tuning.objectives.loop.buffers import buffer_mib, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import drain, measure_ceilings
 from prefetch_tuning.objectives.loop.emulated import feed_of
 from prefetch_tuning.objectives.loop.passes import NO_PASS, FirstPass
-from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
+from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
 from prefetch_tuning.objectives.machine.device import (
-    DeviceError,
     device_peak_mib,
     reset_device_peak,
     select_device_for,
 )
-from prefetch_tuning.objectives.machine.device_memory import device_memory_line
 from prefetch_tuning.objectives.machine.process_tree import ProcessTree
 from prefetch_tuning.objectives.measurement import (
     AutotuneNode,
@@ -36,6 +32,7 @@ from prefetch_tuning.objectives.measurement import (
     Measurement,
     TrialFailure,
 )
+from prefetch_tuning.objectives.process.failures import failure_of
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch, with_options
@@ -47,7 +44,6 @@ from prefetch_tuning.pipelines.source import (
     BatchesPipeline,
     GeneratorPipeline,
     Pipeline,
-    PipelineError,
 )
 
 # Elements that the digest covers, and that the batch for tracing the step is made of.
@@ -62,11 +58,6 @@ MOST_DRAINING_S = 1.0
 
 # Longest first pass to fill a cache with.
 MOST_PASS_S = 30.0
-
-# What tf.data says of an element that doesn't fit its spec, which the generator itself never sees.
-YIELDED = "`generator` yielded"
-# An exception of Python code in TensorFlow's message, as Python prints it; its module is left out.
-PYTHON_ERROR = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception): .+)$", re.MULTILINE)
 
 
 class Trial:
@@ -241,26 +232,9 @@ class Trial:
         return source, elements, sample_batch(pipeline, elements, spec.config.batch_size)
 
     def failure(self, error: Exception) -> TrialFailure:
-        """Names what went wrong, by the exception, or otherwise by the stage that it came from."""
+        """What went wrong; see `failure_of`."""
         cause = self.source.error if self.source and self.source.error else None
-        kind = self.stage
-        if isinstance(error, StopIteration | tf.errors.OutOfRangeError):
-            error = PipelineError("the generator ended without filling a single batch")
-        if isinstance(error, StepError) and isinstance(error.__cause__, Exception):
-            kind, error, cause = "model", error.__cause__, None
-        if isinstance(error, PipelineError | DeviceError):
-            kind = "usage"
-        elif isinstance(error, NotFiniteLossError):
-            kind = "nan_loss"
-        elif cause is None and _lacks_device_memory(error, self.device):
-            kind = "device_oom"
-        elif isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
-            kind = "out_of_memory"
-        elif cause is None and YIELDED in str(error):
-            kind = "generator"
-        elif cause is not None:
-            kind = "out_of_memory" if isinstance(cause, MemoryError) else "generator"
-        return TrialFailure(kind=kind, detail=quote(cause or error))
+        return failure_of(error, self.stage, cause, self.device)
 
 
 def passes_of(pipeline: Pipeline, first: FirstPass, spec: TrialSpec) -> float | None:
@@ -282,31 +256,6 @@ def with_full_buffers(peak_mib: float, full_mib: float, ready: float) -> float:
     """
     # Some of what the process had before may have been freed, so the peak may be too small.
     return max(peak_mib + full_mib * (1.0 - ready), full_mib)
-
-
-def _lacks_device_memory(error: Exception, device: str) -> bool:
-    """Whether the GPU didn't have enough memory for this trial."""
-    return (
-        device.startswith("gpu")
-        and isinstance(error, tf.errors.OpError)
-        and device_memory_line(str(error)) is not None
-    )
-
-
-def quote(error: Exception) -> str:
-    """An error's message, in one line."""
-    if isinstance(error, PipelineError | DeviceError | NotFiniteLossError):
-        return str(error)
-    first = str(error).strip().split("\n")[0]
-    if isinstance(error, tf.errors.OpError):
-        # The first line is often "Graph execution error:". Further down is the line that says that
-        # memory ran out, or the error of the Python code in the graph.
-        line = device_memory_line(str(error))
-        inner = None if line else PYTHON_ERROR.search(str(error))
-        if inner is not None:
-            return inner[1]
-        first = line or first
-    return f"{type(error).__name__}: {first}"
 
 
 def _source(pipeline: GeneratorPipeline, spec: TrialSpec) -> SourceMonitor:

@@ -27,7 +27,8 @@ from prefetch_tuning.objectives.measurement import (
     TrialFailure,
 )
 from prefetch_tuning.objectives.process.answer import STACKS_SIGNAL
-from prefetch_tuning.objectives.process.trial import Trial, quote
+from prefetch_tuning.objectives.process.failures import quote
+from prefetch_tuning.objectives.process.trial import Trial
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.objectives.stages.generator_stages import Stages

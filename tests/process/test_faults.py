@@ -9,7 +9,8 @@ import time
 import pytest
 
 from prefetch_tuning.objectives.process import output
-from prefetch_tuning.objectives.process.runner import TURNS, TrialRunner, host_lock
+from prefetch_tuning.objectives.process.runner import TrialRunner
+from prefetch_tuning.objectives.process.turns import TURNS, host_lock
 from prefetch_tuning.objectives.spec import TrialSpec
 from tests.planted.faults import LAST_WORDS
 from tests.process.test_runner import QUICK, failure, measured, spec
