@@ -129,7 +129,7 @@ dashboard: setup  ## open Optuna's dashboard on the same studies at http://127.0
 
 docs: setup  ## build the documentation as a site in build/site, strictly
 	@$(BIN)/python docs/reference.py --check
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock:  ## resolve the dependencies again (needs uv)
 	@for flavour in cpu cuda; do \

@@ -72,8 +72,8 @@ def _waits() -> str:
         _sleeping(STEP_S).fit(_dataset(100, sleep_s), verbose=0, callbacks=[monitor])
         found.append(f"{monitor.wait_fraction:.1%} ({planted:.1%})")
     return (
-        f"| a generator for which steps of {1e3 * float(np.median(steps_s)):.1f} ms wait; in "
-        f"parentheses, the share by which it makes a bare `fit` beside it longer | "
+        f"| share of the time that steps of {1e3 * float(np.median(steps_s)):.1f} ms wait for a slow "
+        f"generator; in parentheses, by timing `fit` without the monitor, with and without it | "
         f"{', '.join(found)} |"
     )
 

@@ -109,7 +109,7 @@ def table(journal: Journal) -> Iterator[str]:
         unchanged = result["recommended"]["candidate"] in (AS_WRITTEN, own)
         over = result["over_written"] or result["speedup"]
         yield (
-            f"| [{line['key']}.py](../examples/{line['key']}.py) | "
+            f"| `examples/{line['key']}.py` | "
             f"{'as written' if unchanged else compared['words']} | "
             f"{'' if unchanged else _times(over)} | {_times(compared)} | {tuned['seconds']:.0f} s |"
         )

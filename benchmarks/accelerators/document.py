@@ -55,7 +55,7 @@ def heading(name: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         "interleaved rounds that came after the choice. *Cores* (CPU seconds per second of "
         "training if the step never has to wait for data, so 0.5 is half a core) and *MiB* are "
         "from the rounds that chose. *Allowed* is the rate that cores and generator allow, over "
-        "the step's rate.\n"
+        "the step's rate, by the study's rounds; the steps were set before, by three readings.\n"
     )
     yield (
         "Each pipeline is tuned for two steps. The *known step* is from MLPerf Storage: the "

@@ -60,12 +60,12 @@ def smaller(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """The section on claims that became smaller, with the old and new figures per pipeline."""
     then = before()
     rows = list(smaller_rows(then, outcomes))
-    yield f"\n## Claims that became smaller since version {then.version}\n"
+    yield f"\n## Claims that became smaller since the first page of {then.version}\n"
     if not rows:
         yield "No claim became smaller."
         return
     yield f"{WHY}\n"
-    yield f"| pipeline | claim | version {then.version} | now |"
+    yield "| pipeline | claim | first page | this page |"
     yield "|---|---|---:|---:|"
     yield from rows
 

@@ -24,7 +24,8 @@ from prefetch_tuning.experiments.storage.results import StudyRecord
 
 BY_TARGET = (
     " Busy is the share of time in which the training step runs. Cores is how many CPU cores the "
-    "input pipeline would keep busy if the step never had to wait for data."
+    "input pipeline would keep busy if the step never had to wait for data. A real step's own CPU "
+    "time counts too; an emulated one has none."
 )
 
 

@@ -53,8 +53,8 @@ ADVICE: dict[Bottleneck, str] = {
         "examples at once and split them in tf.data with unbatch or rebatch."
     ),
     "blocking": (
-        "Hide the wait by waiting for several elements at once: use more calls in flight for a "
-        "map, threads or processes for a generator."
+        "Hide the wait by waiting for several elements at once: use more calls in flight, with "
+        "threads, for a map, and processes for a generator."
     ),
     "map-cpu": (
         "Use more map calls in flight, up to the number of cores. Then use fewer or cheaper ops, "

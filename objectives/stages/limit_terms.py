@@ -167,11 +167,7 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
     known = known_step(model, batch_size)
     if known is not None:
         return known, known.cpu_s, 0.0
-    # Its batches are made with all cores, because they are not measured.
-    quick = PipelineConfig(
-        batch_size=batch_size, prefetch_buffer=0, map_parallelism=math.ceil(usable_cores())
-    )
-    dataset = build_dataset(pipeline, quick, seed=seed)
+    dataset = build_dataset(pipeline, _quick(pipeline, batch_size), seed=seed)
     feed = feed_of(model, dataset)
     feed.trace(_sample(pipeline, batch_size, seed))
     batches = _first_batches(dataset)
@@ -198,6 +194,17 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
         step = min(step, copied_ahead, key=lambda cost: cost.wall_s)
         least_cpu_s = min(least_cpu_s, copied_ahead.cpu_s)
     return step, least_cpu_s, time.perf_counter() - begin
+
+
+def _quick(pipeline: Pipeline, batch_size: int) -> PipelineConfig:
+    """Settings that soon give the batches that the step repeats, which are not measured."""
+    chunked = isinstance(pipeline, GeneratorPipeline) and not why_not_chunked(pipeline.element_spec)
+    return PipelineConfig(
+        batch_size=batch_size,
+        prefetch_buffer=0,
+        map_parallelism=math.ceil(usable_cores()),
+        generator_chunk=min(batch_size, MAX_GENERATOR_CHUNK) if chunked else 1,
+    )
 
 
 def _sample(pipeline: Pipeline, batch_size: int, seed: int) -> Any:

@@ -200,7 +200,7 @@ def test_smaller_claims_are_listed_with_old_and_new() -> None:
     lines = list(smaller([Outcome(simple, rounds(50.0))]))
     fraction = simple.result.fraction
     assert fraction is not None
-    assert "since version 0.1" in lines[0]
+    assert "since the first page of 0.1" in lines[0]
     assert "was computed from the configuration that it judged" in lines[1]
     assert "| simple | over AUTOTUNE | 75x (63x to 78x) | 50x (" in "\n".join(lines)
     listed = any("of its limit | 73%" in line for line in lines)
