@@ -72,9 +72,9 @@ def _waits() -> str:
         _sleeping(STEP_S).fit(_dataset(100, sleep_s), verbose=0, callbacks=[monitor])
         found.append(f"{monitor.wait_fraction:.1%} ({planted:.1%})")
     return (
-        f"| share of the time that steps of {1e3 * float(np.median(steps_s)):.1f} ms wait for a slow "
-        f"generator; in parentheses, by timing `fit` without the monitor, with and without it | "
-        f"{', '.join(found)} |"
+        f"| share of the time that steps of {1e3 * float(np.median(steps_s)):.1f} ms wait for a "
+        f"slow generator; in parentheses, by timing `fit` without the monitor, with and without "
+        f"it | {', '.join(found)} |"
     )
 
 

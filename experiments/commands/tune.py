@@ -100,7 +100,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--axes",
         choices=["basic", "all"],
         help="what to search; basic: batch size, prefetch, map parallelism and the settings of a "
-        "PyDataset; all (default): also the structure of the chain, if the diagnosis finds that it may help",
+        "PyDataset; all (default): also the structure of the chain, if the diagnosis finds that it "
+        "may help",
     )
     add(
         "--batch-size",
