@@ -35,7 +35,7 @@ class EmulatedFeed(TrainingFeed):
     def trace(self, batch: Any, *, stepping: bool = False, taking: bool = False) -> None:
         """Traces taking a batch, on one that isn't from the measured iterator."""
         del stepping, taking  # nothing else is traced
-        self._take_timed(iter(self._as_delivered(batch)))
+        self._take_timed(iter(self._ready.delivered(batch, None)))
 
     def advance(self) -> Taken:
         (waited_s, examples), began_s = self.epochs.take(self._take_timed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from prefetch_tuning.objectives.digest import short_digest
 from prefetch_tuning.objectives.loop.distribution import Distribution
 from prefetch_tuning.objectives.loop.epochs import Epochs
 from prefetch_tuning.objectives.loop.passes import FirstPass
+from prefetch_tuning.objectives.loop.ready import ReadyBatches, device_of
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.step import (
     compile_step,
@@ -31,8 +31,6 @@ from prefetch_tuning.pipelines.chain.build import pinned_options
 KEPT_BATCHES = 2
 # A cache is complete once it has seen its generator's end, a moment after the generator itself.
 CACHE_ENDS_S = 0.2
-# Number of repetitions for batches that tf.data must not know to be endless.
-VERY_OFTEN = 2**40
 
 
 class NotFiniteLossError(ArithmeticError):
@@ -68,6 +66,7 @@ class TrainingFeed:
         self._model = model
         self._dataset = dataset
         self._distribution = Distribution(model)
+        self._ready = ReadyBatches(dataset, self._distribution)
         self._steps = int(model.steps_per_execution)
         spec = self._distribution.dataset(dataset).element_spec
         self._step = compile_step(model, spec, self._distribution)
@@ -104,7 +103,7 @@ class TrainingFeed:
             self.step(self.placed(batch))
         if self._takes is not None:
             # The iterator has enough batches for every step of an execution.
-            delivered = self._as_delivered(batch)
+            delivered = self._ready.delivered(batch, self._ahead)
             try:
                 self._take(Epochs(lambda: iter(delivered)))
             except tf.errors.OpError as error:  # the batch was there, so it is the step's
@@ -122,15 +121,7 @@ class TrainingFeed:
         """A batch in the form that `step` takes: with a strategy, spread over the replicas."""
         if not self._distribution.distributed and self._ahead is None:
             return batch
-        return next(iter(self._as_delivered(batch)))
-
-    def _as_delivered(self, batch: Any) -> Any:
-        """The batch, repeated and brought to the same place as the measured ones."""
-        dataset = self._repeated(self._given(batch))
-        if self._ahead is None:
-            return self._distribution.dataset(dataset)
-        # TensorFlow prepares a function again for inputs on the GPU: seconds for a large model.
-        return dataset.apply(tf.data.experimental.prefetch_to_device(self._ahead, 1))
+        return next(iter(self._ready.delivered(batch, self._ahead)))
 
     def start(self, dataset: tf.data.Dataset | None = None) -> None:
         """Makes the measured iterator, over another dataset of the same spec if one is given.
@@ -209,25 +200,7 @@ class TrainingFeed:
     def repeat(self, batches: Sequence[Any]) -> None:
         """Starts over batches that are ready in memory, repeated endlessly."""
         self.ignore_loss()
-        dataset = self._repeated(self._given(*batches).cache())
-        self.start(dataset.with_options(pinned_options()))
-
-    def _repeated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset repeated, endless for tf.data only if the measured one is.
-
-        For a distributed iterator that may end, TensorFlow traces the handling of partial batches,
-        which costs time in each step. What is traced here must be what the measurement runs.
-        """
-        endless = int(self._dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
-        return dataset.repeat() if endless else dataset.repeat(VERY_OFTEN)
-
-    def _given(self, *batches: Any) -> tf.data.Dataset:
-        """A dataset of these batches with the measured one's spec, so nothing is traced for it."""
-        each = [tf.data.Dataset.from_tensors(batch) for batch in batches]
-        variants = [tf.data.experimental.to_variant(dataset) for dataset in each]
-        spec = self._dataset.element_spec
-        given = [tf.data.experimental.from_variant(variant, spec) for variant in variants]
-        return functools.reduce(tf.data.Dataset.concatenate, given)
+        self.start(self._ready.repeated(*batches, cached=True).with_options(pinned_options()))
 
     def advance(self) -> Taken:
         """Trains on the next batch of the measured iterator, or the next `steps_per_execution`."""
@@ -334,9 +307,3 @@ class TrainingFeed:
         TensorFlow's op that reads them exists only for the CPU.
         """
         return self._distribution.distributed or self._ahead is not None
-
-
-def device_of(dataset: Any) -> str | None:
-    """The GPU that a dataset copies its batches to ahead of the step; None for the host."""
-    device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
-    return device if "GPU" in device.upper() else None
