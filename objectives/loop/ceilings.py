@@ -10,6 +10,7 @@ from typing import Any
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.steady_state import Clock, Taken
 from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.loop.windows import mean_rate
 from prefetch_tuning.objectives.measurement import Ceilings
 from prefetch_tuning.objectives.spec import StopRule
 
@@ -77,7 +78,7 @@ def measure_ceilings(feed: TrainingFeed, rule: StopRule) -> Ceilings:
         time.process_time,
     )
     return Ceilings(
-        producer_only=steady_state.mean_rate(producer.windows),
+        producer_only=mean_rate(producer.windows),
         measured_s=time.perf_counter() - begin,
     )
 

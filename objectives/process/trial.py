@@ -18,6 +18,7 @@ from prefetch_tuning.objectives.loop.emulated import feed_of
 from prefetch_tuning.objectives.loop.passes import NO_PASS, FirstPass
 from prefetch_tuning.objectives.loop.training import TrainingFeed
 from prefetch_tuning.objectives.loop.warm_up import UNREADABLE
+from prefetch_tuning.objectives.loop.windows import interval, mean_rate, percentiles_ms
 from prefetch_tuning.objectives.machine.device import (
     device_peak_mib,
     reset_device_peak,
@@ -111,7 +112,7 @@ class Trial:
 
         examples = sum(window.examples for window in state.windows)
         seconds = sum(window.seconds for window in state.windows)
-        p50_ms, p95_ms = steady_state.percentiles_ms(state.step_s)
+        p50_ms, p95_ms = percentiles_ms(state.step_s)
         nodes = [AutotuneNode(**node) for node in feed.autotune_nodes()]
         device_peak = device_peak_mib(device)
         unreadable = feed.choices() == UNREADABLE
@@ -121,7 +122,7 @@ class Trial:
         ready = 0
         if wait_fraction < MOSTLY_WAITS and (spec.ceilings or not unreadable):
             ready = self._drained(feed, most, seconds / state.steps)
-        rate, ci = steady_state.mean_rate(state.windows), steady_state.interval(state.windows)
+        rate, ci = mean_rate(state.windows), interval(state.windows)
         passes = passes_of(pipeline, first, spec)
         share = first.mean_rate(rate, passes) / rate
         ceilings = None

@@ -20,6 +20,7 @@ from prefetch_tuning.objectives.digest import nbytes
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.ceilings import Alone
 from prefetch_tuning.objectives.loop.steady_state import Feed, SteadyState
+from prefetch_tuning.objectives.loop.windows import mean_rate
 from prefetch_tuning.objectives.machine.process_tree import MIB, ProcessTree
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import ShuffleCost, StageCost
@@ -224,9 +225,7 @@ class StageChains:
 def cost_of(state: SteadyState) -> StageCost:
     """Seconds per example of what was measured."""
     examples = sum(window.examples for window in state.windows)
-    return StageCost(
-        wall_s=1.0 / steady_state.mean_rate(state.windows), cpu_s=state.cpu_s / examples
-    )
+    return StageCost(wall_s=1.0 / mean_rate(state.windows), cpu_s=state.cpu_s / examples)
 
 
 def fitting(each_s: float, most: int) -> int:

@@ -8,7 +8,8 @@ import pytest
 
 from prefetch_tuning.objectives.loop.buffers import batches_held, ready_batches
 from prefetch_tuning.objectives.loop.ceilings import Taking, drain
-from prefetch_tuning.objectives.loop.steady_state import mean_rate, measure
+from prefetch_tuning.objectives.loop.steady_state import measure
+from prefetch_tuning.objectives.loop.windows import mean_rate
 from prefetch_tuning.objectives.measurement import AutotuneNode, LimitTerms, Measurement
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec

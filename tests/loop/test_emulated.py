@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from prefetch_tuning.objectives.loop.emulated import EmulatedFeed, feed_of, known_step
-from prefetch_tuning.objectives.loop.steady_state import Taken, mean_rate, measure
+from prefetch_tuning.objectives.loop.steady_state import Taken, measure
 from prefetch_tuning.objectives.loop.training import TrainingFeed
+from prefetch_tuning.objectives.loop.windows import mean_rate
 from prefetch_tuning.objectives.machine.emulated_accelerator import QUEUED, EmulatedAccelerator
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel

@@ -11,19 +11,21 @@ import pytest
 from prefetch_tuning.objectives.loop.steady_state import (
     SAMPLE_EVERY,
     SteadyState,
-    drifts,
-    effective_count,
-    interval,
-    mean_rate,
     measure,
-    percentiles_ms,
-    prunable,
 )
 from prefetch_tuning.objectives.loop.warm_up import (
     LEAST_BATCHES,
     UNREADABLE,
     rate_settled,
     settled,
+)
+from prefetch_tuning.objectives.loop.windows import (
+    drifts,
+    effective_count,
+    interval,
+    mean_rate,
+    percentiles_ms,
+    prunable,
 )
 from prefetch_tuning.objectives.measurement import Window
 from prefetch_tuning.objectives.spec import StopRule

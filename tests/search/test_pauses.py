@@ -12,7 +12,8 @@ from prefetch_tuning.experiments.search.first_trials import candidates, first_tr
 from prefetch_tuning.experiments.search.pauses import Pauses, find_pauses, near, replay
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
-from prefetch_tuning.objectives.loop.steady_state import mean_rate, measure
+from prefetch_tuning.objectives.loop.steady_state import measure
+from prefetch_tuning.objectives.loop.windows import mean_rate
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.throughput import Throughput
 from tests.support.fakes import COSTS, INFO, FakeClock, FakeFeed, cost
