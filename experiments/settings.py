@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prefetch_tuning.experiments.errors import UsageError
-from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.named import DEFAULT_TARGET, ObjectiveName, objective
 from prefetch_tuning.objectives.objective import Objective
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.spec import MAX_SEED, Device, StopRule
 from prefetch_tuning.pipelines.config import MAX_BATCH_SIZE, one_line
 

@@ -23,7 +23,8 @@ from prefetch_tuning.experiments.storage.results import StudyResult
 from prefetch_tuning.experiments.study.tuning import Tuning
 from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import LimitRounds
-from prefetch_tuning.objectives.measurement import Interval, LimitTerms, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Interval, LimitTerms, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.objectives.throughput import Throughput

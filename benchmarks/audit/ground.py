@@ -24,7 +24,8 @@ from benchmarks.journal import Journal
 from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis
 from prefetch_tuning.experiments.search.space import SearchSpace
-from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import LimitTerms, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from prefetch_tuning.experiments.cluster.nodes import RayNodes
 from prefetch_tuning.objectives.arrivals import Arrivals
-from prefetch_tuning.objectives.measurement import (
-    LimitTerms,
-    Measurement,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import INSPECT_DEADLINE_S, TrialRunner
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts

@@ -10,7 +10,7 @@ from rich.console import Console
 from prefetch_tuning.experiments.commands.arguments import Commands, add_command, add_pipelines
 from prefetch_tuning.experiments.errors import EXIT_OK
 from prefetch_tuning.experiments.report.console_table import print_rows
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 

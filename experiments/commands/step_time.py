@@ -26,7 +26,8 @@ from prefetch_tuning.experiments.host.environment import environment_tags
 from prefetch_tuning.experiments.report.console_table import print_rows
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.schema import Tag
-from prefetch_tuning.objectives.measurement import PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device
 from prefetch_tuning.pipelines.source import PipelineError

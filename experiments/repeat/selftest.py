@@ -13,7 +13,8 @@ from scipy import stats
 
 from prefetch_tuning.experiments.host.noise import host_warnings, steal_warning, stolen_s
 from prefetch_tuning.experiments.verdict.ratio import Ratio, ratio_to, variation
-from prefetch_tuning.objectives.measurement import Interval, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Interval, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.pipelines.config import AUTO, UNBOUNDED, PipelineConfig
 from prefetch_tuning.pipelines.target import Target
 

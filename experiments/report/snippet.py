@@ -6,7 +6,7 @@ from prefetch_tuning.experiments.report.rendering import environment
 from prefetch_tuning.experiments.report.script_snippet import changed_lines, run_command
 from prefetch_tuning.experiments.report.text import plural
 from prefetch_tuning.experiments.storage.results import StudyRecord
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.target import Target
 

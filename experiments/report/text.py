@@ -10,7 +10,8 @@ from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE
 from prefetch_tuning.experiments.verdict.ratio import Ratio
-from prefetch_tuning.objectives.measurement import Interval, PipelineInfo
+from prefetch_tuning.objectives.measurement import Interval
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 

@@ -17,7 +17,7 @@ from prefetch_tuning.experiments.search.pauses import near
 from prefetch_tuning.experiments.search.space import Axis, SearchSpace
 from prefetch_tuning.experiments.settings import Options
 from prefetch_tuning.objectives.machine.process_tree import MIB
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import WAITING_CALLS, OtherNodes, StageCosts
 from prefetch_tuning.pipelines.config import (
     MAX_GENERATOR_CHUNK,

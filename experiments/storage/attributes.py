@@ -27,8 +27,8 @@ from prefetch_tuning.experiments.storage.results import (
 from prefetch_tuning.experiments.storage.schema import StudyAttr, TrialAttr
 from prefetch_tuning.experiments.storage.stored import read_stored
 from prefetch_tuning.experiments.storage.trial_rows import row_of, state_of
-from prefetch_tuning.objectives.measurement import PipelineInfo
 from prefetch_tuning.objectives.objective import Reading
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -14,11 +14,8 @@ from prefetch_tuning.experiments.verdict.confirmed import Confirmed
 from prefetch_tuning.experiments.verdict.limit import Fraction, Limit
 from prefetch_tuning.experiments.verdict.measurements import Reached
 from prefetch_tuning.experiments.verdict.recommendation import Recommended
-from prefetch_tuning.objectives.measurement import (
-    Measurement,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 # Also serialises models inside lists and dicts.

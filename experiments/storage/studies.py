@@ -20,7 +20,7 @@ from prefetch_tuning.experiments.errors import StoreError, StudyError, first_lin
 from prefetch_tuning.experiments.host.environment import host_fingerprint
 from prefetch_tuning.experiments.settings import StudySettings
 from prefetch_tuning.experiments.storage.locations import Store
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 
 # Two studies that find a server's database empty both create its tables, and one of them gets an
 # error. It tries again after these seconds.

@@ -31,7 +31,7 @@ from prefetch_tuning.experiments.study.one_study import USUAL_CANDIDATES, OneStu
 from prefetch_tuning.experiments.study.pipeline_study import PipelineStudy
 from prefetch_tuning.experiments.study.progress import Progress
 from prefetch_tuning.experiments.study.work import Hosts
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.source import PipelineError

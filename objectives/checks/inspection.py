@@ -24,7 +24,7 @@ from prefetch_tuning.objectives.checks.shards import why_not_split
 from prefetch_tuning.objectives.loop.distribution import Distribution
 from prefetch_tuning.objectives.loop.emulated import feed_of
 from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.adapters.functions import EmulatedModel
 from prefetch_tuning.pipelines.chain.build import build_dataset, is_padded, sample_batch

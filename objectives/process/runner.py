@@ -16,12 +16,8 @@ from prefetch_tuning.objectives.machine.gpu import Gpu
 from prefetch_tuning.objectives.machine.gpu_watch import GpuWatch
 from prefetch_tuning.objectives.machine.process_tree import MIB
 from prefetch_tuning.objectives.machine.speed import HostSpeed, speed_index
-from prefetch_tuning.objectives.measurement import (
-    LimitTerms,
-    Measurement,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.answer import (
     await_answer,
     from_status,

@@ -21,11 +21,8 @@ from prefetch_tuning.objectives.machine.device import (
     select_device,
     select_device_for,
 )
-from prefetch_tuning.objectives.measurement import (
-    LimitTerms,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import LimitTerms, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.answer import STACKS_SIGNAL
 from prefetch_tuning.objectives.process.failures import quote
 from prefetch_tuning.objectives.process.trial import Trial

@@ -33,13 +33,8 @@ from benchmarks.markers import DocumentError, between_markers, rewrite
 from prefetch_tuning.experiments.errors import UsageError
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
-from prefetch_tuning.objectives.measurement import (
-    Interval,
-    LimitTerms,
-    Measurement,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import Interval, LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts

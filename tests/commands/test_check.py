@@ -19,7 +19,8 @@ from prefetch_tuning.experiments.repeat.checked import CheckOptions
 from prefetch_tuning.experiments.storage.locations import Store
 from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound, RoundMeasurement
-from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, StopRule, TrialSpec
 from prefetch_tuning.pipelines import catalog

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prefetch_tuning.objectives.measurement import LimitTerms, PipelineInfo
+from prefetch_tuning.objectives.measurement import LimitTerms
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import StageCosts

@@ -36,7 +36,8 @@ from prefetch_tuning.experiments.study.search import Search
 from prefetch_tuning.experiments.study.work import carry_out
 from prefetch_tuning.experiments.verdict.measurements import MeasuredRound
 from prefetch_tuning.objectives.arrivals import Arrivals, Pause
-from prefetch_tuning.objectives.measurement import Measurement, PipelineInfo, TrialFailure
+from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.throughput import Throughput
 from prefetch_tuning.pipelines.config import STRUCTURE, PipelineConfig

@@ -14,11 +14,11 @@ from prefetch_tuning.objectives.measurement import (
     Interval,
     LimitTerms,
     Measurement,
-    PipelineInfo,
     Stopped,
     TrialFailure,
     Window,
 )
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import Device, TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts

@@ -15,13 +15,8 @@ from prefetch_tuning.experiments.storage.results import (
 )
 from prefetch_tuning.experiments.verdict.confirmation import Confirmation, conclude
 from prefetch_tuning.experiments.verdict.measurements import AUTOTUNE, NO_PREFETCH, RoundMeasurement
-from prefetch_tuning.objectives.measurement import (
-    Ceilings,
-    Interval,
-    LimitTerms,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import Ceilings, Interval, LimitTerms, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import StageCost, StageCosts
 from prefetch_tuning.objectives.utilisation import Utilisation
 from prefetch_tuning.pipelines.config import PipelineConfig

@@ -22,7 +22,7 @@ from prefetch_tuning.experiments.search.axes import offer
 from prefetch_tuning.experiments.search.diagnosis import Diagnosis, diagnose
 from prefetch_tuning.experiments.search.space import SearchSpace
 from prefetch_tuning.experiments.settings import Options
-from prefetch_tuning.objectives.measurement import PipelineInfo
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 

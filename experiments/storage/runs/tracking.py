@@ -16,12 +16,8 @@ from prefetch_tuning.experiments.storage.schema import (
     limit_metrics,
     trial_metrics,
 )
-from prefetch_tuning.objectives.measurement import (
-    LimitTerms,
-    Measurement,
-    PipelineInfo,
-    TrialFailure,
-)
+from prefetch_tuning.objectives.measurement import LimitTerms, Measurement, TrialFailure
+from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.pipelines.step_time import StepTime
 
