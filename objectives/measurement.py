@@ -244,9 +244,10 @@ class Measurement(BaseModel):
 
     @property
     def measured_s(self) -> float:
-        """Total seconds of measuring: training steps, including the start-up, and the ceilings."""
+        """Seconds of measuring: a pass that fills a cache, start-up, windows and ceilings."""
         steps_s = self.startup_s + sum(window.seconds for window in self.windows)
-        return steps_s + (self.ceilings.measured_s if self.ceilings else 0.0)
+        ceilings_s = self.ceilings.measured_s if self.ceilings else 0.0
+        return (self.first_pass_s or 0.0) + steps_s + ceilings_s
 
 
 class TrialFailure(BaseModel):

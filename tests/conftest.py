@@ -64,6 +64,15 @@ def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """Ends what a failed test left running, which would take turns with the trials of others."""
+    yield
+    from tests.support.program import kill_started
+
+    kill_started()
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser's program. Without one, the test is skipped, or fails if one is required."""

@@ -21,8 +21,7 @@ from prefetch_tuning.experiments.commands.values import memory_mib
 from prefetch_tuning.objectives.process.keras_backend import why_not_tensorflow
 from prefetch_tuning.pipelines import catalog
 from tests.conftest import HANG_S, ROOT
-
-COMMAND = [sys.executable, "-c", "from prefetch_tuning.experiments.cli import run; run()"]
+from tests.support.program import COMMAND
 
 
 @dataclass(frozen=True)

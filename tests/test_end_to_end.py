@@ -6,13 +6,10 @@ The confirmation is left out, because it takes minutes by itself. `test_tuning.p
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,27 +20,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.conftest import HANG_S, ROOT
-from tests.test_cli import COMMAND
-
-SHORT = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-# A shell without job control starts background jobs with Ctrl-C ignored, and their children inherit
-# that: `make test &` was such a case. A program in the foreground of a terminal gets Ctrl-C.
-IN_FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-PROGRAM = [*COMMAND[:-1], IN_FOREGROUND + COMMAND[-1]]
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Starts the command in its own session, as a terminal would; `communicate` waits for it."""
-    return subprocess.Popen(
-        [*PROGRAM, "tune", *arguments, "--no-confirm", "--device", "cpu", "--json", "results.json"],
-        cwd=folder,
-        env={**os.environ, **SHORT},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+from tests.support.program import SOON_S, ended, start, wait_for
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -75,29 +52,6 @@ def trials(folder: Path, study: str) -> int:
             return int(db.execute(query, (study,)).fetchone()[0])
     except sqlite3.OperationalError:
         return 0
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it wrote to stdout and stderr, once it has ended."""
-    try:
-        return process.communicate(timeout=HANG_S)
-    finally:
-        process.kill()
-
-
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
-    """What `condition` returns once it is true, which `process` is to bring about."""
-    end = time.monotonic() + HANG_S
-    while time.monotonic() < end and (process is None or process.poll() is None):
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    said = ""
-    if process is not None:
-        process.kill()
-        said = ended(process)[1]
-    raise AssertionError(f"it did not come about: {said}")
 
 
 def running_trial(main: int) -> psutil.Process | None:
@@ -214,9 +168,9 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
     wait_for(lambda: trials(tmp_path, "k") >= 2, process)
     trial = wait_for(lambda: running_trial(process.pid), process)
     process.send_signal(signal.SIGKILL)
-    ended(process)
+    ended(process, SOON_S)
 
-    wait_for(lambda: not trial.is_running())
+    wait_for(lambda: not trial.is_running(), timeout_s=SOON_S)
     again = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     _, err = ended(again)
 
@@ -236,7 +190,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     wait_for(lambda: trials(tmp_path, "c") >= 2, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = ended(process)
+    out, err = ended(process, SOON_S)
 
     assert process.returncode == 130
     assert "Traceback" not in out + err

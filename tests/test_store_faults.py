@@ -14,18 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HANG_S
+from tests.support.program import PROGRAM, SHORT, SOON_S, ended, start, wait_for
 from tests.test_cli import prefetch_tune
-from tests.test_end_to_end import (
-    PROGRAM,
-    SHORT,
-    ended,
-    of_kind,
-    results,
-    runs,
-    start,
-    trials,
-    wait_for,
-)
+from tests.test_end_to_end import of_kind, results, runs, trials
 
 # Prints how many trials are complete.
 COUNT = """
@@ -114,7 +105,7 @@ def test_a_signal_that_ends_it_loses_nothing(tmp_path: Path, number: int, code: 
     wait_for(lambda: trials(tmp_path, "t") >= 2, process)
     time.sleep(0.5)
     process.send_signal(number)
-    out, err = ended(process)
+    out, err = ended(process, SOON_S)
 
     assert process.returncode == code
     assert "Traceback" not in out + err
@@ -135,6 +126,6 @@ def test_a_study_is_run_by_one_process_at_a_time(tmp_path: Path) -> None:
     assert "another process of this host is running study 's'" in err
 
     first.send_signal(signal.SIGTERM)
-    _, err = ended(first)
+    _, err = ended(first, SOON_S)
     assert first.returncode == 143, err
     assert not [run for run in runs(tmp_path, "mapped") if run.info.status == "FAILED"]

@@ -124,7 +124,7 @@ class StudyResult(BaseModel):
             were candidates before.
         recommended: the configuration to use; None without a confirmation.
         measured_s: seconds in which this run ran what it measures: stages, trials and rounds, from
-            the start of each iterator.
+            the start of each iterator, and a first measurement that is discarded.
         wall_s: seconds that this run spent on the pipeline, including start-up and bookkeeping.
     """
 

@@ -49,9 +49,3 @@ class ReadyBatches:
         spec = self._measured.element_spec
         given = [tf.data.experimental.from_variant(variant, spec) for variant in variants]
         return functools.reduce(tf.data.Dataset.concatenate, given)
-
-
-def device_of(dataset: Any) -> str | None:
-    """The GPU that a dataset copies its batches to ahead of the step; None for the host."""
-    device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
-    return device if "GPU" in device.upper() else None

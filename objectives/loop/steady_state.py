@@ -1,4 +1,4 @@
-"""Turns a stream of training steps into a rate with an interval. Pure: the clock is an argument.
+"""Counts a stream of training steps in windows. Pure: the clock is an argument.
 
 In the order in which a trial meets them, the parts skip the start-up, count windows of fixed
 duration, restart the count while the rate drifts, and stop when the interval is tight or the time

@@ -15,7 +15,7 @@ from prefetch_tuning.objectives.digest import short_digest
 from prefetch_tuning.objectives.loop.distribution import Distribution
 from prefetch_tuning.objectives.loop.epochs import Epochs
 from prefetch_tuning.objectives.loop.passes import FirstPass
-from prefetch_tuning.objectives.loop.ready import ReadyBatches, device_of
+from prefetch_tuning.objectives.loop.ready import ReadyBatches
 from prefetch_tuning.objectives.loop.steady_state import Taken
 from prefetch_tuning.objectives.loop.step import (
     compile_step,
@@ -110,7 +110,9 @@ class TrainingFeed:
                 raise StepError(f"{type(error).__name__}: {error}") from error
             if taking:
                 self._take_only(iter(delivered))
-        self.synchronise()
+        tf.test.experimental.sync_devices()
+        if self._steps == 1:  # several steps on one batch may diverge where a training doesn't
+            self._check_loss()
 
     @property
     def distributed(self) -> bool:
@@ -255,6 +257,9 @@ class TrainingFeed:
         """
         # Reading the step's outputs wouldn't be enough: they may not come from the device at all.
         tf.test.experimental.sync_devices()
+        self._check_loss()
+
+    def _check_loss(self) -> None:
         for name, value in self._values().items():
             if self._checks_loss and "loss" in name and not math.isfinite(value):
                 raise NotFiniteLossError(f"the {name} is {value}")
@@ -307,3 +312,9 @@ class TrainingFeed:
         TensorFlow's op that reads them exists only for the CPU.
         """
         return self._distribution.distributed or self._ahead is not None
+
+
+def device_of(dataset: Any) -> str | None:
+    """The GPU that a dataset copies its batches to ahead of the step; None for the host."""
+    device = str(getattr(dataset, "_variant_tensor", tf.constant(0)).device)
+    return device if "GPU" in device.upper() else None

@@ -155,12 +155,13 @@ class StageChains:
 
     def cost(self, feed: Feed) -> StageCost:
         """Seconds per example of what `feed` runs."""
-        with self._measuring():
+        with self.measuring():
             state = steady_state.measure(feed, self._rule, time.perf_counter, self._tree.cpu_s)
         return cost_of(state)
 
     @contextlib.contextmanager
-    def _measuring(self) -> Iterator[None]:
+    def measuring(self) -> Iterator[None]:
+        """Counts what the block takes as measuring."""
         begin = time.perf_counter()
         yield
         self.measured_s += time.perf_counter() - begin
@@ -182,10 +183,11 @@ class StageChains:
         return elements
 
     def _generator_from(self, source: Iterator[Any]) -> StageCost:
-        next(source)  # the first element opens and loads what the generator needs
-        begin = time.perf_counter()
-        next(source)
-        count = fitting(time.perf_counter() - begin, 1_000)
+        with self.measuring():
+            next(source)  # the first element opens and loads what the generator needs
+            begin = time.perf_counter()
+            next(source)
+            count = fitting(time.perf_counter() - begin, 1_000)
 
         def some() -> None:
             deque(islice(source, count), maxlen=0)
@@ -207,7 +209,7 @@ class StageChains:
     def _first_look_s(self, batches: tf.data.Dataset, config: PipelineConfig) -> float:
         """A rough estimate of the seconds per batch: the fastest of a few."""
         times = []
-        with self._measuring():
+        with self.measuring():
             found = iter(with_options(batches, config))
             for _ in range(4):
                 begin = time.perf_counter()
@@ -216,7 +218,7 @@ class StageChains:
         return min(times)
 
     def _taken(self, dataset: tf.data.Dataset, size: int, config: PipelineConfig = PLAIN) -> Alone:
-        with self._measuring():
+        with self.measuring():
             batches = iter(with_options(dataset, config))
             next(batches)  # starts the generator and fills the buffers
         return Alone(size, lambda: next(batches))

@@ -215,7 +215,9 @@ class Stages:
     def _loop(self, chosen: dict[str, Any]) -> LoopCost:
         basic = {"prefetch_buffer": LOOP_PREFETCH, "map_parallelism": 1}
         config = PipelineConfig.model_validate({**basic, **chosen})
-        self._feed.start(build_dataset(self._pipeline, config, seed=self._seed))
+        dataset = build_dataset(self._pipeline, config, seed=self._seed)
+        with self._chains.measuring():
+            self._feed.start(dataset)
         settings = {name: getattr(config, name) for name in LoopCost.settings()}
         return LoopCost(**settings, wall_s=self._chains.cost(self._feed).wall_s)
 

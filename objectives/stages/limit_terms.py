@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from prefetch_tuning.objectives.checks.elements import first_elements
+import tensorflow as tf
+
+from prefetch_tuning.objectives.checks.elements import first_elements, static_bytes
 from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
@@ -21,7 +23,13 @@ from prefetch_tuning.objectives.machine.scheduling import awake_cores, one_core
 from prefetch_tuning.objectives.measurement import LimitTerms
 from prefetch_tuning.objectives.spec import StopRule
 from prefetch_tuning.objectives.stage_costs import StageCost
-from prefetch_tuning.objectives.stages.chains import StageChains, cost_of, minus, scaled
+from prefetch_tuning.objectives.stages.chains import (
+    BLOCK_BYTES,
+    StageChains,
+    cost_of,
+    minus,
+    scaled,
+)
 from prefetch_tuning.objectives.stages.declared_chains import (
     DeclaredChains,
     sample_of,
@@ -171,8 +179,8 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
     feed = feed_of(model, dataset)
     feed.trace(_sample(pipeline, batch_size, seed))
     batches = _first_batches(dataset)
-    feed.repeat(batches)
     begin = time.perf_counter()
+    feed.repeat(batches)
     # A step that sleeps for 20 ms was 2% slower alone than beside a pipeline.
     step = _awake(lambda: _cost(feed))
     # Beside a busy pipeline the step has fewer cores, and its threads don't spin while they wait
@@ -198,12 +206,16 @@ def _step(pipeline: Pipeline, batch_size: int, seed: int) -> tuple[StageCost, fl
 
 def _quick(pipeline: Pipeline, batch_size: int) -> PipelineConfig:
     """Settings that soon give the batches that the step repeats, which are not measured."""
-    chunked = isinstance(pipeline, GeneratorPipeline) and not why_not_chunked(pipeline.element_spec)
+    chunk = 1
+    if isinstance(pipeline, GeneratorPipeline) and not why_not_chunked(pipeline.element_spec):
+        sizes = [static_bytes(spec) for spec in tf.nest.flatten(pipeline.element_spec)]
+        if None not in sizes and batch_size * sum(size or 0 for size in sizes) <= BLOCK_BYTES:
+            chunk = min(batch_size, MAX_GENERATOR_CHUNK)
     return PipelineConfig(
         batch_size=batch_size,
         prefetch_buffer=0,
         map_parallelism=math.ceil(usable_cores()),
-        generator_chunk=min(batch_size, MAX_GENERATOR_CHUNK) if chunked else 1,
+        generator_chunk=chunk,
     )
 
 

@@ -7,7 +7,7 @@ can be measured.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
 
@@ -80,7 +80,8 @@ class PyDatasetStages:
         if not slow:
             # Only the first reading of a file waits for the disk, as in `StageChains.generator`.
             bare = min(bare, self._bare(), key=lambda cost: cost.wall_s)
-        fed = self._cost(BareBatches(iter(self._chain(prefetch=0))))
+        chain = self._chain(prefetch=0)
+        fed = self._cost(lambda: BareBatches(iter(chain)))
         return StageCosts(
             generator=bare,
             from_generator=minus(fed, bare),
@@ -99,9 +100,12 @@ class PyDatasetStages:
         )
 
     def _bare(self) -> StageCost:
+        return self._cost(self._bare_batches)
+
+    def _bare_batches(self) -> BareBatches:
         batches = self._pipeline.bare_batches(self._seed)
         assert batches is not None
-        return self._cost(BareBatches(batches))
+        return BareBatches(batches)
 
     def _step(self) -> StageCost:
         known = known_step(self._model, self._batch_size)
@@ -113,16 +117,23 @@ class PyDatasetStages:
             batch = on_device(batch, self._device)
             feed.step(feed.placed(batch))  # prepares the step for inputs on the GPU
         given = repeat(feed.placed(batch))
-        return self._cost(Alone(self._batch_size, given.__next__, feed.step, feed.synchronise))
+        ready = Alone(self._batch_size, given.__next__, feed.step, feed.synchronise)
+        return self._cost(lambda: ready)
 
     def _device_copy(self) -> StageCost | None:
         if self._device is None:
             return None
-        return self._cost(copying(self._batch, self._batch_size, self._device))
+        copies = copying(self._batch, self._batch_size, self._device)
+        return self._cost(lambda: copies)
 
     def _loop(self) -> LoopCost:
-        self._feed.start(self._chain(prefetch=LOOP_PREFETCH))
-        cost = self._cost(self._feed)
+        chain = self._chain(prefetch=LOOP_PREFETCH)
+
+        def looping() -> Feed:
+            self._feed.start(chain)
+            return self._feed
+
+        cost = self._cost(looping)
         return LoopCost(
             batch_size=self._batch_size,
             prefetch_buffer=LOOP_PREFETCH,
@@ -136,7 +147,9 @@ class PyDatasetStages:
         config = config.model_copy(update={"prefetch_buffer": prefetch})
         return build_dataset(self._pipeline, config, seed=self._seed)
 
-    def _cost(self, feed: Feed) -> StageCost:
-        state = steady_state.measure(feed, RULE, time.perf_counter, self._tree.cpu_s)
-        self._measured_s += state.seconds
+    def _cost(self, start: Callable[[], Feed]) -> StageCost:
+        """Seconds per example of what `start` begins, which counts as measuring, too."""
+        begin = time.perf_counter()
+        state = steady_state.measure(start(), RULE, time.perf_counter, self._tree.cpu_s)
+        self._measured_s += time.perf_counter() - begin
         return cost_of(state)

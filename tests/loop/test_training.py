@@ -10,7 +10,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from prefetch_tuning.objectives.loop.training import StepError, TrainingFeed
+from prefetch_tuning.objectives.loop.training import NotFiniteLossError, StepError, TrainingFeed
 
 SPEC = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None,), tf.float32))
 SIZES = [8, 8, 8, 3]
@@ -75,12 +75,46 @@ def test_it_trains_like_a_step_on_batches_taken_in_python() -> None:
 def test_the_first_batches_are_read_and_told_apart(run_eagerly: bool) -> None:
     feed = started(batches(), model(run_eagerly=run_eagerly))
 
-    digests = feed.take_first(3)
+    digests = feed.take_first(4)
 
-    assert digests[0] == digests[1] == digests[2]
+    assert digests[0] == digests[1] == digests[2] != digests[3]  # the last batch is shorter
     assert len(feed.first_batches) == 2
-    assert feed.advance().examples == SIZES[3]
-    assert feed.take_first(1)[0] == digests[0]  # the next epoch's first
+    assert feed.advance().examples == SIZES[0]  # the next epoch's first
+
+
+@pytest.mark.parametrize(("stepping", "steps"), [(False, 1), (True, 2)])
+def test_the_step_is_compiled_alone_only_if_it_is_to_run_alone(stepping: bool, steps: int) -> None:
+    trained = model()
+    feed = TrainingFeed(trained, batches())
+
+    feed.trace((tf.ones((8, 4)), tf.zeros((8,))), stepping=stepping)
+
+    assert int(trained.optimizer.iterations) == steps
+
+
+def test_what_goes_wrong_in_tracing_is_the_steps() -> None:
+    feed = TrainingFeed(model(), batches())
+
+    def failing(_: Any) -> Any:
+        raise tf.errors.InvalidArgumentError(None, None, "[[{{node step}}]] [[IteratorGetNext]]")
+
+    feed._takes = failing
+    with pytest.raises(StepError, match="InvalidArgumentError"):
+        feed.trace((tf.ones((8, 4)), tf.zeros((8,))))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_several_steps_on_one_batch_may_diverge(steps: int) -> None:
+    trained = model()
+    trained.compile(keras.optimizers.SGD(1e30), "mse", jit_compile=False, steps_per_execution=steps)
+    feed = TrainingFeed(trained, batches())
+    ones = (tf.ones((8, 4)), tf.fill((8,), 1e30))
+
+    if steps == 1:
+        with pytest.raises(NotFiniteLossError):
+            feed.trace(ones)
+    else:
+        feed.trace(ones)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

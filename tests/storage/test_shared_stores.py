@@ -25,8 +25,8 @@ from prefetch_tuning.experiments.storage.runs.tracking import Tracker
 from prefetch_tuning.experiments.storage.studies import load_study, open_study
 from tests.support.fakes import INFO
 from tests.support.mlflow_server import MlflowServer
+from tests.support.program import SOON_S, ended, start, wait_for
 from tests.test_cli import prefetch_tune
-from tests.test_end_to_end import ended, start, wait_for
 
 MAPPED = "tests.planted.pipelines:Mapped"
 TRIALS, STUDIES = 3, ("a", "b", "c", "d")
@@ -90,7 +90,7 @@ def test_four_studies_at_once_one_killed_and_resumed_count_each_trial_once(
     }
     wait_for(lambda: begun(storage, "a") >= 2, running["a"])
     running["a"].send_signal(signal.SIGKILL)
-    ended(running["a"])
+    ended(running["a"], SOON_S)
     again = start(tmp_path / "a", MAPPED, "--trials", str(TRIALS), "--study", "a", *stores)
     for process in (again, *(running[name] for name in STUDIES[1:])):
         _, err = ended(process)
