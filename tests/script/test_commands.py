@@ -20,8 +20,9 @@ from prefetch_tuning.pipelines.script.tuned import run_tuned
 from prefetch_tuning.pipelines.source import PipelineError
 from prefetch_tuning.pipelines.target import Target, compose
 from tests.script.test_session import FIT
+from tests.support.program import COMMAND
 from tests.support.scripts import BEGIN
-from tests.test_cli import COMMAND, Done, prefetch_tune
+from tests.test_cli import Done, prefetch_tune
 
 TRAIN = (
     BEGIN
