@@ -148,6 +148,12 @@ def static_bytes(spec: Any) -> int | None:
     return 0 if spec.dtype == tf.string else int(spec.shape.num_elements() * spec.dtype.size)
 
 
+def element_bytes(specs: Any) -> int | None:
+    """Bytes of an element with these nested specs; None if its size varies."""
+    sizes = [static_bytes(spec) for spec in tf.nest.flatten(specs)]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
 def first_line(error: Exception) -> str:
     """The first informative line: Keras puts one before it that only names the layer."""
     text = ANSI.sub("", str(error)).strip()

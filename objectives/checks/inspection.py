@@ -14,11 +14,11 @@ import tensorflow as tf
 from prefetch_tuning.objectives.checks.cached import why_not_cached
 from prefetch_tuning.objectives.checks.elements import (
     check_transform,
+    element_bytes,
     first_elements,
     first_line,
     spec_in_words,
     spec_source,
-    static_bytes,
 )
 from prefetch_tuning.objectives.checks.shards import why_not_split
 from prefetch_tuning.objectives.loop.distribution import Distribution
@@ -64,7 +64,6 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
     elements = first_elements(pipeline, seed, ELEMENTS)
     mapped = check_transform(pipeline, elements[0])
     model = check_model(pipeline, elements, batch_sizes[0])
-    sizes = [static_bytes(spec) for spec in tf.nest.flatten(mapped)]
     against = reasons_against(pipeline, elements)
     split = None if "generator_workers" in against else why_not_split(pipeline, seed, ELEMENTS)
     if split is not None:
@@ -82,7 +81,7 @@ def inspect_pipeline(target: str, seed: int, device: str) -> PipelineInfo:
         element=spec_in_words(pipeline.element_spec),
         element_spec=spec_source(pipeline.element_spec),
         padded=is_padded(mapped),
-        element_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        element_bytes=element_bytes(mapped),
         device=_device_of(model, device),
         source_digest=source_digest(pipeline),
         flat=is_flat(pipeline.element_spec),

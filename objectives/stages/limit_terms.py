@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
-
-from prefetch_tuning.objectives.checks.elements import first_elements, static_bytes
+from prefetch_tuning.objectives.checks.elements import element_bytes, first_elements
 from prefetch_tuning.objectives.checks.inspection import first_batch
 from prefetch_tuning.objectives.loop import steady_state
 from prefetch_tuning.objectives.loop.emulated import feed_of, known_step
@@ -208,8 +206,8 @@ def _quick(pipeline: Pipeline, batch_size: int) -> PipelineConfig:
     """Settings that soon give the batches that the step repeats, which are not measured."""
     chunk = 1
     if isinstance(pipeline, GeneratorPipeline) and not why_not_chunked(pipeline.element_spec):
-        sizes = [static_bytes(spec) for spec in tf.nest.flatten(pipeline.element_spec)]
-        if None not in sizes and batch_size * sum(size or 0 for size in sizes) <= BLOCK_BYTES:
+        each = element_bytes(pipeline.element_spec)
+        if each is not None and batch_size * each <= BLOCK_BYTES:
             chunk = min(batch_size, MAX_GENERATOR_CHUNK)
     return PipelineConfig(
         batch_size=batch_size,
