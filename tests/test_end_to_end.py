@@ -170,7 +170,7 @@ def test_a_study_killed_in_a_trial_leaves_no_process_and_can_be_resumed(tmp_path
     process.send_signal(signal.SIGKILL)
     ended(process, SOON_S)
 
-    wait_for(lambda: not trial.is_running(), timeout_s=SOON_S)
+    wait_for(lambda: not trial.is_running(), timeout_s=10)
     again = start(tmp_path, "tests.planted.pipelines:Mapped", "--trials", "3", "--study", "k")
     _, err = ended(again)
 
