@@ -26,6 +26,7 @@ from prefetch_tuning.objectives.process.answer import (
     receive,
     write_stacks,
 )
+from prefetch_tuning.objectives.process.leftovers import remove_folder_of
 from prefetch_tuning.objectives.process.output import Output
 from prefetch_tuning.objectives.process.server import ServerProcess
 from prefetch_tuning.objectives.process.turns import TURNS, host_lock
@@ -271,6 +272,7 @@ class TrialRunner:
                 kill_group(pid)  # also ends what the trial left behind, even if it answered
                 if answer is None:  # otherwise it has removed its own
                     remove_scratch_of(pid)
+                    remove_folder_of(pid)
             ended = receive(control)
             if answer is not None:
                 return {**json.loads(answer), "output": output.tail}

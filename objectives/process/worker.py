@@ -25,6 +25,7 @@ from prefetch_tuning.objectives.measurement import LimitTerms, TrialFailure
 from prefetch_tuning.objectives.pipeline_info import PipelineInfo
 from prefetch_tuning.objectives.process.answer import STACKS_SIGNAL
 from prefetch_tuning.objectives.process.failures import quote
+from prefetch_tuning.objectives.process.leftovers import give_own_folder, remove_leftovers
 from prefetch_tuning.objectives.process.trial import Trial
 from prefetch_tuning.objectives.spec import TrialSpec
 from prefetch_tuning.objectives.stage_costs import StageCosts
@@ -83,10 +84,12 @@ def serve(request: str, result_fd: int) -> None:
         # Now, because the runner may kill this process once it has the answer.
         remove_scratch()
         remove_names()
+        remove_leftovers()
         with open(result_fd, "w", encoding="utf-8") as pipe:
             pipe.write(line + "\n")
         status = 0
 
+    give_own_folder()
     try:
         script = _script(request)
         if script is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -317,6 +318,24 @@ class WithChild(Planted):
                 yield element
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+class Managed(Planted):
+    """Keeps its position in a manager's process, and has a map that AutoGraph rewrites."""
+
+    name = "managed"
+
+    def transform(self, features: Any, label: Any) -> Any:
+        if label > 1.0:
+            label = label / 2.0
+        return features, label
+
+    def generate(self, seed: int) -> Iterator[Any]:
+        with multiprocessing.get_context("fork").Manager() as manager:
+            position = manager.Value("i", 0)
+            for element in super().generate(seed):
+                position.value += 1
+                yield element
 
 
 class Leaving(Planted):

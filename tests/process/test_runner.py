@@ -16,6 +16,7 @@ from prefetch_tuning.objectives.measurement import Measurement, TrialFailure
 from prefetch_tuning.objectives.process.answer import hangs_in
 from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.objectives.spec import StopRule, TrialSpec
+from prefetch_tuning.objectives.stage_costs import StageCosts
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 QUICK = StopRule(window_s=0.02, startup_s=0.05, min_windows=4, max_s=0.2, target_half_width=0.2)
@@ -42,6 +43,20 @@ def measured(runner: TrialRunner, trial: TrialSpec) -> Measurement:
     result = runner.measure(trial)
     assert isinstance(result, Measurement), result
     return result
+
+
+def test_a_trial_leaves_no_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The paths of pytest's own folders are too long for sockets.
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)  # of the server that starts next
+        monkeypatch.setattr(tempfile, "tempdir", folder)  # where the runner looks
+        with TrialRunner() as fresh:
+            measured(fresh, spec("Managed"))
+            costs = fresh.measure_stages(spec("Managed").pipeline, 0, "cpu")
+            assert isinstance(costs, StageCosts)
+            failure(fresh, spec("Hanging", deadline_s=5.0))
+        # The lock that takes turns with other programs stays.
+        assert [path.name for path in Path(folder).iterdir()] == ["prefetch-tuning.lock"]
 
 
 @pytest.mark.parametrize(
