@@ -17,6 +17,7 @@ import optuna
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, run_to_resume
 from benchmarks.side_by_side.parts import PARTS
+from benchmarks.side_by_side.plots import draw
 from benchmarks.side_by_side.stand import Stand
 from prefetch_tuning.experiments.errors import (
     EXIT_INTERRUPTED,
@@ -56,6 +57,8 @@ def main(given: Sequence[str] | None = None) -> int:
             failed = [each for each in parts if not _measured(each, stand)]
             text = list(document(name, journal))
             whole = not (options.quick or failed or UNMEASURED in text)
+            if whole:
+                draw(journal, DOCUMENT.parent)
     except (JournalError, PipelineError, UsageError) as error:
         say(f"error: {error}")
         return EXIT_MISUSE

@@ -19,7 +19,7 @@ from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
 ROUNDS, QUICK_ROUNDS = 9, 3
-OURS, AUTOTUNE = "ours", "autotune"
+OURS, AUTOTUNE = "ours", "AUTOTUNE"
 # AUTOTUNE gets a minute before it is measured: it must not seem slow for lack of time.
 PATIENT = StopRule(warmup_max_s=300.0)
 PATIENT_PIPELINES, PATIENT_ROUNDS = ("simple", "image", "jpeg"), 3
@@ -42,7 +42,7 @@ class Chosen:
     def words(self) -> str:
         """Its name with the setting."""
         rival = RIVALS[self.rival]
-        return f"{rival.name}, {self.number} {rival.setting}" if rival.setting else rival.name
+        return f"{rival.name}, {rival.setting}: {self.number}" if rival.setting else rival.name
 
 
 def pipelines(quick: bool) -> list[str]:

@@ -22,6 +22,9 @@ from benchmarks.side_by_side.rivals.targets import RIVALS
 from prefetch_tuning.experiments.report.text import times
 from prefetch_tuning.pipelines import catalog
 
+# The document's plot of ratios.
+PLOT = "benchmarks-rivals.svg"
+
 
 def comparisons(journal: Journal) -> dict[str, list[Comparison]]:
     """Ours beside every other one, by pipeline."""
@@ -41,7 +44,7 @@ def _with_torch(journal: Journal, name: str) -> Comparison | None:
     line = journal.find(f"{WORKERS}/{name}", WORKERS)
     if len(ours) < 2 or line is None:
         return None
-    return Comparison.of(f"PyTorch's DataLoader, {line[WORKERS]} processes", ours, its)
+    return Comparison.of(f"PyTorch's DataLoader, processes: {line[WORKERS]}", ours, its)
 
 
 def _compared(rounds: list[Rates], other: str) -> Comparison | None:
@@ -68,6 +71,8 @@ def lines(journal: Journal) -> Iterator[str]:
         "faster; bold where its interval is wholly below 1, called significant if that also holds "
         "with Holm's correction for all rows (5%)."
     )
+    yield ""
+    yield f"![How much faster ours is than each other way, with intervals]({PLOT})"
     yield ""
     yield "| pipeline | beside | ours is faster by |"
     yield "|---|---|---:|"

@@ -61,9 +61,9 @@ class Rival:
 
 RIVALS = {
     "whole_batches": Rival("batches from the generator", experts.whole_batches),
-    "unordered": Rival("in any order", experts.unordered),
+    "unordered": Rival("AUTOTUNE in any order", experts.unordered),
     "interleaved": Rival(
-        "interleaved shards", experts.interleaved, "shards", (2, 4, 8, 16, 32), sharded=True
+        "interleave", experts.interleaved, "shards", (2, 4, 8, 16, 32), sharded=True
     ),
     "keras_threads": Rival("PyDataset", loaders.keras_threads, "threads", (1, 2, 4, 8, 16, 32)),
     "grain_thread": Rival("grain in a thread", loaders.grain_thread, "batches ahead", (2, 16)),

@@ -23,6 +23,9 @@ from benchmarks.side_by_side.search.searches import DIAGNOSIS_S, OTHERS, OVERHEA
 from prefetch_tuning.experiments.report.text import plural, times
 from prefetch_tuning.experiments.verdict.ratio import ratio_to
 
+# The document's plot of regrets.
+PLOT = "benchmarks-search.svg"
+
 
 def lines(journal: Journal) -> Iterator[str]:
     """The section of the document; nothing without a measurement."""
@@ -32,6 +35,8 @@ def lines(journal: Journal) -> Iterator[str]:
     yield from _beside_the_best(journal)
     yield ""
     yield from _arrivals(journal)
+    yield ""
+    yield f"![Each search's regret on three grids after 5, 10, 20 and 40 trials]({PLOT})"
     yield ""
     yield "### Replayed on grids"
     yield ""
@@ -121,6 +126,11 @@ def column(rows: Sequence[str], head: str) -> dict[str, str]:
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     place = cells[0].index(head)
     return {row[0]: row[place] for row in cells[2:]}
+
+
+def rows_by_way(rows: Sequence[str]) -> list[str]:
+    """The ways to search, from the first cells of a Markdown table."""
+    return [row.strip("|").split("|")[0].strip() for row in rows[2:]]
 
 
 def _number(cell: str) -> int:
