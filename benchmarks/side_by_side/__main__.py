@@ -107,18 +107,20 @@ def chosen(names: Sequence[str]) -> list[str]:
     return list(names) or list(PARTS)
 
 
-def document(name: str, journal: Journal) -> Iterator[str]:
+def document(run: str, journal: Journal) -> Iterator[str]:
     """The lines of docs/benchmarks.md; it has no figure that isn't from the journal."""
     yield "# Beside what users do instead"
     yield ""
     yield (
-        f"Made by `make bench` (run `{name}`) on {host_description()}. Rates are examples per "
+        f"Made by `make bench` (run `{run}`) on {host_description()}. Rates are examples per "
         "second of real training steps, each in a fresh process. Ratios are paired within "
         "interleaved rounds, with 95% intervals."
     )
-    for part in PARTS.values():
+    for name, part in PARTS.items():
         yield ""
         yield f"## {part.title}"
+        yield ""
+        yield f"To measure this part alone: `make bench ARGS={name}`."
         yield ""
         text = list(part.lines(journal))
         yield from text or [UNMEASURED]
