@@ -67,9 +67,8 @@ def lines(journal: Journal) -> Iterator[str]:
         "generator yields whole NumPy batches, `map` and `prefetch` are left to AUTOTUNE. A "
         "loader's batches are mapped like these. Threads, processes and shards are those with the "
         "highest median of three looks. PyTorch's DataLoader was measured beside ours in an "
-        "environment of its own, with Debian's PyTorch (`make bench-torch`). `keras_sequence` isn't "
-        "here: it is a PyDataset itself. Above 1, ours is "
-        "faster; bold where its interval is wholly below 1, called significant if that also holds "
+        "environment of its own, with Debian's PyTorch (`make bench-torch`). `keras_sequence` is a "
+        "PyDataset itself, so it isn't here. Above 1, ours is faster; bold where its interval is wholly below 1, called significant if that also holds "
         "with Holm's correction for all rows (5%)."
     )
     yield ""
