@@ -69,7 +69,8 @@ def lines(journal: Journal) -> Iterator[str]:
         "highest median of three looks. PyTorch's DataLoader was measured beside ours in an "
         "environment of its own, with Debian's PyTorch (`make bench-torch`). `keras_sequence` is a "
         "PyDataset itself, so it isn't here. Above 1, ours is faster; bold where its interval is "
-        "wholly below 1, called significant if that also holds with Holm's correction for all rows (5%)."
+        "wholly below 1, called significant if that also holds with Holm's correction for all "
+        "rows (5%)."
     )
     yield ""
     yield f"![How much faster ours is than each other way, with intervals]({PLOT})"
