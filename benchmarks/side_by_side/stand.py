@@ -22,7 +22,7 @@ from prefetch_tuning.objectives.process.runner import TrialRunner
 from prefetch_tuning.pipelines.config import PipelineConfig
 
 STUDIES, SPENT, RECOMMENDED = "studies", "spent", "recommended"
-QUICK_TRIALS = 6
+QUICK_TRIALS = 4
 
 
 class NoResultError(RuntimeError):

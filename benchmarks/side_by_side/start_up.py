@@ -15,7 +15,7 @@ from benchmarks.side_by_side.stand import Stand
 from prefetch_tuning.pipelines import catalog
 
 COMMAND = str(Path(sys.executable).parent / "prefetch-tune")
-TIMES, QUICK_TIMES = 7, 2
+TIMES, QUICK_TIMES = 7, 1
 # The most seconds wanted, by what the user types.
 WANTED = {"--help": 0.4, "pipelines": 1.5, "studies": 1.5}
 # What a study says when it begins to measure.

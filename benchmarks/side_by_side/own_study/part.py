@@ -14,7 +14,7 @@ from prefetch_tuning.experiments.report.text import times
 from prefetch_tuning.pipelines import catalog
 
 PIPELINE, SIZE = "image", 128
-TRIALS, QUICK_TRIALS = 50, 4
+TRIALS, QUICK_TRIALS = 50, 2
 ROUNDS, QUICK_ROUNDS = 9, 2
 OURS, FRESH, HERE = "ours", "naive, fresh interpreters", "naive, in one process"
 STUDIES: dict[str, How] = {OURS: "ours", FRESH: "fresh", HERE: "here"}

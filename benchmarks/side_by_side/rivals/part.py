@@ -18,7 +18,7 @@ from prefetch_tuning.pipelines import catalog
 from prefetch_tuning.pipelines.config import PipelineConfig
 from prefetch_tuning.pipelines.source import GeneratorPipeline
 
-ROUNDS, QUICK_ROUNDS = 9, 3
+ROUNDS, QUICK_ROUNDS = 9, 2
 OURS, AUTOTUNE = "ours", "AUTOTUNE"
 # AUTOTUNE gets a minute before it is measured: it must not seem slow for lack of time.
 PATIENT = StopRule(warmup_max_s=300.0)
