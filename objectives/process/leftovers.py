@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -16,18 +17,21 @@ PREFIX = "pymp-"
 
 def give_own_folder() -> None:
     """Gives `multiprocessing` a folder for the sockets of this process and its children."""
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
-    multiprocessing.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError):  # a full disk is only a fault if the pipeline needs space
+        folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+        multiprocessing.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
 
 
 def remove_leftovers() -> None:
     """Removes this process's folder and the code that AutoGraph wrote."""
     for name, module in list(sys.modules.items()):
         if name.startswith(GENERATED) and module.__file__ is not None:
-            Path(module.__file__).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                Path(module.__file__).unlink()
     # Its name is known, because a trial that ran out of file descriptors can't look for it.
-    folder = multiprocessing.current_process()._config["tempdir"]  # type: ignore[attr-defined]
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = multiprocessing.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_folder_of(pid: int) -> None:
