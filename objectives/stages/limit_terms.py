@@ -38,7 +38,6 @@ from prefetch_tuning.objectives.stages.py_dataset_stages import BareBatches
 from prefetch_tuning.pipelines.chain.build import build_dataset, sample_batch
 from prefetch_tuning.pipelines.chain.chunking import why_not_chunked
 from prefetch_tuning.pipelines.chain.declared import ChainPipeline
-from prefetch_tuning.pipelines.chain.structure import calls_python, chain_calls_python
 from prefetch_tuning.pipelines.config import MAX_GENERATOR_CHUNK, PipelineConfig
 from prefetch_tuning.pipelines.cores import usable_cores
 from prefetch_tuning.pipelines.source import (
@@ -89,8 +88,7 @@ def measure_limit_terms(
         generator = None if declared.cached else scaled(_generator(chains), taken)
         handed_cpu_s = taken * _least_handed_cpu_s(pipeline.source, chains)
         if pipeline.transforms:
-            python = chain_calls_python(pipeline)
-            map_cpu_s = _least_map_cpu_s(chains, python=python, vectorized=False)
+            map_cpu_s = _least_map_cpu_s(chains, vectorized=False)
         measured_s += chains.measured_s
     elif isinstance(pipeline, BatchesPipeline):
         begin = time.perf_counter()
@@ -101,8 +99,7 @@ def measure_limit_terms(
         generator = _generator(chains)
         handed_cpu_s = _least_handed_cpu_s(pipeline, chains)
         if has_transform(pipeline):
-            python = calls_python(pipeline)
-            map_cpu_s = _least_map_cpu_s(chains, python=python, vectorized=vectorized)
+            map_cpu_s = _least_map_cpu_s(chains, vectorized=vectorized)
         measured_s += chains.measured_s
     return LimitTerms(
         step_examples_per_s=1.0 / step.wall_s,
@@ -149,7 +146,7 @@ def _least_handed_cpu_s(pipeline: GeneratorPipeline, chains: StageChains) -> flo
         return chains.handed_over().cpu_s
 
 
-def _least_map_cpu_s(chains: StageChains, *, python: bool, vectorized: bool) -> float:
+def _least_map_cpu_s(chains: StageChains, *, vectorized: bool) -> float:
     batch = chains.batched()
     ways = [minus(chains.mapped(), batch)]
     if ways[0].waits:
@@ -158,7 +155,7 @@ def _least_map_cpu_s(chains: StageChains, *, python: bool, vectorized: bool) -> 
         # from hour to hour, where a single core took 50 to 80.
         with one_core():
             ways.append(minus(chains.mapped(**IN_THREADS), batch))
-    elif not python:
+    else:
         # With one call at a time, the ops move from thread to thread: an image took 50 µs of CPU
         # time, but 21 µs in calls on a single thread. A chain then reached 110% of the limit.
         ways.append(minus(chains.mapped(**ON_ONE_THREAD), batch))

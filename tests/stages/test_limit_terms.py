@@ -51,7 +51,7 @@ def test_a_map_that_computes_is_tried_on_a_single_thread(
 ) -> None:
     chains = Chains(sequential, other, in_batches)
 
-    least = _least_map_cpu_s(cast("StageChains", chains), python=False, vectorized=vectorized)
+    least = _least_map_cpu_s(cast("StageChains", chains), vectorized=vectorized)
 
     assert least == pytest.approx(1e-6 * least_us)
     assert chains.asked == [{}, ON_ONE_THREAD]
@@ -60,7 +60,7 @@ def test_a_map_that_computes_is_tried_on_a_single_thread(
 def test_a_map_that_waits_is_tried_on_threads_of_its_own() -> None:
     chains = Chains(cost(4_000.0, 300.0), cost(70.0, 42.0), cost(1.0))
 
-    least = _least_map_cpu_s(cast("StageChains", chains), python=False, vectorized=False)
+    least = _least_map_cpu_s(cast("StageChains", chains), vectorized=False)
 
     assert least == pytest.approx(40e-6)
     assert chains.asked == [{}, IN_THREADS]
