@@ -40,7 +40,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "basic": {"points": 100, "step": 1.4, "points_only": True},
 }
 OF_GRIDS = {"reference_every": 4, "rounds_of_ten": 5, "rounds_of_three": 15}
-QUICK_GRID = {"points": 12, "rounds_of_ten": 1, "rounds_of_three": 2}
+QUICK_GRID = {"points": 8, "rounds_of_ten": 1, "rounds_of_three": 2}
 REAL_SEEDS, REAL_TRIALS, CHOICE_ROUNDS, ROUNDS = 3, 20, 3, 15
 OURS, BEST, THUMB = "ours", "the grid's best", "rule of thumb"
 REPLAYS, REAL = "replays", "real"
@@ -124,7 +124,7 @@ def _search(stand: Stand, name: str) -> None:
 def _tried(stand: Stand, name: str, way: str, seed: int, surface: Surface) -> list[Tried]:
     """The trials of one search, each with the seconds from the search's beginning to its end."""
     target, size = catalog.resolve(PIPELINES[name]), surface.space.batch_sizes[0]
-    trials = 4 if stand.quick else REAL_TRIALS
+    trials = 3 if stand.quick else REAL_TRIALS
     if way == OURS:
         study = f"{stand.journal.path.stem}-{name}-search-{seed}"
         record = stand.study(study, target, size, seed=seed, trials=trials, rounds=0)
