@@ -18,6 +18,7 @@ from benchmarks.side_by_side.search.table import PLOT as SEARCH_PLOT
 from benchmarks.side_by_side.search.table import column, rows_by_way
 
 mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 

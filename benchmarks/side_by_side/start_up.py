@@ -37,6 +37,8 @@ def measure(stand: Stand) -> None:
     if stand.journal.find(STARTS, FIRST) is None:
         stand.journal.add(STARTS, FIRST, seconds=[_until_measuring() for _ in range(count)])
     if stand.journal.find(STUDY, PIPELINE) is None and not stand.quick:
+        # In a resumed run it may be the first study, which would wait for TensorFlow's import.
+        stand.runner.inspect(catalog.resolve(PIPELINE), 0, "auto")
         # Its own, so that it can be measured in a run whose other studies' databases are gone.
         name = f"{stand.journal.path.stem}-default-{PIPELINE}"
         result = stand.study(name, catalog.resolve(PIPELINE), 128).result
