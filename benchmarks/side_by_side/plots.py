@@ -18,9 +18,10 @@ from benchmarks.side_by_side.search.table import PLOT as SEARCH_PLOT
 from benchmarks.side_by_side.search.table import column, rows_by_way
 
 mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
+
+mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
 
 FASTER, EVEN, SLOWER = "#1f8a5f", "#8a8f98", "#c0392b"
 INK, GRID = "#22272e", "#e3e6ea"
