@@ -16,6 +16,7 @@ import optuna
 
 from benchmarks.bench import say
 from benchmarks.journal import Journal, JournalError, run_to_resume
+from benchmarks.side_by_side import summary
 from benchmarks.side_by_side.parts import PARTS
 from benchmarks.side_by_side.plots import draw
 from benchmarks.side_by_side.stand import Stand
@@ -116,6 +117,8 @@ def document(run: str, journal: Journal) -> Iterator[str]:
         "second of real training steps, each in a fresh process. Ratios are paired within "
         "interleaved rounds, with 95% intervals."
     )
+    yield ""
+    yield from summary.lines(journal)
     for name, part in PARTS.items():
         yield ""
         yield f"## {part.title}"

@@ -1,4 +1,4 @@
-"""The plots of docs/benchmarks.md, from made-up journals."""
+"""The plots and the summary of docs/benchmarks.md, from made-up journals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from benchmarks.journal import Journal
+from benchmarks.side_by_side import summary
 from benchmarks.side_by_side.plots import EVEN, FASTER, SLOWER, draw
 from benchmarks.side_by_side.search.part import REPLAYS
 
@@ -43,6 +44,18 @@ def test_a_rivals_colour_says_whether_it_is_slower_or_faster(tmp_path: Path) -> 
     ]
     intervals = re.findall(r"fill: none; stroke: (#[0-9a-f]{6}); stroke-width: 2;", text)
     assert intervals == [SLOWER, EVEN, FASTER]
+
+
+def test_the_summary_counts_who_is_faster(tmp_path: Path) -> None:
+    with Journal(tmp_path / "bench.jsonl", {}) as journal:
+        for number, drift in enumerate(ROUNDS):
+            for name, rate in RATES.items():
+                found = rate if name == "ours" else rate * drift
+                journal.add("rivals/noisy", f"{number:02d}/{name}", examples_per_s=found)
+        (line,) = summary.lines(journal)
+
+    assert line.startswith("- In 3 comparisons with other ways to feed the same step, it is")
+    assert "faster in 1 and significantly slower in 1." in line
 
 
 def test_every_search_has_a_line(tmp_path: Path) -> None:

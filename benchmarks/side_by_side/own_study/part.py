@@ -58,7 +58,7 @@ def lines(journal: Journal) -> Iterator[str]:
     for name, each in found.items():
         yield _row(name, each, _beside(rounds, name))
     if OURS in found and FRESH in found:
-        share = _overhead(found[OURS]) / _overhead(found[FRESH])
+        share = overhead_share(journal)
         whole = found[OURS].whole_overhead_s / found[FRESH].whole_overhead_s
         yield ""
         yield (
@@ -84,3 +84,11 @@ def _beside(rounds: list[dict[str, float]], name: str) -> str:
         return ""
     its, own = paired(rounds, name, OURS)
     return times(Comparison.of(name, its, own).ratio) if len(its) > 1 else ""
+
+
+def overhead_share(journal: Journal) -> float | None:
+    """Our overhead per trial over that of fresh interpreters; None without both studies."""
+    ours, fresh = kept(journal, STUDIES[OURS]), kept(journal, STUDIES[FRESH])
+    if ours is None or fresh is None:
+        return None
+    return _overhead(ours) / _overhead(fresh)

@@ -43,7 +43,7 @@ OF_GRIDS = {"reference_every": 4, "rounds_of_ten": 5, "rounds_of_three": 15}
 QUICK_GRID = {"points": 8, "rounds_of_ten": 1, "rounds_of_three": 2}
 REAL_SEEDS, REAL_TRIALS, CHOICE_ROUNDS, ROUNDS = 3, 20, 3, 15
 OURS, BEST, THUMB = "ours", "the grid's best", "rule of thumb"
-REPLAYS, REAL = "replays", "real"
+REPLAYS, REAL, BESIDE_THE_BEST = "replays", "real", "beside the best"
 NEAR, SURE = 0.95, 1.0
 
 
@@ -118,7 +118,7 @@ def _search(stand: Stand, name: str) -> None:
     stand.bench.rounds(f"choices/{name}", target, chosen, few)
     ours = stand.recommended(f"{stand.journal.path.stem}-{name}", target, size)
     pair = {OURS: ours, BEST: truth.config}
-    stand.bench.rounds(f"beside the best/{name}", target, pair, 2 if stand.quick else ROUNDS)
+    stand.bench.rounds(f"{BESIDE_THE_BEST}/{name}", target, pair, 2 if stand.quick else ROUNDS)
 
 
 def _tried(stand: Stand, name: str, way: str, seed: int, surface: Surface) -> list[Tried]:
