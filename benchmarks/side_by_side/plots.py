@@ -15,7 +15,7 @@ from benchmarks.side_by_side.rivals.table import comparisons
 from benchmarks.side_by_side.search.part import AXES, OURS, REPLAYS
 from benchmarks.side_by_side.search.replay import TRIALS
 from benchmarks.side_by_side.search.table import PLOT as SEARCH_PLOT
-from benchmarks.side_by_side.search.table import column, rows_by_way
+from benchmarks.side_by_side.search.table import column
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
@@ -78,7 +78,7 @@ def _regrets(replays: Sequence[dict[str, Any]]) -> Any:
     styles = iter(("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))))
     looks = {
         way: (FASTER, "-", 2.5) if way == OURS else (INK, next(styles, ":"), 1.2)
-        for way in rows_by_way(replays[0]["rows"])
+        for way in column(replays[0]["rows"], f"{TRIALS[0]} trials")
     }
     for line, axis in zip(replays, panels[0], strict=True):
         columns = [column(line["rows"], f"{number} trials") for number in TRIALS]

@@ -19,6 +19,14 @@ def drawn(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
 
 
+def add_rivals(journal: Journal) -> None:
+    """Adds the rounds of one pipeline: three rivals beside ours."""
+    for number, drift in enumerate(ROUNDS):
+        for name, rate in RATES.items():
+            found = rate if name == "ours" else rate * drift
+            journal.add("rivals/noisy", f"{number:02d}/{name}", examples_per_s=found)
+
+
 def test_an_empty_journal_has_no_plots(tmp_path: Path) -> None:
     with Journal(tmp_path / "bench.jsonl", {}) as journal:
         draw(journal, tmp_path)
@@ -28,10 +36,7 @@ def test_an_empty_journal_has_no_plots(tmp_path: Path) -> None:
 
 def test_a_rivals_colour_says_whether_it_is_slower_or_faster(tmp_path: Path) -> None:
     with Journal(tmp_path / "bench.jsonl", {}) as journal:
-        for number, drift in enumerate(ROUNDS):
-            for name, rate in RATES.items():
-                found = rate if name == "ours" else rate * drift
-                journal.add("rivals/noisy", f"{number:02d}/{name}", examples_per_s=found)
+        add_rivals(journal)
         draw(journal, tmp_path)
 
     text = drawn(tmp_path)["benchmarks-rivals.svg"]
@@ -48,10 +53,7 @@ def test_a_rivals_colour_says_whether_it_is_slower_or_faster(tmp_path: Path) -> 
 
 def test_the_summary_counts_who_is_faster(tmp_path: Path) -> None:
     with Journal(tmp_path / "bench.jsonl", {}) as journal:
-        for number, drift in enumerate(ROUNDS):
-            for name, rate in RATES.items():
-                found = rate if name == "ours" else rate * drift
-                journal.add("rivals/noisy", f"{number:02d}/{name}", examples_per_s=found)
+        add_rivals(journal)
         (line,) = summary.lines(journal)
 
     assert line.startswith("- In 3 comparisons with other ways to feed the same step, it is")

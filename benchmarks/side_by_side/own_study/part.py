@@ -57,8 +57,8 @@ def lines(journal: Journal) -> Iterator[str]:
     rounds = kept_rounds(journal, CHOICES)
     for name, each in found.items():
         yield _row(name, each, _beside(rounds, name))
-    if OURS in found and FRESH in found:
-        share = overhead_share(journal)
+    share = overhead_share(journal)
+    if share is not None:
         whole = found[OURS].whole_overhead_s / found[FRESH].whole_overhead_s
         yield ""
         yield (

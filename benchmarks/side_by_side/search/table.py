@@ -137,11 +137,6 @@ def column(rows: Sequence[str], head: str) -> dict[str, str]:
     return {row[0]: row[place] for row in cells[2:]}
 
 
-def rows_by_way(rows: Sequence[str]) -> list[str]:
-    """The ways to search, from the first cells of a Markdown table."""
-    return [row.strip("|").split("|")[0].strip() for row in rows[2:]]
-
-
 def _number(cell: str) -> int:
     """A number of trials; what is over the most that were run counts as one more."""
     return int(cell.removeprefix("over ")) + cell.startswith("over ")
